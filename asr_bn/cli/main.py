@@ -1,0 +1,40 @@
+"""``asr-bn VERB``: registers the verbs and turns the library's errors into one line and exit code 1."""
+
+import os
+import sys
+
+import typer
+
+from asr_bn.cli import alignments, features
+
+app = typer.Typer(
+    name="asr-bn",
+    help="Train, export and serve batch-normalized recurrent acoustic models on Kaldi data and alignments.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("features")(features.features)
+app.command("alignments")(alignments.alignments)
+
+
+def main() -> None:
+    """Run the command line; ``ASR_BN_TRACEBACK=1`` shows where an error came from."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if os.environ.get("ASR_BN_TRACEBACK"):
+            raise
+        print(f"asr-bn: error: {describe(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def describe(error: Exception) -> str:
+    """One line for ``error``: the library's own sentence, or the file and reason of an ``OSError``."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From waveforms to Kaldi's filterbank features."""

@@ -1,0 +1,1 @@
+"""Kaldi's file formats, read and written without Kaldi."""
