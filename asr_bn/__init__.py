@@ -1,0 +1,19 @@
+"""Batch-normalized recurrent acoustic models: Kaldi alignments in, framewise posteriors out."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asr_bn.layers import BatchNormLSTM
+
+__all__ = ["BatchNormLSTM", "__version__"]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used: the server and the command line start without PyTorch.
+    if name == "BatchNormLSTM":
+        from asr_bn.layers import BatchNormLSTM
+
+        return BatchNormLSTM
+    raise AttributeError(f"module 'asr_bn' has no attribute {name!r}")

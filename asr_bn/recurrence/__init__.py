@@ -1,0 +1,1 @@
+"""Recurrences over packed sequences, one file per backend."""

@@ -1,0 +1,86 @@
+"""The row order of a packed batch, and the index arrays that a recurrence needs."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """Where the frame ``t`` of the sequence ``b`` lies among the rows of a packed batch.
+
+    Rows are ordered by time, then by sequence, sequences from the longest to the shortest (the order of
+    ``torch.nn.utils.rnn.PackedSequence.data``); there is no padding.
+
+    Args:
+        batch_sizes: sequences that have a frame at each time step, never increasing.
+        device: where the index arrays are needed.
+    """
+
+    batch_sizes: list[int]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def num_rows(self) -> int:
+        """Frames in the batch."""
+        return sum(self.batch_sizes)
+
+    @property
+    def batch_size(self) -> int:
+        """Sequences in the batch."""
+        return self.batch_sizes[0]
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        """First row of every time step."""
+        return [0, *accumulate(self.batch_sizes[:-1])]
+
+    @cached_property
+    def _time_and_sequence(self) -> tuple[Tensor, Tensor]:
+        sizes = torch.tensor(self.batch_sizes)
+        time = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+        return time, torch.arange(len(time)) - self._offsets_tensor[time]
+
+    @cached_property
+    def _offsets_tensor(self) -> Tensor:
+        return torch.tensor(self.offsets)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Frames of every sequence, shape ``[batch_size]``, on the CPU."""
+        sizes = torch.tensor(self.batch_sizes)
+        return (sizes[None, :] > torch.arange(self.batch_size)[:, None]).sum(1)
+
+    @cached_property
+    def last_rows(self) -> Tensor:
+        """Row of the last frame of every sequence, shape ``[batch_size]``."""
+        rows = self._offsets_tensor[self.lengths - 1] + torch.arange(self.batch_size)
+        return rows.to(self.device)
+
+    @cached_property
+    def previous_rows(self) -> Tensor:
+        """For every row after the first time step, the row of the frame before it."""
+        time, sequence = self._time_and_sequence
+        later = slice(self.batch_size, None)
+        return (self._offsets_tensor[time[later] - 1] + sequence[later]).to(self.device)
+
+    @cached_property
+    def reversed_rows(self) -> Tensor:
+        """The permutation that reverses every sequence in time (its own inverse)."""
+        time, sequence = self._time_and_sequence
+        return (self._offsets_tensor[self.lengths[sequence] - 1 - time] + sequence).to(self.device)
+
+    def blocks(self, rows: int) -> list[range]:
+        """Consecutive time steps in blocks of at least ``rows`` rows (the last may have fewer)."""
+        ranges, start, filled = [], 0, 0
+        for step, size in enumerate(self.batch_sizes):
+            filled += size
+            if filled >= rows:
+                ranges.append(range(start, step + 1))
+                start, filled = step + 1, 0
+        if start < len(self.batch_sizes):
+            ranges.append(range(start, len(self.batch_sizes)))
+        return ranges
