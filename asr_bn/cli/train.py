@@ -1,0 +1,82 @@
+"""``asr-bn train`` and ``asr-bn finish``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file, e.g. recipes/wsj/conf/paper.toml.")]
+Data = Annotated[Path, typer.Option(help="Features of the training set: the OUT_DIR of 'asr-bn features'.")]
+Ali = Annotated[Path, typer.Option(help="Kaldi alignment folder of the training set (final.mdl, ali.*.gz).")]
+DevData = Annotated[Path, typer.Option(help="Features of the development set.")]
+DevAli = Annotated[Path, typer.Option(help="Alignment folder of the development set.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def train(
+    config: ConfigFile,
+    data: Data,
+    ali: Ali,
+    dev_data: DevData,
+    dev_ali: DevAli,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and metrics.")],
+    norm: Annotated[str | None, typer.Option(help="Override [model] norm: none or sequence.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Override [training] seed.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
+    device: Device = "auto",
+    num_workers: Annotated[int, typer.Option(help="Processes that read batches ahead.")] = 0,
+) -> None:
+    """Train an acoustic model; OUT gets last.pt, best.pt and metrics.jsonl."""
+    from asr_bn.experiment import ExperimentConfig
+    from asr_bn.stamps import fingerprint, is_done, mark_done
+
+    experiment = ExperimentConfig.read(config)
+    if norm is not None:
+        experiment = experiment.replace("model", norm=norm)
+    if seed is not None:
+        experiment = experiment.replace("training", seed=seed)
+    folders = [data, ali, dev_data, dev_ali]
+    made_from = fingerprint({"config": experiment.to_dict()}, _identifying_files(folders))
+    stamp = out / ".train.done"
+    if resume and is_done(stamp, made_from, [out / "last.pt", out / "best.pt", out / "metrics.jsonl"]):
+        typer.echo(f"{out}: trained already", err=True)
+        return
+
+    from asr_bn.training_run import DataFolders, choose_device, load_data, train_model
+
+    run_data = load_data(DataFolders(data, ali, dev_data, dev_ali), experiment)
+    train_model(experiment, run_data, out, choose_device(device), resume, num_workers)
+    mark_done(stamp, made_from)
+
+
+def finish(
+    exp_dir: Annotated[Path, typer.Argument(metavar="EXP_DIR", help="Output folder of 'asr-bn train'.")],
+    data: Data,
+    ali: Ali,
+    dev_data: DevData,
+    dev_ali: DevAli,
+    device: Device = "auto",
+) -> None:
+    """Estimate the population statistics of the best epoch and evaluate it: final.pt and final.json."""
+    from asr_bn.stamps import fingerprint, is_done, mark_done
+
+    best, stamp = exp_dir / "best.pt", exp_dir / ".finish.done"
+    made_from = fingerprint({}, [best, *_identifying_files([data, ali, dev_data, dev_ali])])
+    if is_done(stamp, made_from, [exp_dir / "final.pt", exp_dir / "final.json"]):
+        typer.echo(f"{exp_dir}: population statistics are there already", err=True)
+        return
+
+    from asr_bn.checkpoint import load_checkpoint
+    from asr_bn.experiment import ExperimentConfig
+    from asr_bn.training_run import DataFolders, choose_device, describe, finish_model, load_data
+
+    config = ExperimentConfig.from_dict(load_checkpoint(best)["config"])
+    run_data = load_data(DataFolders(data, ali, dev_data, dev_ali), config)
+    typer.echo(f"{exp_dir}: {describe(finish_model(exp_dir, run_data, choose_device(device)))}", err=True)
+    mark_done(stamp, made_from)
+
+
+def _identifying_files(folders: list[Path]) -> list[Path]:
+    """Small files that tell whether a folder's features or alignments are the ones they were."""
+    names = ("feats.scp", "fbank.conf", "final.mdl", "ali.*.gz", "pdf.ark")
+    return sorted(path for folder in folders for name in names for path in folder.glob(name))

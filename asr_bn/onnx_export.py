@@ -1,0 +1,138 @@
+"""Export to ONNX: the graph is written node by node, all normalization folded into ``LSTM`` nodes.
+
+Batch normalization with population statistics and the normalization of the input are affine, so that both
+disappear into the weights of the input projections: the exported network costs what the baseline costs.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from asr_bn.acoustic_model import AcousticModel
+from asr_bn.features.fbank import FbankOptions
+from asr_bn.files import write_bytes
+from asr_bn.model_metadata import METADATA_KEY, ModelMetadata
+
+# Chosen for breadth: everything used here is in opset 14, and IR 8 is read by ONNX Runtime from 1.10 on.
+OPSET = 14
+IR_VERSION = 8
+
+# PyTorch orders the gates i, f, g, o; ONNX i, o, f, c.
+_ONNX_GATES = [0, 3, 1, 2]
+
+Array = NDArray[np.float32]
+
+
+def export_onnx(model: AcousticModel, metadata: ModelMetadata, path: Path) -> None:
+    """Write ``model`` in evaluation as ``path``, checked by ``onnx.checker``.
+
+    The graph maps ``features`` (float32 ``[batch, frames, num_features]``, not normalized) and ``lengths``
+    (int32 ``[batch]``) to ``log_posteriors`` (float32 ``[batch, frames, num_pdfs]``; rows past an
+    utterance's length mean nothing).
+
+    Raises:
+        RuntimeError: the model has no population statistics.
+    """
+    graph = _Graph()
+    graph.node("Transpose", ["features"], "time_major", perm=[1, 0, 2])
+    hidden = "time_major"
+    for layer in range(model.layers.num_layers):
+        hidden = _add_layer(graph, model, layer, hidden)
+    graph.node("MatMul", [hidden, graph.tensor("output.weight", _array(model.output.weight).T)], "logits")
+    graph.node("Add", ["logits", graph.tensor("output.bias", _array(model.output.bias))], "scores")
+    graph.node("LogSoftmax", ["scores"], "log_posteriors_time_major", axis=-1)
+    graph.node("Transpose", ["log_posteriors_time_major"], "log_posteriors", perm=[1, 0, 2])
+    proto = graph.finish(model.feats_mean.numel(), model.num_pdfs)
+    helper.set_model_props(proto, {METADATA_KEY: metadata.to_json()})
+    onnx.checker.check_model(proto, full_check=True)
+    write_bytes(path, proto.SerializeToString())
+
+
+def metadata_of(state: dict[str, Any], checkpoint_sha256: str) -> ModelMetadata:
+    """The metadata of an exported model, from the checkpoint that ``asr-bn finish`` wrote."""
+    description = state["description"]
+    return ModelMetadata(
+        fbank=FbankOptions(**description["fbank"]),
+        delta_order=state["config"]["model"]["delta_order"],
+        num_pdfs=description["num_pdfs"],
+        pdf_counts=description["pdf_counts"],
+        config=state["config"],
+        figures=state["figures"],
+        versions=state["version"] | {"onnx": onnx.__version__},
+        checkpoint_sha256=checkpoint_sha256,
+    )
+
+
+class _Graph:
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: list[onnx.TensorProto] = []
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> None:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+
+    def tensor(self, name: str, values: NDArray[np.generic]) -> str:
+        self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def finish(self, num_features: int, num_pdfs: int) -> onnx.ModelProto:
+        inputs = [
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "frames", num_features]),
+            helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
+        ]
+        shape = ["batch", "frames", num_pdfs]
+        outputs = [helper.make_tensor_value_info("log_posteriors", TensorProto.FLOAT, shape)]
+        graph = helper.make_graph(self.nodes, "asr_bn", inputs, outputs, self.tensors)
+        opset = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="asr_bn")
+
+
+def _add_layer(graph: _Graph, model: AcousticModel, layer: int, hidden: str) -> str:
+    name, lstm = f"layer{layer}", model.layers
+    weight, bias = _input_weights(model, layer)
+    recurrent = lstm._stacked("weight_hh", layer)
+    inputs = [
+        hidden,
+        graph.tensor(f"{name}.W", _by_onnx_gates(_array(weight))),
+        graph.tensor(f"{name}.R", _by_onnx_gates(_array(recurrent))),
+        graph.tensor(f"{name}.B", _with_zero_recurrent_bias(_by_onnx_gates(_array(bias)))),
+        "lengths",
+    ]
+    if lstm.peephole:
+        peephole = _array(lstm._stacked("weight_peephole", layer))
+        zeros = np.zeros_like(peephole)  # ONNX's P holds the peepholes of i, o and f; eq. 15 has o's alone
+        inputs += ["", "", graph.tensor(f"{name}.P", np.concatenate([zeros, peephole, zeros], axis=1))]
+    graph.node("LSTM", inputs, f"{name}.Y", direction="bidirectional", hidden_size=lstm.hidden_size)
+    graph.node("Transpose", [f"{name}.Y"], f"{name}.by_direction", perm=[0, 2, 1, 3])
+    if layer == 0:
+        graph.tensor("joined_shape", np.array([0, 0, -1], dtype=np.int64))
+    graph.node("Reshape", [f"{name}.by_direction", "joined_shape"], f"{name}.hidden")
+    return f"{name}.hidden"
+
+
+def _input_weights(model: AcousticModel, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Input weights and bias with every normalization folded in, in float64."""
+    weight, bias = (value.double() for value in model.layers.folded_input_weights(layer))
+    if layer > 0:
+        return weight, bias
+    scale = model.feats_std.double().reciprocal()
+    weight = weight * scale
+    return weight, bias - weight @ model.feats_mean.double()
+
+
+def _array(values: torch.Tensor) -> Array:
+    return values.detach().cpu().numpy().astype(np.float32)
+
+
+def _by_onnx_gates(values: Array) -> Array:
+    gates = np.split(values, 4, axis=1)
+    return np.concatenate([gates[k] for k in _ONNX_GATES], axis=1)
+
+
+def _with_zero_recurrent_bias(bias: Array) -> Array:
+    return np.concatenate([bias, np.zeros_like(bias)], axis=1)

@@ -1,0 +1,116 @@
+"""Framewise posteriors from an exported model, by ONNX Runtime; PyTorch is not needed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from asr_bn.features.deltas import add_deltas
+from asr_bn.model_metadata import METADATA_KEY, ModelMetadata
+
+Features = NDArray[np.float32]
+Output = Literal["log_posterior", "posterior", "log_likelihood"]
+
+
+class AcousticScorer:
+    """An exported acoustic model, ready to score features.
+
+    Args:
+        session: of a file that :func:`asr_bn.onnx_export.export_onnx` wrote.
+        metadata: what the file says of itself.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, metadata: ModelMetadata) -> None:
+        self.session, self.metadata = session, metadata
+
+    @classmethod
+    def load(
+        cls, path: Path, device: Literal["auto", "cpu", "cuda"] = "auto", num_threads: int | None = None
+    ) -> "AcousticScorer":
+        """Load a model file.
+
+        Args:
+            path: the ONNX file.
+            device: ``auto`` takes CUDA where ONNX Runtime has it and it can be started, else the CPU.
+            num_threads: threads within one call; None leaves it to ONNX Runtime.
+
+        Raises:
+            ValueError: not an ONNX model, not one of ours, or CUDA was asked for and is not there.
+            FileNotFoundError: there is no such file.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(2, "no such model file", str(path))
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if num_threads is not None:
+            options.intra_op_num_threads = num_threads
+        try:
+            session = onnxruntime.InferenceSession(path, options, providers=_providers(device))
+        except Exception as error:  # ONNX Runtime's own errors share no base class
+            first_line = str(error).splitlines()[0]
+            raise ValueError(f"{path}: ONNX Runtime cannot load it ({first_line})") from error
+        if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+            raise ValueError(f"{path}: device 'cuda' was asked for, but ONNX Runtime could not start CUDA here")
+        return cls(session, _read_metadata(path, session))
+
+    def with_deltas(self, feats: Features) -> Features:
+        """Features as the model takes them, ``[num_frames, num_features]``, from static or complete ones.
+
+        Raises:
+            ValueError: another number of columns, no frames, or a value that is not finite.
+        """
+        metadata = self.metadata
+        expected = f"[num_frames, {metadata.num_static}] or [num_frames, {metadata.num_features}]"
+        if feats.ndim != 2 or feats.shape[1] not in (metadata.num_static, metadata.num_features):
+            raise ValueError(f"features have shape {list(feats.shape)}, expected {expected}")
+        if len(feats) == 0:
+            raise ValueError("features have no frames, expected at least one")
+        feats = np.asarray(feats, dtype=np.float32)
+        if not np.isfinite(feats).all():
+            raise ValueError("features hold a value that is not finite")
+        return feats if feats.shape[1] == metadata.num_features else add_deltas(feats, metadata.delta_order)
+
+    def log_posteriors(self, feats: Sequence[Features]) -> list[NDArray[np.float32]]:
+        """Log posteriors of one or more utterances, in one call of ONNX Runtime.
+
+        Args:
+            feats: for each utterance ``[num_frames, num_features]``, at least one frame.
+
+        Returns:
+            For each utterance ``[num_frames, num_pdfs]``.  On the CPU they do not depend on what else is in
+            the call, bit for bit.
+        """
+        lengths = np.array([len(utterance) for utterance in feats], dtype=np.int32)
+        padded = np.zeros((len(feats), lengths.max(), self.metadata.num_features), dtype=np.float32)
+        for row, utterance in enumerate(feats):
+            padded[row, : len(utterance)] = utterance
+        inputs: dict[str, Any] = {"features": padded, "lengths": lengths}
+        (scores,) = self.session.run(["log_posteriors"], inputs)
+        return [scores[row, :length] for row, length in enumerate(lengths)]
+
+
+def convert(log_posteriors: NDArray[np.float32], log_priors: NDArray[np.float32], output: Output) -> Features:
+    """Log posteriors, shape ``[num_frames, num_pdfs]``, as they are, as posteriors, or less the log priors."""
+    if output == "posterior":
+        return np.exp(log_posteriors)
+    if output == "log_likelihood":
+        return log_posteriors - log_priors
+    return log_posteriors
+
+
+def _providers(device: str) -> list[str]:
+    cuda = device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if cuda else ["CPUExecutionProvider"]
+
+
+def _read_metadata(path: Path, session: onnxruntime.InferenceSession) -> ModelMetadata:
+    properties = session.get_modelmeta().custom_metadata_map
+    if METADATA_KEY not in properties:
+        raise ValueError(f"{path}: not a model that asr-bn exported (it has no '{METADATA_KEY}' metadata)")
+    try:
+        return ModelMetadata.from_json(properties[METADATA_KEY])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# Train a bidirectional LSTM acoustic model with sequence-wise batch normalization and its baseline.
+#
+#   bash recipes/wsj/run.sh                            on the embedded corpus, "mini" (nothing else needed)
+#   bash recipes/wsj/run.sh --kaldi egs/wsj/s5         on a Kaldi recipe folder with tri4b-like alignments
+#
+# Options (defaults in brackets):
+#   --kaldi DIR            Kaldi recipe folder; the four names below, and relative paths in wav.scp, start there
+#   --train NAME           training data dir [data/train_si284]
+#   --dev NAME             development data dir [data/test_dev93]
+#   --train-ali DIR        alignments of the training set [exp/tri4b_ali_si284]
+#   --dev-ali DIR          alignments of the development set [exp/tri4b_ali_dev93]
+#   --corpus NAME          what the results call the corpus [mini, or after the Kaldi folder]
+#   --config FILE          experiment [conf/paper.toml with --kaldi and a GPU, otherwise conf/small.toml]
+#   --out DIR              where everything goes [exp/<corpus>]
+#   --seed N               seed of initial weights, batches and of mini's synthesis [1]
+#   --num-seeds N          train both networks with N seeds, N, N+1, ..., for the spread in the report [3 for mini, else 1]
+#   --minutes N            minutes of training speech in mini [30]
+#   --dev-minutes N        minutes of development speech in mini [4]
+#   --device auto|cpu|cuda [auto]
+#   --nj N                 processes for features [number of cores]
+#   --stage N              first stage [1]; --stop-stage N  last stage [9]
+#
+# Stages: 1 data, 2 features, 3 alignments, 4 training, 5 population statistics, 6 ONNX export, 7 parity,
+# 8 report, 9 server.  A stage that is done and complete is skipped; after a kill, run the same command again.
+set -euo pipefail
+
+recipe="$(cd "$(dirname "$0")" && pwd)"
+kaldi="" train=data/train_si284 dev=data/test_dev93
+train_ali=exp/tri4b_ali_si284 dev_ali=exp/tri4b_ali_dev93
+corpus="" config="" out="" seed=1 num_seeds="" minutes=30 dev_minutes=4
+device=auto nj="" stage=1 stop_stage=9
+
+fail() { echo "run.sh: error: $*" >&2; exit 1; }
+
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --kaldi|--train|--dev|--train-ali|--dev-ali|--corpus|--config|--out|--seed|--num-seeds|--minutes|--dev-minutes|--device|--nj|--stage|--stop-stage)
+            [ $# -ge 2 ] || fail "$1 needs a value"
+            name="${1#--}"
+            printf -v "${name//-/_}" %s "$2"
+            shift 2 ;;
+        -h|--help) sed -n '2,/^set -euo/{/^set/d;s/^# \{0,1\}//;p;}' "$0"; exit 0 ;;
+        *) fail "unknown option $1 (see --help)" ;;
+    esac
+done
+for name in seed num_seeds minutes dev_minutes stage stop_stage nj; do
+    [[ "${!name}" =~ ^[0-9]*$ ]] || fail "--${name//_/-} is '${!name}', expected a whole number"
+done
+[[ "$device" =~ ^(auto|cpu|cuda)$ ]] || fail "--device is '$device', expected auto, cpu or cuda"
+[ -z "$kaldi" ] || [ -d "$kaldi" ] || fail "--kaldi $kaldi: no such folder"
+[ -z "$config" ] || [ -f "$config" ] || fail "--config $config: no such file"
+if [ -z "$kaldi" ] && [ -n "$corpus" ] && [ "$corpus" != mini ]; then
+    fail "--corpus $corpus: only mini is embedded; another corpus is named by --kaldi DIR"
+fi
+
+. "$recipe/path.sh"
+
+if [ -z "$corpus" ]; then
+    corpus=mini
+    if [ -n "$kaldi" ]; then
+        corpus="$(basename "$(cd "$kaldi" && pwd)")"
+        [[ ! "$corpus" =~ ^s[0-9]+[a-z]?$ ]] || corpus="$(basename "$(dirname "$(cd "$kaldi" && pwd)")")"
+    fi
+fi
+out="${out:-exp/$corpus}"
+mkdir -p "$out" || fail "--out $out: cannot be made"
+# One run at a time in a folder, also after a kill that left a stage running: its processes hold the lock.
+if command -v flock > /dev/null; then
+    exec 9> "$out/.lock"
+    flock --nonblock 9 || { echo "run.sh: waiting for another run in $out" >&2; flock 9; }
+fi
+
+cores="$(python3 -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')"
+nj="${nj:-$cores}"
+if [ "$device" = auto ]; then
+    device="$(command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1 && echo cuda || echo cpu)"
+fi
+if [ -z "$config" ]; then
+    config="$recipe/conf/small.toml"
+    [ -z "$kaldi" ] || [ "$device" != cuda ] || config="$recipe/conf/paper.toml"
+    [ -z "$kaldi" ] || [ "$device" = cuda ] ||
+        echo "run.sh: no GPU: training conf/small.toml; the paper's network is conf/paper.toml (--config)" >&2
+fi
+num_seeds="${num_seeds:-$([ -z "$kaldi" ] && echo 3 || echo 1)}"
+
+if [ -n "$kaldi" ]; then
+    root="$kaldi" train="$kaldi/$train" dev="$kaldi/$dev" train_ali="$kaldi/$train_ali" dev_ali="$kaldi/$dev_ali"
+else
+    root=. train="$out/corpus/data/train" dev="$out/corpus/data/dev"
+    train_ali="$out/corpus/exp/mono_ali_train" dev_ali="$out/corpus/exp/mono_ali_dev"
+fi
+data=(--data "$out/feats/train" --ali "$out/pdf/train" --dev-data "$out/feats/dev" --dev-ali "$out/pdf/dev")
+
+at_stage() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] && echo "run.sh: stage $1: $2" >&2; }
+
+# The folder of each seed's two networks: the first seed's are the results, the others show the spread.
+seed_dir() { [ "$1" -eq "$seed" ] && echo "$out" || echo "$out/seeds/$1"; }
+seeds="$(seq "$seed" $((seed + num_seeds - 1)))"
+
+train_network() { # NORM OUT_DIR SEED BAR_POSITION
+    TQDM_POSITION="$4" asr-bn train "$config" "${data[@]}" --norm "$1" --out "$2" --seed "$3" --device "$device" --resume
+}
+
+train_pair() { # DIR SEED
+    if [ "$device" = cuda ] || [ "$cores" -lt 2 ]; then
+        train_network none "$1/baseline" "$2" 0
+        train_network sequence "$1/batch_norm" "$2" 0
+        return
+    fi
+    # A time step's products are too small for many threads: one network on each half of the cores is faster.
+    local baseline
+    export OMP_NUM_THREADS=$((cores / 2))
+    train_network none "$1/baseline" "$2" 0 & baseline=$!
+    train_network sequence "$1/batch_norm" "$2" 1 || { wait "$baseline" || true; return 1; }
+    wait "$baseline"
+    unset OMP_NUM_THREADS
+}
+
+if [ -z "$kaldi" ] && at_stage 1 "synthesize and align the embedded corpus"; then
+    python3 -m recipes.mini.make_data "$out/corpus" --minutes "$minutes" --dev-minutes "$dev_minutes" --seed "$seed"
+    python3 -m recipes.mini.align "$out/corpus"
+fi
+
+if at_stage 2 "log-mel filterbanks and energy"; then
+    asr-bn features "$train" "$out/feats/train" --root "$root" --nj "$nj" --fbank-conf "$recipe/conf/fbank.conf"
+    asr-bn features "$dev" "$out/feats/dev" --root "$root" --nj "$nj" --fbank-conf "$recipe/conf/fbank.conf"
+fi
+
+if at_stage 3 "alignments to pdf-ids"; then
+    asr-bn alignments "$train_ali" "ark:$out/pdf/train/pdf.ark"
+    asr-bn alignments "$dev_ali" "ark:$out/pdf/dev/pdf.ark"
+    cp "$train_ali"/{final.mdl,phones.txt} "$out/pdf/train"
+    cp "$dev_ali"/{final.mdl,phones.txt} "$out/pdf/dev"
+fi
+
+if at_stage 4 "train the baseline and the batch-normalized network"; then
+    for s in $seeds; do
+        train_pair "$(seed_dir "$s")" "$s"
+    done
+fi
+
+models=(baseline batch_norm)
+if at_stage 5 "population statistics and final evaluation"; then
+    for model in "${models[@]}"; do
+        asr-bn finish "$out/$model" "${data[@]}" --device "$device"
+    done
+fi
+
+if at_stage 6 "export to ONNX"; then
+    for model in "${models[@]}"; do
+        asr-bn export "$out/$model" "$out/$model/model.onnx"
+    done
+fi
+
+if at_stage 7 "compare ONNX Runtime with PyTorch on the development set"; then
+    for model in "${models[@]}"; do
+        asr-bn parity "$out/$model" --data "$out/feats/dev"
+    done
+fi
+
+if at_stage 8 "report"; then
+    asr-bn report "$out" --corpus "$corpus" --data "$out/feats/dev" --ali "$out/pdf/dev" --config "$config"
+fi
+
+if at_stage 9 "ask the server for posteriors over HTTP"; then
+    asr-bn serve-check "$out/batch_norm" --data "$dev" --root "$root"
+fi
