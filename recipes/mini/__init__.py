@@ -1,0 +1,1 @@
+"""The embedded corpus: synthesized English sentences, and GMM alignments of them trained on the spot."""

@@ -1,0 +1,125 @@
+"""Diagonal Gaussian mixtures for every pdf: Kaldi's E and M steps and mixing up, over arrays.
+
+``kaldi-hmm-gmm`` has them too, but accumulates a frame at a time from Python, and its splitting draws from
+an unseeded generator; this corpus has to come out the same every time.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import kaldi_hmm_gmm as khg
+import numpy as np
+from numpy.typing import NDArray
+
+from recipes.mini.mfcc import Features
+
+Array = NDArray[np.float64]
+# Kaldi's defaults (gmm/mle-diag-gmm.h, gmmbin/gmm-est.cc, steps/train_mono.sh).
+MIN_VARIANCE = 0.001
+PERTURB_FACTOR = 0.01
+POWER = 0.25
+MIN_COUNT = 20.0
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """One pdf: ``weights`` ``[num_gauss]``, ``means`` and ``variances`` ``[num_gauss, dim]``."""
+
+    weights: Array
+    means: Array
+    variances: Array
+
+    def log_likelihoods(self, feats: Features) -> Array:
+        """``[num_frames, num_gauss]``, weights included."""
+        precisions = 1.0 / self.variances
+        constants = np.log(self.weights) - 0.5 * (
+            self.means.shape[1] * np.log(2 * np.pi)
+            + np.log(self.variances).sum(axis=1)
+            + (self.means**2 * precisions).sum(axis=1)
+        )
+        frames = feats.astype(np.float64)
+        scores: Array = constants + frames @ (self.means * precisions).T - 0.5 * (frames**2 @ precisions.T)
+        return scores
+
+
+@dataclass(frozen=True)
+class MixtureStats:
+    """Sums over frames weighted by each Gaussian's posterior: ``[num_gauss]``, ``[num_gauss, dim]`` twice."""
+
+    counts: Array
+    sums: Array
+    squares: Array
+
+    def __add__(self, other: "MixtureStats") -> "MixtureStats":
+        return MixtureStats(self.counts + other.counts, self.sums + other.sums, self.squares + other.squares)
+
+
+def accumulate(mixture: Mixture, feats: Features) -> MixtureStats:
+    """The E step for the frames ``[num_frames, dim]`` that are aligned to one pdf."""
+    scores = mixture.log_likelihoods(feats)
+    posteriors = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
+    posteriors /= posteriors.sum(axis=1, keepdims=True)
+    frames = feats.astype(np.float64)
+    return MixtureStats(posteriors.sum(axis=0), posteriors.T @ frames, posteriors.T @ frames**2)
+
+
+def update(mixture: Mixture, stats: MixtureStats, min_occupancy: float) -> Mixture:
+    """The M step (``MleDiagGmmUpdate``); Gaussians seen less than ``min_occupancy`` go, unless all would."""
+    kept = stats.counts >= min_occupancy
+    if not kept.any():
+        return mixture
+    counts = stats.counts[kept]
+    means = stats.sums[kept] / counts[:, None]
+    variances = np.maximum(stats.squares[kept] / counts[:, None] - means**2, MIN_VARIANCE)
+    return Mixture(counts / counts.sum(), means, variances)
+
+
+def split_targets(counts: Sequence[float], target: int) -> list[int]:
+    """How many Gaussians each pdf gets of ``target`` in all (``GetSplitTargets`` in gmm/model-common.cc).
+
+    They are dealt one by one to the pdf with the most ``count ** POWER`` a Gaussian, as long as it keeps
+    ``MIN_COUNT`` frames for each.
+    """
+    num_gauss = [1] * len(counts)
+    queue = [(-(count**POWER), pdf) for pdf, count in enumerate(counts)]
+    heapq.heapify(queue)
+    remaining = target - len(counts)
+    while remaining > 0 and queue:
+        _, pdf = heapq.heappop(queue)
+        if counts[pdf] / (num_gauss[pdf] + 1) < MIN_COUNT:
+            continue
+        num_gauss[pdf] += 1
+        remaining -= 1
+        heapq.heappush(queue, (-(counts[pdf] ** POWER) / num_gauss[pdf], pdf))
+    return num_gauss
+
+
+def split(mixture: Mixture, num_gauss: int, rng: np.random.Generator) -> Mixture:
+    """Halve the heaviest Gaussian until there are ``num_gauss``, the halves apart (``DiagGmm::Split``)."""
+    weights, means, variances = list(mixture.weights), list(mixture.means), list(mixture.variances)
+    while len(weights) < num_gauss:
+        heaviest = int(np.argmax(weights))
+        weights[heaviest] /= 2
+        shift = PERTURB_FACTOR * np.sqrt(variances[heaviest]) * rng.standard_normal(variances[heaviest].size)
+        weights.append(weights[heaviest])
+        means.append(means[heaviest] + shift)
+        means[heaviest] = means[heaviest] - shift
+        variances.append(variances[heaviest])
+    return Mixture(np.array(weights), np.array(means), np.array(variances))
+
+
+def to_am_diag_gmm(
+    mixtures: Sequence[Mixture], boosted: Sequence[int] = (), boost: float = 1.0
+) -> khg.AmDiagGmm:
+    """Kaldi's acoustic model; weights of the pdfs in ``boosted`` are multiplied (``gmm-boost-silence``)."""
+    model = khg.AmDiagGmm()
+    for pdf, mixture in enumerate(mixtures):
+        gmm = khg.DiagGmm(nmix=mixture.weights.size, dim=mixture.means.shape[1])
+        factor = boost if pdf in boosted else 1.0
+        gmm.set_weights((mixture.weights * factor).astype(np.float32))
+        precisions = (1.0 / mixture.variances).astype(np.float32)
+        gmm.set_invvars_and_means(precisions, mixture.means.astype(np.float32))
+        gmm.compute_gconsts()
+        model.add_pdf(gmm)
+    return model
