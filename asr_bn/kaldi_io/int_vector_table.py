@@ -1,0 +1,124 @@
+"""Tables of integer vectors, such as ``ali.*.gz``: binary or text, gzipped or not."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.files import atomic_path
+from asr_bn.kaldi_io.binary import decode_id, read_basic_int32, read_key
+from asr_bn.kaldi_io.matrix_table import check_id
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, open_input, read_exact
+from asr_bn.kaldi_io.script_file import read_table
+from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
+
+IntVector = NDArray[np.int32]
+_MAX_TEXT_LINE = 1 << 26
+_ELEMENT = np.dtype([("size", "u1"), ("value", "<i4")])  # Kaldi's BasicVectorHolder: every value with its size
+
+
+def read_int_vectors(
+    rspecifier: str | Path, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES
+) -> Iterator[tuple[str, IntVector]]:
+    """Utterance id and int32 vector, in file order, one in memory at a time.
+
+    ``rspecifier`` is ``ark:...`` or ``scp:...`` (files, gzip files, pipes, ``-``), or a bare path; whether
+    an entry is binary or text is seen from its first byte.
+
+    Raises:
+        OSError: a file is missing.
+        ValueError: cut short, corrupt, or not integers; the message names the utterance and the file.
+    """
+    source = parse_rspecifier(rspecifier)
+    if source.is_script:
+        for utt_id, rxfilename in read_table(Path(source.rxfilename)).items():
+            with open_input(rxfilename, root, pipes) as stream:
+                yield utt_id, _read_vector(stream, f"{utt_id}: {rxfilename}")
+        return
+    with open_input(source.rxfilename, root, pipes) as stream:
+        while (utt_id := read_key(stream, source.rxfilename)) is not None:
+            yield utt_id, _read_vector(stream, f"{utt_id}: {source.rxfilename}")
+
+
+def _read_vector(stream: IO[bytes], where: str) -> IntVector:
+    first = stream.read(1)
+    if first == b"\0":
+        if stream.read(1) != b"B":
+            raise ValueError(f"{where}: not a Kaldi vector (no \\0B mark)")
+        return _read_binary(stream, where)
+    return _parse_line(first + stream.readline(_MAX_TEXT_LINE), where)
+
+
+def _read_binary(stream: IO[bytes], where: str) -> IntVector:
+    length = read_basic_int32(stream, where)
+    if length < 0:
+        raise ValueError(f"{where}: corrupt: a vector of length {length}")
+    elements = np.frombuffer(read_exact(stream, _ELEMENT.itemsize * length, where), dtype=_ELEMENT)
+    if not np.all(elements["size"] == 4):
+        raise ValueError(f"{where}: corrupt, or not 32-bit integers")
+    return np.ascontiguousarray(elements["value"], dtype=np.int32)
+
+
+def _parse_line(line: bytes, where: str) -> IntVector:
+    if not line.endswith(b"\n"):
+        raise ValueError(f"{where}: cut short: a text vector without its end of line")
+    words = decode_id(line, where).split()
+    try:
+        return _to_int32(np.array([int(word) for word in words], dtype=np.int64))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{where}: not a vector of 32-bit integers ({error})") from error
+
+
+def _to_int32(values: NDArray[np.int64]) -> IntVector:
+    vector = values.astype(np.int32)
+    if not np.array_equal(vector, values):
+        raise ValueError("a value does not fit")
+    return vector
+
+
+def write_int_vectors(wspecifier: str | Path, items: Iterable[tuple[str, NDArray[np.integer]]]) -> int:
+    """Write an archive (and script file); returns how many vectors were written.
+
+    ``wspecifier`` is ``ark:A``, ``ark,t:A``, ``ark,scp:A,S`` or a bare path; ``-`` is standard output.
+    The files get their names only when all is written.
+
+    Raises:
+        ValueError: an id that is empty, has spaces or comes twice.
+    """
+    target = parse_wspecifier(wspecifier)
+    position, written = 0, set[str]()
+    with ExitStack() as files:
+        archive = _open_output(files, target.archive)
+        script = None if target.script is None else _open_output(files, target.script)
+        for utt_id, vector in items:
+            check_id(utt_id, written, target.archive)
+            key = f"{utt_id} ".encode()
+            data = _encode_text(vector) if target.text else encode_int_vector(vector)
+            archive.write(key + data)
+            if script is not None:
+                script.write(f"{utt_id} {target.archive}:{position + len(key)}\n".encode())
+            position += len(key) + len(data)
+    return len(written)
+
+
+def encode_int_vector(vector: NDArray[np.integer]) -> bytes:
+    """The binary form with its ``\\0B`` mark."""
+    elements = np.empty(len(vector), dtype=_ELEMENT)
+    elements["size"] = 4
+    elements["value"] = vector
+    return b"\0B\x04" + len(vector).to_bytes(4, "little") + elements.tobytes()
+
+
+def _encode_text(vector: NDArray[np.integer]) -> bytes:
+    return ("".join(f"{value} " for value in vector.tolist()) + "\n").encode()
+
+
+def _open_output(files: ExitStack, name: str) -> IO[bytes]:
+    if name == "-":
+        files.callback(sys.stdout.buffer.flush)
+        return sys.stdout.buffer
+    return files.enter_context(files.enter_context(atomic_path(Path(name))).open("wb"))

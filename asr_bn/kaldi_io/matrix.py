@@ -1,0 +1,109 @@
+"""One Kaldi matrix on a stream: plain, compressed and text forms (``src/matrix/kaldi-matrix.cc``)."""
+
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.kaldi_io.binary import read_basic_int32, read_token
+from asr_bn.kaldi_io.compressed_matrix import TOKENS, read_compressed, read_shape
+from asr_bn.kaldi_io.rxfilename import read_exact
+
+Matrix = NDArray[np.float32] | NDArray[np.float64]
+_DTYPES = {"FM": "<f4", "DM": "<f8"}
+_BINARY_TOKENS = ", ".join([*_DTYPES, *TOKENS])
+_MAX_TEXT_LINE = 1 << 24
+
+
+def read_matrix(stream: IO[bytes], where: str) -> Matrix:
+    """The matrix at the stream's position, binary or text; ``[num_rows, num_cols]``.
+
+    float64 for Kaldi's ``DM``, float32 for everything else.
+
+    Raises:
+        ValueError: cut short, corrupt, or not a matrix (``where`` names file and utterance).
+    """
+    first = stream.read(1)
+    if first != b"\0":
+        return _read_text(stream, first, where)
+    _expect_binary_mark(stream, where)
+    token = read_token(stream, where)
+    if token in TOKENS:
+        return read_compressed(stream, token, where)
+    num_rows, num_cols = _plain_shape(stream, token, where)
+    dtype = np.dtype(_DTYPES[token])
+    data = read_exact(stream, dtype.itemsize * num_rows * num_cols, where)
+    values: Matrix = np.frombuffer(bytearray(data), dtype=dtype).reshape(num_rows, num_cols)
+    return values
+
+
+def read_matrix_shape(stream: IO[bytes], where: str) -> tuple[int, int]:
+    """Rows and columns, from the header alone where the matrix is binary."""
+    first = stream.read(1)
+    if first != b"\0":
+        num_rows, num_cols = _read_text(stream, first, where).shape
+        return num_rows, num_cols
+    _expect_binary_mark(stream, where)
+    token = read_token(stream, where)
+    if token in TOKENS:
+        return read_shape(stream, where)[2:]
+    return _plain_shape(stream, token, where)
+
+
+def encode_matrix(matrix: NDArray[np.floating]) -> bytes:
+    """The binary form with its ``\\0B`` mark: ``DM`` for float64, ``FM`` for anything else."""
+    double = matrix.dtype == np.float64
+    token, dtype = (b"DM ", "<f8") if double else (b"FM ", "<f4")
+    num_rows, num_cols = (0, 0) if matrix.size == 0 else matrix.shape
+    sizes = b"".join(b"\x04" + int(size).to_bytes(4, "little") for size in (num_rows, num_cols))
+    return b"\0B" + token + sizes + np.ascontiguousarray(matrix, dtype=dtype).tobytes()
+
+
+def format_matrix(matrix: NDArray[np.floating]) -> str:
+    """Kaldi's text form, with as many digits as it takes to read the same values back."""
+    if matrix.size == 0:
+        return " [ ]\n"
+    rows = [" ".join(str(value) for value in row) for row in matrix]
+    return " [\n  " + " \n  ".join(rows) + " ]\n"
+
+
+def _expect_binary_mark(stream: IO[bytes], where: str) -> None:
+    if stream.read(1) != b"B":
+        raise ValueError(f"{where}: not a Kaldi matrix (no \\0B mark)")
+
+
+def _plain_shape(stream: IO[bytes], token: str, where: str) -> tuple[int, int]:
+    if token not in _DTYPES:
+        raise ValueError(f"{where}: expected a matrix ({_BINARY_TOKENS}), found {token[:20]!r}")
+    num_rows, num_cols = read_basic_int32(stream, where), read_basic_int32(stream, where)
+    if num_rows < 0 or num_cols < 0 or (num_rows == 0) != (num_cols == 0):
+        raise ValueError(f"{where}: corrupt: a matrix of {num_rows} x {num_cols}")
+    return num_rows, num_cols
+
+
+def _read_text(stream: IO[bytes], first: bytes, where: str) -> NDArray[np.float32]:
+    while first in (b" ", b"\t", b"\n", b"\r"):
+        first = stream.read(1)
+    if first != b"[":
+        raise ValueError(f"{where}: not a Kaldi matrix (neither \\0B nor '[' at its start)")
+    rows: list[NDArray[np.float32]] = []
+    closed = False
+    while not closed:
+        line = stream.readline(_MAX_TEXT_LINE)
+        if not line:
+            raise ValueError(f"{where}: cut short: a text matrix without its closing bracket")
+        body, bracket, _ = line.partition(b"]")
+        closed = bool(bracket)
+        if body.strip():
+            rows.append(_parse_row(body, where))
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"{where}: a text matrix with rows of unlike lengths")
+    return np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+
+
+def _parse_row(body: bytes, where: str) -> NDArray[np.float32]:
+    try:
+        # Through float64, as strtod: "nan", "inf" and "-inf" included.
+        return np.array([float(word) for word in body.split()], dtype=np.float64).astype(np.float32)
+    except ValueError as error:
+        raise ValueError(f"{where}: not a number in a text matrix ({error})") from error

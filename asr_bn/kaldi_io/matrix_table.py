@@ -1,0 +1,209 @@
+"""Tables of matrices: archives and script files, read in order or by utterance, and written."""
+
+import re
+import sys
+from collections.abc import Iterator, KeysView
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.files import atomic_path
+from asr_bn.kaldi_io.binary import read_key
+from asr_bn.kaldi_io.compressed_matrix import encode_compressed
+from asr_bn.kaldi_io.matrix import Matrix, encode_matrix, format_matrix, read_matrix, read_matrix_shape
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_input
+from asr_bn.kaldi_io.script_file import read_table
+from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
+
+_RANGE = re.compile(r"\[([0-9:,\s]*)\]$")
+
+
+class MatrixScp:
+    """Random access by utterance to the matrices of a script file; nothing is kept in memory but the lines.
+
+    Values may carry Kaldi's range, rows then columns, ends included: ``feats.ark:12[0:9]``, ``[0:9,0:12]``.
+
+    Args:
+        path: the script file.
+        root: where relative names in it start from (default: the current folder, as Kaldi).
+
+    Raises:
+        ValueError: malformed script file.
+    """
+
+    def __init__(self, path: Path, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES) -> None:
+        self.path = path
+        self._root = root
+        self._pipes = pipes
+        self._rxfilenames = read_table(path)
+
+    def keys(self) -> KeysView[str]:
+        """The utterance ids in file order."""
+        return self._rxfilenames.keys()
+
+    def __contains__(self, utt_id: object) -> bool:
+        return utt_id in self._rxfilenames
+
+    def __len__(self) -> int:
+        return len(self._rxfilenames)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rxfilenames)
+
+    def __getitem__(self, utt_id: str) -> Matrix:
+        """The matrix of ``utt_id``, ``[num_frames, feature_dim]``.
+
+        Raises:
+            KeyError: no such utterance.
+            OSError: the archive is missing.
+            ValueError: the archive is cut short or corrupt there.
+        """
+        rxfilename, rows_cols = _split_range(self._rxfilenames[utt_id])
+        where = f"{utt_id}: {rxfilename}"
+        with open_input(rxfilename, self._root, self._pipes) as stream:
+            matrix = read_matrix(stream, where)
+        return matrix if rows_cols is None else _cut(matrix, rows_cols, where)
+
+    def num_frames(self, utt_id: str) -> int:
+        """Number of rows of ``utt_id``, from the header where the archive is binary."""
+        rxfilename, rows_cols = _split_range(self._rxfilenames[utt_id])
+        if rows_cols is not None:
+            return len(self[utt_id])
+        with open_input(rxfilename, self._root, self._pipes) as stream:
+            return read_matrix_shape(stream, f"{utt_id}: {rxfilename}")[0]
+
+
+def read_matrices(
+    rspecifier: str | Path, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES
+) -> Iterator[tuple[str, Matrix]]:
+    """Utterance id and matrix ``[num_frames, feature_dim]``, in file order, one in memory at a time.
+
+    ``rspecifier`` is ``ark:...`` or ``scp:...`` (files, gzip files, pipes, ``-``), or a bare path.
+
+    Raises:
+        OSError: a file is missing.
+        ValueError: cut short or corrupt; the message names the utterance and the file.
+    """
+    source = parse_rspecifier(rspecifier)
+    if source.is_script:
+        scp = MatrixScp(Path(source.rxfilename), root, pipes)
+        for utt_id in scp:
+            yield utt_id, scp[utt_id]
+        return
+    with open_input(source.rxfilename, root, pipes) as stream:
+        while (utt_id := read_key(stream, source.rxfilename)) is not None:
+            yield utt_id, read_matrix(stream, f"{utt_id}: {source.rxfilename}")
+
+
+class MatrixWriter:
+    """Writes an archive, and its script file, which get their names only when all is written.
+
+    Args:
+        wspecifier: ``ark:A``, ``ark,t:A``, ``ark,scp:A,S`` or a bare path; ``-`` is standard output.
+        compress: Kaldi's compressed form (``compression_method``: 1 automatic, 2, 3 or 5), not plain floats.
+    """
+
+    def __init__(self, wspecifier: str | Path, compress: bool = False, compression_method: int = 1) -> None:
+        self._target = parse_wspecifier(wspecifier)
+        if is_pipe(self._target.archive) or self._target.archive.startswith("|"):
+            raise ValueError(f"{wspecifier}: writing to a pipe is not supported; use '-' and the shell's pipe")
+        if compress and self._target.text:
+            raise ValueError(f"{wspecifier}: an archive is either text or compressed, not both")
+        self._compression_method = compression_method if compress else None
+        self._files = ExitStack()
+        self._archive: IO[bytes] | None = None
+        self._script: IO[bytes] | None = None
+        self._position = 0
+        self._written: set[str] = set()
+
+    def __enter__(self) -> "MatrixWriter":
+        self._archive = self._open(self._target.archive)
+        if self._target.script is not None:
+            self._script = self._open(self._target.script)
+        return self
+
+    def write(self, utt_id: str, matrix: NDArray[np.floating]) -> None:
+        """Append ``matrix`` ``[num_frames, feature_dim]``.
+
+        Raises:
+            ValueError: an id that is empty, has spaces or was written before; a matrix that is not
+                two-dimensional or cannot be compressed.
+        """
+        if self._archive is None:
+            raise ValueError(f"{self._target.archive}: not open; use MatrixWriter in a with statement")
+        check_id(utt_id, self._written, self._target.archive)
+        key = f"{utt_id} ".encode()
+        data = encode_table_matrix(utt_id, matrix, self._target.text, self._compression_method)
+        self._archive.write(key + data)
+        if self._script is not None:
+            line = f"{utt_id} {self._target.archive}:{self._position + len(key)}\n"
+            self._script.write(line.encode())
+        self._position += len(key) + len(data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._archive = None
+        self._files.__exit__(kind, error, trace)
+
+    def _open(self, name: str) -> IO[bytes]:
+        if name == "-":
+            self._files.callback(sys.stdout.buffer.flush)
+            return sys.stdout.buffer
+        return self._files.enter_context(self._files.enter_context(atomic_path(Path(name))).open("wb"))
+
+
+def check_id(utt_id: str, written: set[str], name: str) -> None:
+    """Refuse an id that is empty, contains whitespace or is already in ``written``; add it there."""
+    if not utt_id or utt_id.split() != [utt_id]:
+        raise ValueError(f"{utt_id!r}: not a Kaldi utterance id (empty, or with spaces)")
+    if utt_id in written:
+        raise ValueError(f"{utt_id}: written twice to {name}")
+    written.add(utt_id)
+
+
+def encode_table_matrix(
+    utt_id: str, matrix: NDArray[np.floating], text: bool = False, compression_method: int | None = None
+) -> bytes:
+    """What follows the utterance id in an archive; ``compression_method`` None is plain floats."""
+    if matrix.ndim != 2:
+        raise ValueError(f"{utt_id}: expected a matrix, found an array of {matrix.ndim} dimensions")
+    if text:
+        return format_matrix(matrix).encode()
+    if compression_method is None:
+        return encode_matrix(matrix)
+    try:
+        return b"\0B" + encode_compressed(matrix.astype(np.float32, copy=False), compression_method)
+    except ValueError as error:
+        raise ValueError(f"{utt_id}: {error}") from error
+
+
+def _split_range(value: str) -> tuple[str, list[str] | None]:
+    match = _RANGE.search(value)
+    if match is None:
+        return value, None
+    return value[: match.start()].rstrip(), match.group(1).split(",")
+
+
+def _cut(matrix: Matrix, rows_cols: list[str], where: str) -> Matrix:
+    if len(rows_cols) > 2:
+        raise ValueError(f"{where}: expected a range like [0:9] or [0:9,0:12], found {rows_cols}")
+    slices = [_parse_range(text, size, where) for text, size in zip(rows_cols, matrix.shape, strict=False)]
+    return matrix[tuple(slices)]
+
+
+def _parse_range(text: str, size: int, where: str) -> slice:
+    if not text.strip() or text.strip() == ":":
+        return slice(None)
+    first, colon, last = text.partition(":")
+    try:
+        start, stop = int(first), int(last) + 1
+    except ValueError as error:
+        raise ValueError(f"{where}: expected a range first:last, found {text!r}") from error
+    if start >= stop or stop > size:
+        raise ValueError(f"{where}: the range {text} does not fit in {size} rows or columns")
+    return slice(start, stop)

@@ -1,0 +1,89 @@
+"""Reading a Kaldi model file token by token, the same way whether it is binary or text."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from asr_bn.kaldi_io.binary import (
+    BINARY_MARK,
+    read_basic_float,
+    read_basic_int32,
+    read_int_vector,
+    read_token,
+)
+from asr_bn.kaldi_io.rxfilename import open_input
+
+
+class ModelStream:
+    """A model file's tokens and numbers; ``where`` names the file in errors."""
+
+    def __init__(self, stream: IO[bytes], where: str, binary: bool) -> None:
+        self._stream = stream
+        self.where = where
+        self.binary = binary
+
+    def token(self) -> str:
+        """The next word."""
+        return read_token(self._stream, self.where)
+
+    def expect(self, expected: str) -> None:
+        """Read a word and require it to be ``expected``."""
+        token = self.token()
+        if token != expected:
+            raise ValueError(f"{self.where}: expected {expected}, found {token[:40]!r}")
+
+    def integer(self) -> int:
+        """The next int32."""
+        if self.binary:
+            return read_basic_int32(self._stream, self.where)
+        return self.as_integer(self.token())
+
+    def as_integer(self, word: str) -> int:
+        """``word`` as an integer."""
+        try:
+            return int(word)
+        except ValueError as error:
+            raise ValueError(f"{self.where}: expected an integer, found {word[:40]!r}") from error
+
+    def number(self) -> float:
+        """The next floating-point number."""
+        if self.binary:
+            return read_basic_float(self._stream, self.where)
+        word = self.token()
+        try:
+            return float(word)
+        except ValueError as error:
+            raise ValueError(f"{self.where}: expected a number, found {word[:40]!r}") from error
+
+    def int_vector(self) -> list[int]:
+        """The next binary vector of int32."""
+        return [int(value) for value in read_int_vector(self._stream, self.where)]
+
+    def check_count(self, count: int, limit: int, what: str) -> None:
+        """Refuse a negative or absurd count from a corrupt file."""
+        if not 0 <= count <= limit:
+            raise ValueError(f"{self.where}: corrupt: {count} {what}")
+
+
+class _Rewound:
+    """A stream whose first two bytes were looked at and are given back (a gzip or pipe cannot always seek)."""
+
+    def __init__(self, first: bytes, stream: IO[bytes]) -> None:
+        self._first = first
+        self._stream = stream
+
+    def read(self, num_bytes: int) -> bytes:
+        taken, self._first = self._first[:num_bytes], self._first[num_bytes:]
+        return taken + self._stream.read(num_bytes - len(taken)) if num_bytes > len(taken) else taken
+
+
+@contextmanager
+def open_model(path: Path) -> Iterator[ModelStream]:
+    """Open a model file, its ``\\0B`` mark (if binary) consumed."""
+    with open_input(str(path)) as stream:
+        first = stream.read(2)
+        if first == BINARY_MARK:
+            yield ModelStream(stream, str(path), binary=True)
+        else:
+            yield ModelStream(_Rewound(first, stream), str(path), binary=False)  # type: ignore[arg-type]

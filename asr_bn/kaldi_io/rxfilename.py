@@ -1,0 +1,199 @@
+"""Kaldi's "extended filenames": a path, a path with an offset, a pipe, or the standard streams.
+
+Source: Kaldi ``src/util/kaldi-io.h``.  One addition: a gzip file is unpacked wherever it is named.
+"""
+
+import gzip
+import io
+import os
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+PIPE_TIMEOUT_S = 600.0
+"""How long a command in a ``wav.scp`` may take before it counts as hung."""
+_READ_BLOCK = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class PipePolicy:
+    """Whether commands in rxfilenames are run, and for how long one may take (seconds)."""
+
+    allowed: bool = True
+    timeout_s: float = PIPE_TIMEOUT_S
+
+    def check(self, rxfilename: str) -> None:
+        """Raise ``ValueError`` if pipes are refused."""
+        if not self.allowed:
+            raise ValueError(f"{rxfilename}: pipes are refused here (--no-pipes)")
+
+
+DEFAULT_PIPES = PipePolicy()
+
+
+def is_pipe(rxfilename: str) -> bool:
+    """True for ``command |``."""
+    return rxfilename.rstrip().endswith("|")
+
+
+def split_offset(rxfilename: str) -> tuple[str, int]:
+    """``"a.ark:12"`` is ``("a.ark", 12)``; without an offset it is 0 (as Kaldi: digits after the last colon)."""
+    path, colon, digits = rxfilename.rpartition(":")
+    if colon and path and digits.isascii() and digits.isdigit():
+        return path, int(digits)
+    return rxfilename, 0
+
+
+def resolve(path: str, root: Path | None) -> Path:
+    """``path`` as seen from ``root`` (default: the current folder)."""
+    return Path(path) if root is None else root / path
+
+
+@contextmanager
+def open_input(
+    rxfilename: str, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES
+) -> Iterator[IO[bytes]]:
+    """Open an rxfilename for reading; a gzip file comes unpacked.
+
+    Raises:
+        OSError: no such file.
+        ValueError: pipes are refused, the command failed (its standard error is in the message), or a
+            gzip file is cut short or corrupt.
+    """
+    rxfilename = rxfilename.strip()
+    if rxfilename in ("", "-"):
+        yield sys.stdin.buffer
+    elif is_pipe(rxfilename):
+        pipes.check(rxfilename)
+        with _open_pipe(rxfilename, root) as stream:
+            yield stream
+    else:
+        with _open_file(rxfilename, root) as stream:
+            yield stream
+
+
+@contextmanager
+def _open_file(rxfilename: str, root: Path | None) -> Iterator[IO[bytes]]:
+    name, offset = split_offset(rxfilename)
+    if offset == 0 and resolve(rxfilename, root).exists():
+        name = rxfilename  # a file whose own name ends in a colon and digits
+    with resolve(name, root).open("rb") as stream:
+        if stream.read(2) == _GZIP_MAGIC:
+            stream.seek(0)
+            with gzip.open(stream) as unpacked, _gzip_errors(name):
+                unpacked.seek(offset)
+                yield unpacked
+        else:
+            _seek_inside(stream, offset, rxfilename)
+            yield stream
+
+
+def _seek_inside(stream: IO[bytes], offset: int, rxfilename: str) -> None:
+    size = os.fstat(stream.fileno()).st_size
+    if offset and offset >= size:
+        raise ValueError(f"{rxfilename}: the offset lies past the end of the file ({size} bytes)")
+    stream.seek(offset)
+
+
+@contextmanager
+def _gzip_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{name}: gzip file cut short or corrupt ({error})") from error
+
+
+@contextmanager
+def _open_pipe(rxfilename: str, root: Path | None) -> Iterator[IO[bytes]]:
+    with _start(rxfilename, root) as process:
+        stdout, stderr = process.stdout, process.stderr
+        if stdout is None or stderr is None:
+            raise ValueError(f"{rxfilename}: no output to read")
+        try:
+            yield stdout
+        except BaseException:
+            _kill(process)
+            raise
+        stdout.close()
+        message = stderr.read()
+        code = process.wait()
+    if code not in (0, -signal.SIGPIPE, 128 + signal.SIGPIPE):
+        raise ValueError(_failure(rxfilename, code, message))
+
+
+def run_pipe(rxfilename: str, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES) -> bytes:
+    """Everything ``command |`` writes to its standard output; run by ``/bin/sh`` from ``root``, as Kaldi does.
+
+    Raises:
+        ValueError: pipes are refused; the command fails (its standard error is in the message), writes
+            nothing, or takes longer than ``pipes.timeout_s``.
+    """
+    pipes.check(rxfilename)
+    with _start(rxfilename, root) as process:
+        try:
+            output, message = process.communicate(timeout=pipes.timeout_s)
+        except subprocess.TimeoutExpired as error:
+            _kill(process)
+            raise ValueError(
+                f"{rxfilename}: still running after {pipes.timeout_s:g} seconds; stopped"
+            ) from error
+        except BaseException:
+            _kill(process)
+            raise
+    if process.returncode != 0:
+        raise ValueError(_failure(rxfilename, process.returncode, message))
+    if not output:
+        raise ValueError(f"{rxfilename}: the command wrote nothing")
+    return output
+
+
+def _start(rxfilename: str, root: Path | None) -> subprocess.Popen[bytes]:
+    command = rxfilename.rstrip()[:-1].strip()
+    # A session of its own, so that stopping it also stops what the shell started.
+    return subprocess.Popen(
+        ["/bin/sh", "-c", command],
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _failure(rxfilename: str, code: int, message: bytes) -> str:
+    text = " ".join(message.decode("utf-8", "replace").split())[-500:]
+    return f"{rxfilename}: the command failed with exit code {code}: {text or '(no message)'}"
+
+
+def read_exact(stream: IO[bytes], num_bytes: int, where: str) -> bytes:
+    """Exactly ``num_bytes`` bytes; never allocates much more than the stream really holds.
+
+    Raises:
+        ValueError: the stream ends before (``where`` says which file and utterance).
+    """
+    if num_bytes <= _READ_BLOCK:
+        data = stream.read(num_bytes)
+        if len(data) != num_bytes:
+            raise ValueError(f"{where}: cut short: expected {num_bytes} more bytes, found {len(data)}")
+        return data
+    buffer = io.BytesIO()
+    while buffer.tell() < num_bytes:
+        block = stream.read(min(_READ_BLOCK, num_bytes - buffer.tell()))
+        if not block:
+            raise ValueError(f"{where}: cut short: expected {num_bytes} more bytes, found {buffer.tell()}")
+        buffer.write(block)
+    return buffer.getvalue()

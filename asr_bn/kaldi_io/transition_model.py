@@ -1,0 +1,169 @@
+"""Kaldi's transition model, from ``final.mdl``: transition-ids to pdf-ids and phones.
+
+Source: Kaldi ``src/hmm/transition-model.cc`` and ``src/hmm/hmm-topology.cc``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.kaldi_io.model_stream import ModelStream, open_model
+
+_MAX_STATES = 1 << 22
+
+
+@dataclass(frozen=True)
+class HmmState:
+    """A state of a phone's topology: where its transitions lead, in their order."""
+
+    destinations: tuple[int, ...]
+
+
+Topology = dict[int, tuple[HmmState, ...]]
+"""Phone to its states."""
+
+
+@dataclass(frozen=True)
+class TransitionModel:
+    """What training needs of a transition model.
+
+    Attributes:
+        num_pdfs: number of pdf-ids.
+        tid_to_pdf: int32 ``[num_transition_ids + 1]``, pdf-id of a transition-id; entry 0 is unused, -1.
+        tid_to_phone: int32, the same shape: the phone of a transition-id.
+    """
+
+    num_pdfs: int
+    tid_to_pdf: NDArray[np.int32]
+    tid_to_phone: NDArray[np.int32]
+
+    @property
+    def num_transition_ids(self) -> int:
+        """Transition-ids run from 1 to this number."""
+        return len(self.tid_to_pdf) - 1
+
+    @classmethod
+    def read(cls, path: Path) -> "TransitionModel":
+        """Read ``final.mdl`` or a bare transition model: binary or text, gzipped or not.
+
+        Both forms are read: ``<Triples>`` (one pdf a state) and ``<Tuples>`` (a pdf for the self-loop and
+        one for leaving the state, as in chain models).
+
+        Raises:
+            OSError: no such file.
+            ValueError: not a transition model, cut short or corrupt.
+        """
+        with open_model(path) as stream:
+            stream.expect("<TransitionModel>")
+            topology = _read_topology(stream)
+            token = stream.token()
+            if token not in ("<Triples>", "<Tuples>"):
+                raise ValueError(f"{path}: expected <Triples> or <Tuples>, found {token[:40]!r}")
+            rows = _read_states(stream, with_self_loop_pdf=token == "<Tuples>")
+            stream.expect(token.replace("<", "</"))
+        return _derive(topology, rows, str(path))
+
+
+def _read_topology(stream: ModelStream) -> Topology:
+    stream.expect("<Topology>")
+    topology = _read_binary_topology(stream) if stream.binary else _read_text_topology(stream)
+    return topology
+
+
+def _read_binary_topology(stream: ModelStream) -> Topology:
+    phones = stream.int_vector()
+    phone_to_entry = stream.int_vector()
+    num_entries = stream.integer()
+    self_loop_pdf_classes = num_entries == -1
+    if self_loop_pdf_classes:
+        num_entries = stream.integer()
+    stream.check_count(num_entries, _MAX_STATES, "topology entries")
+    entries = [_read_binary_entry(stream, self_loop_pdf_classes) for _ in range(num_entries)]
+    stream.expect("</Topology>")
+    topology: Topology = {}
+    for phone in phones:
+        entry = phone_to_entry[phone] if 0 <= phone < len(phone_to_entry) else -1
+        if not 0 <= entry < num_entries:
+            raise ValueError(f"{stream.where}: corrupt topology: phone {phone} has entry {entry}")
+        topology[phone] = entries[entry]
+    return topology
+
+
+def _read_binary_entry(stream: ModelStream, self_loop_pdf_classes: bool) -> tuple[HmmState, ...]:
+    num_states = stream.integer()
+    stream.check_count(num_states, _MAX_STATES, "topology states")
+    return tuple(_read_binary_state(stream, self_loop_pdf_classes) for _ in range(num_states))
+
+
+def _read_binary_state(stream: ModelStream, self_loop_pdf_classes: bool) -> HmmState:
+    stream.integer()  # pdf class, already in the states' pdf-ids
+    if self_loop_pdf_classes:
+        stream.integer()
+    num_transitions = stream.integer()
+    stream.check_count(num_transitions, _MAX_STATES, "transitions of a state")
+    destinations = []
+    for _ in range(num_transitions):
+        destinations.append(stream.integer())
+        stream.number()
+    return HmmState(tuple(destinations))
+
+
+def _read_text_topology(stream: ModelStream) -> Topology:
+    topology: Topology = {}
+    while (token := stream.token()) != "</Topology>":
+        if token != "<TopologyEntry>":
+            raise ValueError(f"{stream.where}: expected <TopologyEntry>, found {token[:40]!r}")
+        stream.expect("<ForPhones>")
+        phones = []
+        while (word := stream.token()) != "</ForPhones>":
+            phones.append(stream.as_integer(word))
+        states = _read_text_entry(stream)
+        topology.update(dict.fromkeys(phones, states))
+    return topology
+
+
+def _read_text_entry(stream: ModelStream) -> tuple[HmmState, ...]:
+    states: list[list[int]] = []
+    while (token := stream.token()) != "</TopologyEntry>":
+        if token == "<State>":
+            stream.integer()
+            states.append([])
+        elif token == "<Transition>" and states:
+            states[-1].append(stream.integer())
+            stream.number()
+        elif token in ("<PdfClass>", "<ForwardPdfClass>", "<SelfLoopPdfClass>"):
+            stream.integer()
+        elif token not in ("</State>", "<Final>"):
+            raise ValueError(f"{stream.where}: unexpected {token[:40]!r} in the topology")
+    return tuple(HmmState(tuple(destinations)) for destinations in states)
+
+
+def _read_states(stream: ModelStream, with_self_loop_pdf: bool) -> list[tuple[int, int, int, int]]:
+    """Phone, HMM state, forward pdf and self-loop pdf of every transition-state."""
+    num_states = stream.integer()
+    stream.check_count(num_states, _MAX_STATES, "transition-states")
+    rows = []
+    for _ in range(num_states):
+        phone, hmm_state, forward_pdf = stream.integer(), stream.integer(), stream.integer()
+        rows.append((phone, hmm_state, forward_pdf, stream.integer() if with_self_loop_pdf else forward_pdf))
+    return rows
+
+
+def _derive(topology: Topology, rows: list[tuple[int, int, int, int]], where: str) -> TransitionModel:
+    """Number the transitions as ``TransitionModel::ComputeDerived`` does."""
+    pdfs, phones = [-1], [-1]
+    for phone, hmm_state, forward_pdf, self_loop_pdf in rows:
+        states = topology.get(phone)
+        if states is None or not 0 <= hmm_state < len(states) or min(forward_pdf, self_loop_pdf) < 0:
+            raise ValueError(
+                f"{where}: corrupt: state {hmm_state} of phone {phone} (pdf {forward_pdf}) is not in the topology"
+            )
+        for destination in states[hmm_state].destinations:
+            pdfs.append(self_loop_pdf if destination == hmm_state else forward_pdf)
+            phones.append(phone)
+    if not rows:
+        raise ValueError(f"{where}: a transition model without states")
+    num_pdfs = 1 + max(max(row[2], row[3]) for row in rows)
+    return TransitionModel(num_pdfs, np.array(pdfs, dtype=np.int32), np.array(phones, dtype=np.int32))
