@@ -1,0 +1,39 @@
+"""``asr-bn serve``: the posterior server."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EPILOG = """Every setting can also be given in the environment, as ASR_BN_ and its name in capitals
+(`asr-bn serve --settings` lists all, with their defaults): ASR_BN_MAX_QUEUE=128 asr-bn serve MODEL.onnx."""
+
+
+def _list_settings(asked: bool) -> None:
+    if asked:
+        from serve.settings import environment_help
+
+        print(environment_help())
+        raise typer.Exit()
+
+
+def serve(
+    model: Annotated[
+        Path, typer.Argument(help="an exported model.onnx, or a folder of NAME/VERSION/model.onnx")
+    ],
+    host: Annotated[str | None, typer.Option(help="address to listen on [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on, 0: a free one [default: 8000]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda [default: auto]")] = None,
+    processes: Annotated[int | None, typer.Option(help="server processes [default: 1]")] = None,
+    settings: Annotated[
+        bool, typer.Option("--settings", is_eager=True, callback=_list_settings, help="list every setting")
+    ] = False,
+) -> None:
+    """Serve an exported model over HTTP until SIGTERM or Ctrl-C."""
+    from serve.server import serve as run
+    from serve.settings import load_settings
+
+    options: dict[str, Any] = {"host": host, "port": port, "device": device, "processes": processes}
+    given = {name: value for name, value in options.items() if value is not None}
+    sys.exit(run(load_settings(model=model, **given)))

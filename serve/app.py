@@ -1,0 +1,133 @@
+"""The application: ``uvicorn serve.app:app`` with ``ASR_BN_MODEL`` set, or `create_app`."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+import asr_bn
+from serve import open_inference, v1
+from serve.errors import Refusal, add_error_handlers
+from serve.lifecycle import watch_for_shutdown
+from serve.middleware import ApiKeys, RequestLog, read_secrets
+from serve.schemas import Health, Problem
+from serve.service import Service
+from serve.settings import Settings, load_settings
+
+STATIC = Path(__file__).parent / "static"
+
+DESCRIPTION = """Framewise posteriors of speech, from a batch-normalized recurrent acoustic model.
+
+`POST /v1/posteriors` takes audio or features; `/v2` speaks the Open Inference Protocol."""
+
+
+def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
+    """The application.
+
+    Args:
+        settings: the server's settings.
+        service: its moving parts, if they were made (and their models loaded) before.
+
+    Raises:
+        ValueError, OSError: no model where the settings say, or a file of keys cannot be used.
+    """
+    service = service or Service(settings)
+    app = FastAPI(
+        title="asr-bn",
+        version=asr_bn.__version__,
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        # Swagger's page loads its script from another host; ours is in static/.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    add_error_handlers(app)
+    app.include_router(v1.router)
+    app.include_router(open_inference.router)
+    _add_probes(app)
+    _add_pages(app)
+    _add_middleware(app, settings, service)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    if not service.models_loaded:
+        await asyncio.to_thread(service.load)
+    with watch_for_shutdown(service):
+        yield
+    service.draining = True
+    await service.close()
+
+
+def _add_middleware(app: FastAPI, settings: Settings, service: Service) -> None:
+    if settings.api_keys_file is not None:
+        app.add_middleware(ApiKeys, keys=read_secrets(settings.api_keys_file))
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "server-timing", "retry-after"],
+        )
+    app.add_middleware(RequestLog, service=service, access_log=settings.access_log)
+
+
+def _add_probes(app: FastAPI) -> None:
+    @app.get("/healthz", tags=["health"])
+    async def healthz() -> Health:
+        """The process is alive."""
+        return Health(status="alive")
+
+    @app.get("/readyz", tags=["health"], responses={503: {"model": Problem, "description": "not now"}})
+    async def readyz(request: Request) -> Health:
+        """New requests are welcome: the models are loaded and no shutdown has begun."""
+        if not request.app.state.service.ready:
+            raise Refusal(503, "the server is starting or shutting down")
+        return Health(status="ready")
+
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    async def metrics(request: Request) -> Response:
+        """Figures for Prometheus."""
+        exposition = request.app.state.service.metrics.exposition()
+        return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_pages(app: FastAPI) -> None:
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return FileResponse(STATIC / "docs.html", headers=PAGE_HEADERS)
+
+
+# Nothing from another host may be loaded, whatever finds its way into a page.
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "x-content-type-options": "nosniff",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Made when uvicorn asks for it: importing this module needs no environment.
+    if name == "app":
+        try:
+            return create_app(load_settings())
+        except (ValueError, OSError) as error:
+            sys.exit(f"asr-bn serve: error: {error}")
+    raise AttributeError(f"module 'serve.app' has no attribute {name!r}")

@@ -1,0 +1,291 @@
+"""Dynamic batching: utterances of like length share a call, and every answer is the answer alone.
+
+One queue and one set of concurrent calls serve all models.  A free call never waits for company, unless
+requests are known to be on their way (`Batcher.announce`), and then only for ``join_s``.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+
+
+class QueueFull(Exception):
+    """No room for another utterance; try again after ``retry_after_s``."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("the queue is full")
+        self.retry_after_s = max(1.0, retry_after_s)
+
+
+class DeadlinePassed(Exception):
+    """The request's deadline passed while it waited; it was not computed."""
+
+
+class Scorer(Protocol):
+    """What computes: an `asr_bn.posteriors.AcousticScorer`, or a stand-in."""
+
+    max_batch_size: int
+
+    def log_posteriors(self, feats: Sequence[Matrix]) -> list[Matrix]:
+        """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, feature_dim]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """What bounds a batch, the queue and the number of calls side by side."""
+
+    calls: int = 2
+    max_batch_size: int = 8
+    max_batch_frames: int = 8000
+    max_queue: int = 64
+    long_frames: int = 3000
+    join_s: float = 0.003
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An utterance's ``log_posteriors`` ``[num_frames, num_pdfs]`` and where its time went."""
+
+    log_posteriors: Matrix
+    queue_s: float
+    inference_s: float
+    batch_size: int
+
+
+@dataclass(eq=False)
+class Ticket:
+    """An utterance that waits."""
+
+    scorer: Scorer
+    feats: Matrix
+    future: "asyncio.Future[Scored]"
+    enqueued: float
+    timer: asyncio.TimerHandle | None = field(default=None)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the utterance."""
+        return len(self.feats)
+
+
+BatchObserver = Callable[[int, int, int, float], None]
+"""Called after each call with its size, real frames, padded frames and seconds."""
+
+
+def ignore_batch(size: int, frames: int, padded_frames: int, seconds: float) -> None:
+    """Observe nothing."""
+
+
+class Batcher:
+    """Utterances in, log posteriors out; to be used from one event loop."""
+
+    def __init__(self, limits: BatchLimits, observe: BatchObserver = ignore_batch) -> None:
+        self.limits = limits
+        self._observe = observe
+        self._waiting: list[Ticket] = []
+        self._announced = 0
+        self._running = 0
+        self._running_long = 0
+        self._wake: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._seconds_per_utterance = 0.05
+        self._executor = ThreadPoolExecutor(limits.calls, thread_name_prefix="onnxruntime")
+
+    @property
+    def num_waiting(self) -> int:
+        """Utterances in the queue."""
+        return len(self._waiting)
+
+    @property
+    def retry_after_s(self) -> float:
+        """About how long the queue takes to empty, in seconds."""
+        return len(self._waiting) * self._seconds_per_utterance / self.limits.calls
+
+    @contextmanager
+    def announce(self) -> Iterator[None]:
+        """Within it, a request is on its way: a call that could still grow waits a little for it."""
+        self._announced += 1
+        try:
+            yield
+        finally:
+            self._announced -= 1
+            self._dispatch()
+
+    def check_room(self, count: int = 1) -> None:
+        """Refuse now what `score` would refuse later.
+
+        Raises:
+            QueueFull: ``count`` utterances do not fit in the queue.
+        """
+        if len(self._waiting) + count > self.limits.max_queue:
+            raise QueueFull(self.retry_after_s)
+
+    async def score(self, scorer: Scorer, feats: Sequence[Matrix], deadline: float) -> list[Scored]:
+        """Score ``feats``, each ``[num_frames, feature_dim]``, before ``deadline`` (`time.monotonic`).
+
+        When the caller is cancelled, what still waits is dropped unserved.
+
+        Raises:
+            QueueFull: they do not all fit in the queue.
+            DeadlinePassed: ``deadline`` came before their turn.
+        """
+        self.check_room(len(feats))
+        tickets = [self._enqueue(scorer, matrix, deadline) for matrix in feats]
+        self._dispatch()
+        try:
+            return [await ticket.future for ticket in tickets]
+        finally:
+            for ticket in tickets:
+                self._drop(ticket)
+
+    async def drain(self) -> None:
+        """Wait until nothing waits and nothing runs."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Finish what was accepted and end the threads."""
+        await self.drain()
+        self._executor.shutdown()
+
+    def _enqueue(self, scorer: Scorer, feats: Matrix, deadline: float) -> Ticket:
+        loop = asyncio.get_running_loop()
+        now = time.monotonic()
+        ticket = Ticket(scorer, feats, loop.create_future(), now)
+        ticket.timer = loop.call_later(max(0.0, deadline - now), self._expire, ticket)
+        self._waiting.append(ticket)
+        self._idle.clear()
+        return ticket
+
+    def _expire(self, ticket: Ticket) -> None:
+        if ticket in self._waiting and not ticket.future.done():
+            ticket.future.set_exception(DeadlinePassed("the deadline passed before a turn came"))
+            self._drop(ticket)
+
+    def _drop(self, ticket: Ticket) -> None:
+        if ticket.timer:
+            ticket.timer.cancel()
+        ticket.future.cancel()
+        # Nobody may be left to look at it when the first of several utterances failed.
+        if ticket.future.done() and not ticket.future.cancelled():
+            ticket.future.exception()
+        if ticket in self._waiting:
+            self._waiting.remove(ticket)
+            self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._waiting and not self._running:
+            self._idle.set()
+
+    def _dispatch(self) -> None:
+        while self._running < self.limits.calls:
+            batch = choose_batch(self._eligible(), self.limits)
+            if not batch:
+                return
+            wait_s = self._time_to_wait(batch)
+            if wait_s > 0:
+                self._wake_in(wait_s)
+                return
+            self._start(batch)
+
+    def _eligible(self) -> list[Ticket]:
+        """What may start now: long utterances leave one of the calls to the short ones."""
+        if self._running_long < max(1, self.limits.calls - 1):
+            return self._waiting
+        return [ticket for ticket in self._waiting if ticket.num_frames <= self.limits.long_frames]
+
+    def _time_to_wait(self, batch: list[Ticket]) -> float:
+        if self._announced == 0 or len(batch) >= self.limits.max_batch_size:
+            return 0.0
+        oldest = min(ticket.enqueued for ticket in batch)
+        return oldest + self.limits.join_s - time.monotonic()
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._wake:
+            self._wake.cancel()
+        self._wake = asyncio.get_running_loop().call_later(seconds, self._dispatch)
+
+    def _start(self, batch: list[Ticket]) -> None:
+        for ticket in batch:
+            self._waiting.remove(ticket)
+        self._running += 1
+        self._running_long += _is_long(batch, self.limits)
+        loop = asyncio.get_running_loop()
+        started = time.monotonic()
+        task = loop.run_in_executor(
+            self._executor, batch[0].scorer.log_posteriors, [ticket.feats for ticket in batch]
+        )
+        task.add_done_callback(lambda done: self._finish(batch, started, done))
+
+    def _finish(self, batch: list[Ticket], started: float, done: "asyncio.Future[list[Matrix]]") -> None:
+        seconds = time.monotonic() - started
+        self._running -= 1
+        self._running_long -= _is_long(batch, self.limits)
+        self._seconds_per_utterance += 0.1 * (seconds / len(batch) - self._seconds_per_utterance)
+        self._deliver(batch, started, seconds, done)
+        self._note_idle()
+        self._dispatch()
+
+    def _deliver(
+        self, batch: list[Ticket], started: float, seconds: float, done: "asyncio.Future[list[Matrix]]"
+    ) -> None:
+        error = done.exception()
+        if error is None:
+            lengths = [ticket.num_frames for ticket in batch]
+            self._observe(len(batch), sum(lengths), max(lengths) * len(batch), seconds)
+        for index, ticket in enumerate(batch):
+            if ticket.future.done():
+                continue
+            if error is not None:
+                ticket.future.set_exception(error)
+                continue
+            queue_s = started - ticket.enqueued
+            ticket.future.set_result(Scored(done.result()[index], queue_s, seconds, len(batch)))
+
+
+def choose_batch(waiting: Sequence[Ticket], limits: BatchLimits) -> list[Ticket]:
+    """The oldest utterance that waits, with those of like length that make the call most efficient.
+
+    Every candidate is a run of neighbours in order of length around the oldest one; the best has most
+    frames for its cost (`call_cost`).  Nothing waits: an empty list.
+    """
+    if not waiting:
+        return []
+    head = waiting[0]
+    peers = sorted((t for t in waiting if t.scorer is head.scorer), key=lambda ticket: ticket.num_frames)
+    position = peers.index(head)
+    most = min(limits.max_batch_size, head.scorer.max_batch_size)
+    best, best_rate = [head], _rate([head])
+    for first in range(max(0, position - most + 1), position + 1):
+        for last in range(position, min(first + most, len(peers))):
+            batch = peers[first : last + 1]
+            if len(batch) * batch[-1].num_frames > limits.max_batch_frames:
+                break
+            rate = _rate(batch)
+            if rate > best_rate:
+                best, best_rate = batch, rate
+    return best
+
+
+def call_cost(size: int, longest: int) -> float:
+    """Relative time of a call: each step has a part that does not grow with the batch (the weights are
+    read once) and one that does; measured with ONNX Runtime's CPU LSTM (``bench/serve.py``)."""
+    return longest * (0.35 + size)
+
+
+def _rate(batch: Sequence[Ticket]) -> float:
+    return sum(ticket.num_frames for ticket in batch) / call_cost(len(batch), batch[-1].num_frames)
+
+
+def _is_long(batch: Sequence[Ticket], limits: BatchLimits) -> bool:
+    return any(ticket.num_frames > limits.long_frames for ticket in batch)

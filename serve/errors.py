@@ -1,0 +1,72 @@
+"""Refusals and their two shapes: ``application/problem+json`` under ``/v1``, ``{"error"}`` under ``/v2``."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+logger = logging.getLogger("serve")
+
+# What Triton answers where the protocols differ: it has no 401, 408, 415, 422 and 504 of its own.
+OPEN_INFERENCE_STATUS = {406: 400, 408: 400, 415: 400, 422: 400, 504: 503}
+
+
+class Refusal(Exception):
+    """A request that is answered with an error: ``detail`` is a sentence for the client."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+
+class ClientGone(Exception):
+    """The client closed its connection, or reads too slowly; nobody waits for an answer."""
+
+
+def problem_body(status: int, detail: str) -> dict[str, Any]:
+    """RFC 9457 members of a problem; the type is left at its default, ``about:blank``."""
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+
+
+def error_response(path: str, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a refused request, in the shape that ``path``'s interface promises."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return JSONResponse({"error": detail}, OPEN_INFERENCE_STATUS.get(status, status), headers)
+    return JSONResponse(problem_body(status, detail), status, headers, media_type="application/problem+json")
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer refusals, framework errors and bugs in the two shapes; a bug's text stays in the log."""
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(HTTPException, _framework_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return error_response(request.url.path, error.status, error.detail, error.headers)
+
+
+async def _framework_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return error_response(request.url.path, error.status_code, str(error.detail), error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return error_response(request.url.path, 422, f"{where}: {first['msg']}")
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    logger.error("request failed", exc_info=error)
+    return error_response(request.url.path, 500, "internal error")

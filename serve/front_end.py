@@ -1,0 +1,162 @@
+"""The processes that turn audio into features, seen from the server: a pool that replaces what dies."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from asr_bn.features.fbank import FbankOptions
+from numpy.typing import NDArray
+
+from serve.errors import Refusal
+from serve.front_end_worker import SIZES, Head, frame
+
+
+@dataclass(frozen=True)
+class AudioLimits:
+    """What one audio file may cost."""
+
+    max_seconds: float = 120.0
+    timeout_s: float = 10.0
+    memory_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True)
+class AudioFeatures:
+    """Features ``[num_frames, num_features]`` of an audio file, its length and what they cost."""
+
+    feats: NDArray[np.float32]
+    audio_s: float
+    decode_s: float
+    features_s: float
+
+
+class WorkerDied(Exception):
+    """The process ended, or was ended because it took too long."""
+
+
+class FrontEndPool:
+    """A fixed number of front end processes, each serving one file at a time."""
+
+    def __init__(self, size: int, limits: AudioLimits) -> None:
+        self.limits = limits
+        self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._workers = [_Worker(limits.memory_bytes) for _ in range(size)]
+        for worker in self._workers:
+            self._free.put(worker)
+        self.executor = ThreadPoolExecutor(size, thread_name_prefix="front-end")
+
+    def features(self, data: bytes, options: FbankOptions, delta_order: int) -> AudioFeatures:
+        """Decode ``data`` and compute its features; blocks, so call it in ``executor``.
+
+        Raises:
+            Refusal: 415 not audio, 422 broken, 413 too long or in need of too much time or memory.
+        """
+        head = {
+            "fbank": dataclasses.asdict(options),
+            "delta_order": delta_order,
+            "max_seconds": self.limits.max_seconds,
+        }
+        worker = self._free.get()
+        try:
+            answer, payload = worker.ask(head, data, self.limits.timeout_s)
+        except WorkerDied as error:
+            raise Refusal(
+                413, f"the audio could not be decoded within this server's limits ({error})"
+            ) from error
+        finally:
+            self._free.put(worker)
+        if answer["status"] != 200:
+            raise Refusal(answer["status"], answer["detail"])
+        feats = np.frombuffer(payload, np.float32).reshape(answer["num_frames"], answer["num_features"])
+        return AudioFeatures(feats, answer["audio_s"], answer["decode_s"], answer["features_s"])
+
+    def close(self) -> None:
+        """End the processes."""
+        self.executor.shutdown()
+        for worker in self._workers:
+            worker.stop()
+
+
+class _Worker:
+    """A process, started again when it has died."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        return subprocess.Popen(
+            [sys.executable, "-m", "serve.front_end_worker", str(self._memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | single,
+            bufsize=0,
+            # Ctrl-C in a terminal goes to the whole group; the server ends its workers when it is done.
+            start_new_session=True,
+        )
+
+    def ask(self, head: Head, data: bytes, timeout_s: float) -> tuple[Head, bytes]:
+        if self._process.poll() is not None:
+            self._process = self._start()
+        try:
+            return self._exchange(head, data, time.monotonic() + timeout_s)
+        except (OSError, EOFError) as error:
+            self.stop()
+            raise WorkerDied("the decoder gave up") from error
+        except TimeoutError as error:
+            self.stop()
+            raise WorkerDied(f"more than {timeout_s:g} s") from error
+
+    def _exchange(self, head: Head, data: bytes, until: float) -> tuple[Head, bytes]:
+        source, sink = self._process.stdout, self._process.stdin
+        assert source is not None and sink is not None
+        _write(sink.fileno(), frame(head, data))
+        head_size, payload_size = SIZES.unpack(_read(source.fileno(), SIZES.size, until))
+        answer = json.loads(_read(source.fileno(), head_size, until))
+        return answer, _read(source.fileno(), payload_size, until)
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _read(descriptor: int, size: int, until: float) -> bytes:
+    """Exactly ``size`` bytes.
+
+    Raises:
+        TimeoutError: they did not come before ``until``.
+        EOFError: the other end closed first.
+    """
+    chunks = []
+    readable = select.poll()
+    readable.register(descriptor, select.POLLIN)
+    while size:
+        if not readable.poll(max(0.0, until - time.monotonic()) * 1000):
+            raise TimeoutError
+        chunk = os.read(descriptor, min(size, 1 << 20))
+        if not chunk:
+            raise EOFError
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,128 @@
+"""The process that decodes a client's audio and computes its features: ``python -m serve.front_end_worker``.
+
+It runs apart from the server, with a limit on its memory, so that a hostile file can only end it.  Requests
+come on standard input and go to standard output, each a frame: the sizes of a JSON head and of a payload
+(little-endian, 4 and 8 bytes), then both.
+"""
+
+import json
+import struct
+import sys
+import time
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.audio_formats import audio_format
+
+SIZES = struct.Struct("<IQ")
+
+# A status and a sentence for the client, or the features' own figures
+Head = dict[str, Any]
+
+
+def frame(head: Head, payload: bytes) -> bytes:
+    """A frame's bytes."""
+    text = json.dumps(head).encode()
+    return b"".join([SIZES.pack(len(text), len(payload)), text, payload])
+
+
+def compute(head: Head, data: bytes) -> tuple[Head, bytes]:
+    """Features of one audio file.
+
+    Args:
+        head: ``fbank`` (the fields of `FbankOptions`), ``delta_order``, ``max_seconds``.
+        data: the file.
+
+    Returns:
+        A head with ``status`` 200, ``num_frames``, ``num_features``, ``audio_s``, ``decode_s`` and
+        ``features_s``, and the float32 features; or one with another status and ``detail``.
+    """
+    if audio_format(data) is None:
+        return refusal(415, "the body is not in an audio format that this server reads"), b""
+    started = time.perf_counter()
+    try:
+        samples, sample_frequency = decode(data, head["fbank"]["sample_frequency"], head["max_seconds"])
+    except ValueError as error:
+        return refusal(422, str(error)), b""
+    if len(samples) > head["max_seconds"] * sample_frequency:
+        return refusal(413, f"the audio lasts longer than {head['max_seconds']:g} s"), b""
+    decoded = time.perf_counter()
+    feats = compute_features(samples, head)
+    if len(feats) == 0:
+        return refusal(422, f"{len(samples)} samples of audio, too few for one frame"), b""
+    figures = {
+        "status": 200,
+        "num_frames": feats.shape[0],
+        "num_features": feats.shape[1],
+        "audio_s": len(samples) / sample_frequency,
+        "decode_s": decoded - started,
+        "features_s": time.perf_counter() - decoded,
+    }
+    return figures, feats.tobytes()
+
+
+def refusal(status: int, detail: str) -> Head:
+    """The head of an answer without features."""
+    return {"status": status, "detail": detail}
+
+
+def decode(data: bytes, sample_frequency: float, max_seconds: float) -> tuple[NDArray[np.float32], float]:
+    """Samples in Kaldi's scale at ``sample_frequency``, and that frequency.
+
+    Raises:
+        ValueError: the file is broken.
+    """
+    from asr_bn.audio import decode_audio
+
+    waveform = decode_audio(data)
+    return waveform.samples, waveform.sample_frequency
+
+
+def compute_features(samples: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+    """Filter bank, ``[num_frames, num_static]``, with deltas if ``delta_order`` is above 0."""
+    from asr_bn.features.deltas import add_deltas
+    from asr_bn.features.fbank import FbankOptions, compute_fbank
+
+    feats = compute_fbank(samples, FbankOptions(**head["fbank"]))
+    if len(feats) and head["delta_order"]:
+        feats = add_deltas(feats, head["delta_order"])
+    return np.ascontiguousarray(feats, dtype=np.float32)
+
+
+def limit_memory(max_bytes: int) -> None:
+    """Bound the address space, where the system can."""
+    try:
+        import resource
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def serve_frames(source: BinaryIO, sink: BinaryIO) -> None:
+    """Answer frames until the server closes its end."""
+    while sizes := source.read(SIZES.size):
+        head_size, payload_size = SIZES.unpack(sizes)
+        head, data = json.loads(source.read(head_size)), source.read(payload_size)
+        try:
+            answer, payload = compute(head, data)
+        except MemoryError:
+            answer, payload = refusal(413, "the audio needs more memory than this server allows"), b""
+        sink.write(frame(answer, payload))
+        sink.flush()
+
+
+def main() -> None:
+    """Read frames from standard input; the first argument is the limit on memory, in bytes."""
+    import asr_bn.audio
+    import asr_bn.features.deltas
+    import asr_bn.features.fbank  # noqa: F401  # imported before memory is limited, and before work comes
+
+    limit_memory(int(sys.argv[1]))
+    serve_frames(sys.stdin.buffer, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    main()

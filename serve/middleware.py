@@ -1,0 +1,133 @@
+"""Around every request: its id, its key, its place in the log and the metrics.  Pure ASGI, so that handlers
+still see their client leave."""
+
+import hmac
+import json
+import re
+import secrets
+import sys
+import time
+from pathlib import Path
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.errors import ClientGone, error_response
+from serve.service import Service
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
+CLIENT_CLOSED_REQUEST = 499
+
+
+class RequestLog:
+    """Gives each request an id, answers ``connection: close`` while the server drains, counts and logs.
+
+    Args:
+        app: the application inside.
+        service: whose metrics to feed.
+        access_log: write one JSON line on standard error for each request.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, access_log: bool) -> None:
+        self.app, self.service, self.access_log = app, service, access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        scope.setdefault("state", {})["request_id"] = request_id
+        status, started = 500, time.monotonic()
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                if self.service.draining:
+                    headers["connection"] = "close"
+            await send(message)
+
+        self.service.metrics.in_flight.inc()
+        try:
+            await self.app(scope, receive, send_noted)
+        except ClientGone:
+            status = CLIENT_CLOSED_REQUEST
+        finally:
+            self.service.metrics.in_flight.dec()
+            self._note(scope, request_id, status, time.monotonic() - started)
+
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        # The template, not the path: clients must not be able to make up label values.
+        path = getattr(scope.get("route"), "path", "other")
+        self.service.metrics.requests.labels(path, str(status)).inc()
+        self.service.metrics.request_seconds.labels(path).observe(seconds)
+        if self.access_log:
+            client = scope["client"][0] if scope.get("client") else ""
+            line = {
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "request_id": request_id,
+                "client": client,
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "seconds": round(seconds, 6),
+            }
+            print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+def _request_id(given: str) -> str:
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+class ApiKeys:
+    """Lets only holders of a key use ``/v1`` and ``/v2``; health stays open.
+
+    Args:
+        app: the application inside.
+        keys: the keys, any of which will do.
+    """
+
+    def __init__(self, app: ASGIApp, keys: list[str]) -> None:
+        self.app, self.keys = app, [key.encode() for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and _needs_key(scope["path"]) and not self._holds_key(scope):
+            detail = "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"
+            response = error_response(scope["path"], 401, detail, {"www-authenticate": "Bearer"})
+            await response(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _holds_key(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        given = (headers.get("x-api-key") or bearer_token(headers)).encode("latin-1")
+        # Compared with every key, so that time tells nothing about which one came close.
+        return sum(hmac.compare_digest(given, key) for key in self.keys) > 0
+
+
+def _needs_key(path: str) -> bool:
+    return path.startswith(("/v1", "/v2")) and path not in _OPEN_PATHS
+
+
+def bearer_token(headers: Headers) -> str:
+    """The token of ``Authorization: Bearer``, empty where there is none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def read_secrets(path: Path) -> list[str]:
+    """The lines of a file of keys, without blank lines and ``#`` comments.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise ValueError(f"{path}: no key in it, expected one a line")
+    return found

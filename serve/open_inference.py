@@ -1,0 +1,305 @@
+"""The Open Inference Protocol, version 2, under ``/v2``: what ``tritonclient[http]`` speaks."""
+
+import asyncio
+import gzip
+import hmac
+import logging
+import math
+import time
+import zlib
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import JSONResponse, Response
+from numpy.typing import NDArray
+
+import asr_bn
+from serve.documentation import v2_answers
+from serve.errors import Refusal
+from serve.middleware import bearer_token, read_secrets
+from serve.models import ServedModel
+from serve.requests import HeldResponse, receive, unless_client_leaves
+from serve.service import Service, Timing
+from serve.tensors import InferRequest, TensorSpec, read_request, write_response
+
+logger = logging.getLogger("serve")
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+Matrix = NDArray[np.float32]
+
+Name = Annotated[str, Path(pattern=r"^[^/]{1,200}$")]
+Version = Annotated[str, Path(pattern=r"^[0-9]{1,18}$")]
+
+
+def inputs_of(model: ServedModel) -> list[TensorSpec]:
+    """The tensors that a model takes."""
+    features = TensorSpec("features", "FP32", (-1, -1, model.metadata.num_features))
+    return [features, TensorSpec("lengths", "INT32", (-1,))]
+
+
+def output_of(model: ServedModel) -> TensorSpec:
+    """The tensor that a model gives."""
+    return TensorSpec("log_posteriors", "FP32", (-1, -1, model.metadata.num_pdfs))
+
+
+Handler = Callable[[Request, str, str], Awaitable[Response]]
+
+
+def for_model(method: str, suffix: str, *statuses: int) -> Callable[[Handler], Handler]:
+    """Route a handler for a model's newest version, and for the version that the path names."""
+
+    def register(handler: Handler) -> Handler:
+        async def newest(request: Request, name: Name) -> Response:
+            return await handler(request, name, "")
+
+        async def versioned(request: Request, name: Name, version: Version) -> Response:
+            return await handler(request, name, version)
+
+        for function, path in ((newest, "/models/{name}"), (versioned, "/models/{name}/versions/{version}")):
+            router.add_api_route(
+                path + suffix,
+                function,
+                methods=[method],
+                name=handler.__name__,
+                description=handler.__doc__,
+                responses=v2_answers(400, 404, *statuses),
+            )
+        return handler
+
+    return register
+
+
+@router.get("/health/live", responses=v2_answers())
+async def live() -> Response:
+    """The server answers."""
+    return JSONResponse({"live": True})
+
+
+@router.get("/health/ready", responses=v2_answers(503))
+async def ready(request: Request) -> Response:
+    """New requests are welcome."""
+    if not _service(request).ready:
+        raise Refusal(503, "the server is starting or shutting down")
+    return JSONResponse({"ready": True})
+
+
+@router.get("", responses=v2_answers())
+async def server_metadata() -> Response:
+    """The server's name, version and extensions."""
+    extensions = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
+    return JSONResponse({"name": "asr-bn", "version": asr_bn.__version__, "extensions": extensions})
+
+
+@for_model("GET", "")
+async def model_metadata(request: Request, name: str, version: str) -> Response:
+    """A model's tensors and versions."""
+    model = _service(request).models.get(name, version)
+    return JSONResponse(
+        {
+            "name": name,
+            "versions": _service(request).models.versions(name),
+            "platform": "onnxruntime_onnx",
+            "inputs": [spec.describe() for spec in inputs_of(model)],
+            "outputs": [output_of(model).describe()],
+        }
+    )
+
+
+@for_model("GET", "/ready", 503)
+async def model_ready(request: Request, name: str, version: str) -> Response:
+    """A model can be used."""
+    _service(request).models.get(name, version)
+    if not _service(request).ready:
+        raise Refusal(503, "the server is shutting down")
+    return JSONResponse({"name": name, "ready": True})
+
+
+@for_model("GET", "/config")
+async def model_config(request: Request, name: str, version: str) -> Response:
+    """A model's configuration in Triton's words."""
+    model = _service(request).models.get(name, version)
+
+    def describe(spec: TensorSpec) -> dict[str, Any]:
+        return {"name": spec.name, "data_type": f"TYPE_{spec.datatype}", "dims": list(spec.shape)}
+
+    return JSONResponse(
+        {
+            "name": name,
+            "platform": "onnxruntime_onnx",
+            "backend": "onnxruntime",
+            "max_batch_size": 0,
+            "input": [describe(spec) for spec in inputs_of(model)],
+            "output": [describe(output_of(model))],
+        }
+    )
+
+
+@router.get("/models/stats", responses=v2_answers())
+async def all_statistics(request: Request) -> Response:
+    """How many utterances and calls each model has served."""
+    return _statistics(_service(request).models.all())
+
+
+@for_model("GET", "/stats")
+async def statistics(request: Request, name: str, version: str) -> Response:
+    """How many utterances and calls a model has served."""
+    return _statistics([_service(request).models.get(name, version)])
+
+
+def _statistics(chosen: list[ServedModel]) -> Response:
+    stats = [
+        {
+            "name": model.name,
+            "version": model.version,
+            "inference_count": model.num_utterances,
+            "execution_count": model.num_calls,
+        }
+        for model in chosen
+    ]
+    return JSONResponse({"model_stats": stats})
+
+
+@router.post("/repository/index", responses=v2_answers())
+async def repository_index(request: Request) -> Response:
+    """Every model of the folder, loaded or not."""
+    models = _service(request).models
+    return JSONResponse(
+        [
+            {"name": name, "version": version, "state": "READY" if models.is_loaded(name) else "UNAVAILABLE"}
+            for name, versions in models.files.items()
+            for version in versions
+        ]
+    )
+
+
+@router.post("/repository/models/{name}/load", responses=v2_answers(400, 403, 404))
+async def load_model(request: Request, name: Name) -> Response:
+    """Load a model of the folder, or load it again; for holders of the admin token."""
+    service = _service(request)
+    _check_admin(request, service)
+    try:
+        await asyncio.to_thread(service.models.load, name)
+    except (ValueError, OSError) as error:
+        logger.exception("model %s could not be loaded", name)
+        raise Refusal(400, f"model {name!r} could not be loaded") from error
+    return JSONResponse({})
+
+
+@router.post("/repository/models/{name}/unload", responses=v2_answers(400, 403, 404))
+async def unload_model(request: Request, name: Name) -> Response:
+    """Unload a model; for holders of the admin token."""
+    service = _service(request)
+    _check_admin(request, service)
+    service.models.unload(name)
+    return JSONResponse({})
+
+
+@for_model("POST", "/infer", 413, 429, 503)
+async def infer(request: Request, name: str, version: str) -> Response:
+    """Log posteriors of a batch of utterances, padded to the longest; padding is answered with zeros."""
+    service = _service(request)
+    service.models.get(name, version)
+    timing = Timing()
+    body = await receive(request, service, timing)
+    return await unless_client_leaves(request, _infer(request, service, name, version, body, timing))
+
+
+async def _infer(
+    request: Request, service: Service, name: str, version: str, body: bytes, timing: Timing
+) -> Response:
+    with ExitStack() as held:
+        place = held.enter_context(service.admit())
+        model = service.models.get(name, version)
+        json_size = request.headers.get("inference-header-content-length")
+        call = await service.in_front_end(read_request, body, json_size, inputs_of(model))
+        _check_outputs(call, output_of(model))
+        place.take_frames(model, math.prod(call.inputs["features"].shape[:2]))
+        feats = await service.in_front_end(_utterances, model, call)
+        scored = await service.score(model, feats, _deadline(service, timing, call), timing)
+        started = time.monotonic()
+        rows = [result.log_posteriors for result in scored]
+        encoding = _encoding(request.headers.get("accept-encoding", ""))
+        answer, headers = await service.in_encoders(_encode, model, call, rows, encoding)
+        service.note(timing, "serialize", time.monotonic() - started)
+        headers["server-timing"] = timing.server_timing()
+        return HeldResponse(held.pop_all(), service.settings.send_timeout_s, answer, headers=headers)
+
+
+def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
+    for asked in call.outputs or []:
+        if asked["name"] != spec.name:
+            raise Refusal(
+                400, f"unexpected inference output {asked['name']!r}, the model gives {spec.name!r}"
+            )
+        unsupported = asked.get("parameters", {}).keys() & {"classification", "shared_memory_region"}
+        if unsupported:
+            raise Refusal(400, f"output parameter {min(unsupported)!r} is not supported")
+
+
+def _utterances(model: ServedModel, call: InferRequest) -> list[Matrix]:
+    """The rows of ``features`` cut to their ``lengths``."""
+    features, lengths = call.inputs["features"], call.inputs["lengths"]
+    if len(features) != len(lengths):
+        raise Refusal(400, f"{len(features)} utterances in features, {len(lengths)} in lengths")
+    utterances = []
+    for row, (matrix, length) in enumerate(zip(features, lengths, strict=True)):
+        if not 1 <= length <= len(matrix):
+            raise Refusal(400, f"lengths[{row}] is {length}, expected 1 to {len(matrix)}")
+        if not np.isfinite(matrix[:length]).all():
+            raise Refusal(400, f"features[{row}] hold a value that is not finite")
+        utterances.append(matrix[:length])
+    return utterances
+
+
+def _deadline(service: Service, timing: Timing, call: InferRequest) -> float:
+    timeout = call.parameters.get("timeout", 0)
+    if type(timeout) is not int or timeout < 0:
+        raise Refusal(400, f"timeout is {timeout!r}, expected microseconds")
+    return service.deadline(timing, timeout / 1e6 if timeout else None)
+
+
+def _encode(
+    model: ServedModel, call: InferRequest, rows: list[Matrix], encoding: str
+) -> tuple[bytes, dict[str, str]]:
+    batch, frames, _ = call.inputs["features"].shape
+    padded = np.zeros((batch, frames, model.metadata.num_pdfs), dtype=np.float32)
+    for row, scores in enumerate(rows):
+        padded[row, : len(scores)] = scores
+    spec = output_of(model)
+    head = {"model_name": model.name, "model_version": model.version}
+    if call.id is not None:
+        head["id"] = call.id
+    body, json_size = write_response(head, [(spec, padded, call.wants_binary(spec.name))])
+    headers = {"content-type": "application/json"}
+    if json_size is not None:
+        headers["content-type"] = "application/octet-stream"
+        headers["inference-header-content-length"] = str(json_size)
+    if encoding:
+        headers["content-encoding"] = encoding
+        body = gzip.compress(body, 1) if encoding == "gzip" else zlib.compress(body, 1)
+    return body, headers
+
+
+def _encoding(accept_encoding: str) -> str:
+    """The compression to answer with, empty for none.
+
+    Only a header that names a single encoding asks for it: HTTP libraries name all they know in every
+    request, and compressing floats costs more time than it saves.
+    """
+    wanted = accept_encoding.strip().lower()
+    return wanted if wanted in ("gzip", "deflate") else ""
+
+
+def _check_admin(request: Request, service: Service) -> None:
+    file = service.settings.admin_token_file
+    token = bearer_token(request.headers) or request.headers.get("x-admin-token", "")
+    tokens = read_secrets(file) if file is not None else []
+    if not sum(hmac.compare_digest(token.encode("latin-1"), known.encode()) for known in tokens):
+        raise Refusal(403, "loading and unloading need the admin token")
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service

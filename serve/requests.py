@@ -1,0 +1,78 @@
+"""What every request goes through: its body received, its client watched, its place held until the end."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serve.bodies import read_body
+from serve.errors import ClientGone
+from serve.service import Service, Timing
+
+T = TypeVar("T")
+
+
+async def receive(request: Request, service: Service, timing: Timing) -> bytes:
+    """The body, once there is room for it.
+
+    Raises:
+        Refusal: as `serve.service.Service.check_admission` and `serve.bodies.read_body`.
+    """
+    service.check_admission()
+    settings = service.settings
+    with service.upload():
+        body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
+    service.note(timing, "receive", time.monotonic() - timing.started)
+    return body
+
+
+async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work``, but cancel it as soon as the client closes the connection.
+
+    The body must have been read before.
+
+    Raises:
+        ClientGone: the client left first.
+    """
+    task = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_until_disconnect(request))
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        leaving.cancel()
+        task.cancel()
+
+
+async def _until_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class HeldResponse(Response):
+    """A response that lets go of what its request held when it has been sent, or cannot be.
+
+    Args:
+        held: to be closed then.
+        timeout_s: time that the client may take to read it.
+    """
+
+    def __init__(self, held: ExitStack, timeout_s: float, content: bytes, **arguments: Any) -> None:
+        super().__init__(content, **arguments)
+        self.held, self.timeout_s = held, timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        with self.held:
+            try:
+                async with asyncio.timeout(self.timeout_s):
+                    await super().__call__(scope, receive, send)
+            except TimeoutError as error:
+                raise ClientGone from error

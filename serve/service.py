@@ -1,0 +1,199 @@
+"""The server's moving parts, started and stopped together."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.batching import Batcher, BatchLimits, DeadlinePassed, QueueFull, Scored
+from serve.errors import Refusal
+from serve.front_end import AudioLimits, FrontEndPool
+from serve.metrics import Metrics
+from serve.models import LoadOptions, ModelStore, ServedModel
+from serve.settings import Settings
+
+Matrix = NDArray[np.float32]
+T = TypeVar("T")
+
+
+@dataclass
+class Timing:
+    """Seconds that a request spent in each of `serve.metrics.STAGES`."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def server_timing(self) -> str:
+        """The ``Server-Timing`` header's value, in milliseconds."""
+        return ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in self.stages.items())
+
+
+class Place:
+    """What an accepted request holds of a service, until its answer has been sent."""
+
+    def __init__(self, service: "Service") -> None:
+        self.service = service
+        self.num_frames = 0
+
+    def take_frames(self, model: ServedModel, num_frames: int) -> None:
+        """Claim the memory that the scores of ``num_frames`` need.
+
+        Raises:
+            Refusal: 413 more frames than the longest audio has, 429 no memory left for them now.
+        """
+        settings = self.service.settings
+        most = int(1000 * settings.max_audio_seconds / model.metadata.fbank.frame_shift_ms)
+        if num_frames > most:
+            raise Refusal(413, f"{num_frames} frames, this server takes up to {most}")
+        if self.service.held_frames + num_frames > max(most, settings.max_held_frames):
+            raise full(self.service.batcher.retry_after_s)
+        self.num_frames += num_frames
+        self.service.held_frames += num_frames
+
+
+class Service:
+    """Models, batcher, front end and metrics of one server process.
+
+    Args:
+        settings: the server's settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.models = ModelStore(
+            settings.model,
+            settings.model_name,
+            LoadOptions(settings.device, settings.num_threads, settings.max_batch_size),
+        )
+        limits = BatchLimits(
+            calls=settings.calls,
+            max_batch_size=settings.max_batch_size,
+            max_batch_frames=settings.max_batch_frames,
+            max_queue=settings.max_queue,
+            long_frames=settings.long_frames,
+        )
+        self.batcher = Batcher(limits, self.metrics.observe_batch)
+        self.front_end = FrontEndPool(
+            settings.front_end,
+            AudioLimits(settings.max_audio_seconds, settings.decode_timeout_s, settings.decode_memory_bytes),
+        )
+        self.metrics.queue_depth.set_function(lambda: self.batcher.num_waiting)
+        self.metrics.accepted.set_function(lambda: self.accepted)
+        self.encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
+        self.accepted = 0
+        self.held_frames = 0
+        self.uploads = 0
+        self.models_loaded = False
+        self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        """True while new requests are welcome."""
+        return self.models_loaded and not self.draining
+
+    def load(self) -> None:
+        """Load every model.
+
+        Raises:
+            ValueError, OSError: as `serve.models.ModelStore.load_all`.
+        """
+        self.models.load_all()
+        self.models_loaded = True
+
+    async def in_front_end(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run work on a request's body in the front end's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self.front_end.executor, function, *arguments)
+
+    async def in_encoders(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run work on an answer's body in threads that no request's audio can occupy."""
+        return await asyncio.get_running_loop().run_in_executor(self.encoders, function, *arguments)
+
+    async def score(
+        self, model: ServedModel, feats: Sequence[Matrix], deadline: float, timing: Timing
+    ) -> list[Scored]:
+        """Log posteriors of ``feats``, each ``[num_frames, num_features]``.
+
+        Raises:
+            Refusal: 429 the queue is full, 504 ``deadline`` came first.
+        """
+        try:
+            scored = await self.batcher.score(model, feats, deadline)
+        except QueueFull as error:
+            raise full(error.retry_after_s) from error
+        except DeadlinePassed as error:
+            raise Refusal(504, "the request's deadline passed while it waited") from error
+        for result in scored:
+            self.note(timing, "queue", result.queue_s)
+            self.note(timing, "inference", result.inference_s)
+        return scored
+
+    def deadline(self, timing: Timing, timeout_s: float | None) -> float:
+        """When (`time.monotonic`) a request stops waiting: after ``timeout_s``, or ``deadline_s`` at most."""
+        most = self.settings.deadline_s
+        return timing.started + (most if timeout_s is None else min(most, timeout_s))
+
+    def note(self, timing: Timing, stage: str, seconds: float) -> None:
+        """Note what a request spent in one of `serve.metrics.STAGES`."""
+        timing.stages[stage] = seconds
+        self.metrics.observe_stage(stage, seconds)
+
+    @contextmanager
+    def admit(self) -> Iterator["Place"]:
+        """Hold one of the places for accepted requests, of which there are ``max_queue``.
+
+        Raises:
+            Refusal: 503 the models are not loaded yet, 429 every place is taken.
+        """
+        self.check_admission()
+        place = Place(self)
+        self.accepted += 1
+        try:
+            yield place
+        finally:
+            self.accepted -= 1
+            self.held_frames -= place.num_frames
+
+    def check_admission(self) -> None:
+        """Refuse what `admit` would refuse, before reading a body.
+
+        Raises:
+            Refusal: as `admit`.
+        """
+        if not self.models_loaded:
+            raise Refusal(503, "the models are not loaded yet", {"retry-after": "1"})
+        if self.accepted >= self.settings.max_queue:
+            raise full(self.batcher.retry_after_s)
+
+    @contextmanager
+    def upload(self) -> Iterator[None]:
+        """Hold one of the places for bodies that are being received.
+
+        Raises:
+            Refusal: 429 every place is taken.
+        """
+        if self.uploads >= self.settings.max_uploads:
+            raise full(1.0)
+        self.uploads += 1
+        try:
+            yield
+        finally:
+            self.uploads -= 1
+
+    async def close(self) -> None:
+        """Answer what was accepted, then end threads and processes."""
+        await self.batcher.close()
+        self.front_end.close()
+        self.encoders.shutdown()
+
+
+def full(retry_after_s: float) -> Refusal:
+    """The refusal of a request that finds no room."""
+    return Refusal(429, "too many requests are waiting", {"retry-after": str(math.ceil(retry_after_s))})

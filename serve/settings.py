@@ -1,0 +1,106 @@
+"""Every setting of the server, typed, in one place; each is read from the environment (``ASR_BN_...``)."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX = "ASR_BN_"
+
+
+class Settings(BaseSettings):
+    """The server's settings; ``ASR_BN_MAX_BODY_BYTES=1000000`` sets ``max_body_bytes``, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, protected_namespaces=())
+
+    model: Path = Field(description="a model.onnx, or a folder laid out as NAME/VERSION/model.onnx")
+    model_name: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="its name under /v2; default: the file's name, no suffix",
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    processes: int = Field(1, ge=1, le=256, description="server processes, each with its own model")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where ONNX Runtime computes")
+    num_threads: int = Field(1, ge=1, le=256, description="threads inside one ONNX Runtime call")
+    concurrent_calls: int = Field(
+        0, ge=0, le=256, description="ONNX Runtime calls side by side; 0: one for each core"
+    )
+    front_end_threads: int = Field(
+        0, ge=0, le=256, description="threads that decode audio and compute features; 0: one for each core"
+    )
+    max_batch_size: int = Field(8, ge=1, le=1024, description="utterances in one call at most")
+    max_batch_frames: int = Field(8000, ge=1, description="frames in one call at most, padding included")
+    long_frames: int = Field(
+        3000, ge=1, description="longer utterances leave one of the concurrent calls to the others"
+    )
+    max_queue: int = Field(64, ge=1, description="requests accepted at the same time; more are answered 429")
+    max_held_frames: int = Field(
+        60_000, ge=1, description="frames of all accepted requests at most; more are answered 429"
+    )
+    deadline_s: float = Field(
+        30.0, gt=0, le=3600, description="time a request may wait, unless it asks for less"
+    )
+    body_timeout_s: float = Field(20.0, gt=0, description="time that receiving a body may take")
+    send_timeout_s: float = Field(60.0, gt=0, description="time that a client may take to read its answer")
+    max_uploads: int = Field(128, ge=1, description="bodies being received at the same time at most")
+    max_body_bytes: int = Field(32 << 20, ge=1, description="bytes of a body at most, inflated or not")
+    max_audio_seconds: float = Field(120.0, gt=0, description="seconds of decoded audio at most")
+    decode_timeout_s: float = Field(10.0, gt=0, description="time that decoding one audio file may take")
+    decode_memory_bytes: int = Field(2 << 30, ge=1 << 28, description="memory of an audio decoding process")
+    api_keys_file: Path | None = Field(None, description="file of API keys, one a line; none: open to all")
+    admin_token_file: Path | None = Field(
+        None, description="file with the token that loads and unloads models"
+    )
+    cors_origins: list[str] = Field(
+        [], description='origins that browsers may call from, as JSON: ["https://x"]'
+    )
+    shutdown_delay_s: float = Field(
+        0.5, ge=0, le=600, description="after SIGTERM, time between failing /readyz and closing the port"
+    )
+    grace_s: float = Field(30.0, gt=0, le=3600, description="time to answer what was accepted, after SIGTERM")
+    access_log: bool = Field(True, description="one JSON line on stderr for each request")
+
+    @property
+    def calls(self) -> int:
+        """ONNX Runtime calls side by side."""
+        return self.concurrent_calls or available_cores()
+
+    @property
+    def front_end(self) -> int:
+        """Threads that decode audio and compute features."""
+        return self.front_end_threads or available_cores()
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def load_settings(**given: object) -> Settings:
+    """The settings of the environment, with ``given`` in their place where given.
+
+    Raises:
+        ValueError: a setting is missing or has a bad value; the sentence names the variable.
+    """
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ENV_PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        value = "" if first["type"] == "missing" else f" (got {first['input']!r})"
+        raise ValueError(f"{name}: {first['msg']}{value}") from error
+
+
+def environment_help() -> str:
+    """One line for each setting: the variable, its default, what it means."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        default = "required" if field.is_required() else f"default {field.default!r}"
+        lines.append(f"{ENV_PREFIX}{name.upper()}: {field.description} ({default})")
+    return "\n\n".join(lines)
