@@ -83,7 +83,7 @@ class Corpus(Dataset[tuple[str, NDArray[np.float32], NDArray[np.int32]]]):
 
     def __getitem__(self, index: int) -> tuple[str, NDArray[np.float32], NDArray[np.int32]]:
         utt_id = self.utt_ids[index]
-        return utt_id, self.feats[utt_id], self.pdf_ids[utt_id]
+        return utt_id, np.asarray(self.feats[utt_id], dtype=np.float32), self.pdf_ids[utt_id]
 
     def fingerprint(self) -> str:
         """SHA-256 over the names, lengths and pdf-ids."""

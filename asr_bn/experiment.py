@@ -75,7 +75,7 @@ class ExperimentConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they go into checkpoints and models."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
+        return dataclasses.asdict(self)
 
     def replace(self, section: Literal["model", "training"], **values: Any) -> "ExperimentConfig":
         """A copy with some values of a section replaced, checked anew."""

@@ -73,7 +73,7 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
 
-    def node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> None:
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
 
     def tensor(self, name: str, values: NDArray[np.generic]) -> str:
@@ -85,7 +85,7 @@ class _Graph:
             helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "frames", num_features]),
             helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
         ]
-        shape = ["batch", "frames", num_pdfs]
+        shape: list[str | int | None] = ["batch", "frames", num_pdfs]
         outputs = [helper.make_tensor_value_info("log_posteriors", TensorProto.FLOAT, shape)]
         graph = helper.make_graph(self.nodes, "asr_bn", inputs, outputs, self.tensors)
         opset = [helper.make_opsetid("", OPSET)]

@@ -33,16 +33,16 @@ def estimate_population_stats(
         raise ValueError("the model has no batch normalization, so there are no statistics to estimate")
     was_training = model.training
     momenta, dropouts = [s.momentum for s in stats], _switch_off_dropout(model)
-    for module in stats:
-        module.reset()
-        module.momentum = None
+    for layer_stats in stats:
+        layer_stats.reset()
+        layer_stats.momentum = None
     model.train()
     try:
         for batch in batches:
             model(batch) if forward is None else forward(model, batch)
     finally:
-        for module, momentum in zip(stats, momenta, strict=True):
-            module.momentum = momentum
+        for layer_stats, momentum in zip(stats, momenta, strict=True):
+            layer_stats.momentum = momentum
         for module, dropout in dropouts:
             setattr(module, *dropout)
         model.train(was_training)

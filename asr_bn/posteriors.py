@@ -56,7 +56,7 @@ class AcousticScorer:
             raise ValueError(f"{path}: device 'cuda' was asked for, but ONNX Runtime could not start CUDA here")
         return cls(session, _read_metadata(path, session))
 
-    def with_deltas(self, feats: Features) -> Features:
+    def with_deltas(self, feats: NDArray[np.floating]) -> Features:
         """Features as the model takes them, ``[num_frames, num_features]``, from static or complete ones.
 
         Raises:
@@ -68,10 +68,11 @@ class AcousticScorer:
             raise ValueError(f"features have shape {list(feats.shape)}, expected {expected}")
         if len(feats) == 0:
             raise ValueError("features have no frames, expected at least one")
-        feats = np.asarray(feats, dtype=np.float32)
-        if not np.isfinite(feats).all():
+        values = np.asarray(feats, dtype=np.float32)
+        if not np.isfinite(values).all():
             raise ValueError("features hold a value that is not finite")
-        return feats if feats.shape[1] == metadata.num_features else add_deltas(feats, metadata.delta_order)
+        complete = values.shape[1] == metadata.num_features
+        return values if complete else add_deltas(values, metadata.delta_order)
 
     def log_posteriors(self, feats: Sequence[Features]) -> list[NDArray[np.float32]]:
         """Log posteriors of one or more utterances, in one call of ONNX Runtime.

@@ -100,7 +100,7 @@ class Trainer:
         cross_entropy = sums.add(log_posteriors, packed_pdf_ids(batch, self.device))
         averaged_over = len(batch.utt_ids) if training.loss == "sequence_sum" else sums.frames
         self.optimizer.zero_grad(set_to_none=True)
-        (cross_entropy / averaged_over).backward()
+        (cross_entropy / averaged_over).backward()  # type: ignore[no-untyped-call]
         limit = float("inf") if training.max_grad_norm is None else training.max_grad_norm
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         if not torch.isfinite(norm):

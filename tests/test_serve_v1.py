@@ -8,11 +8,11 @@ import kaldiio
 import numpy as np
 import onnxruntime
 import pytest
+from asr_bn.features.deltas import add_deltas
+from asr_bn.features.fbank import FbankOptions, compute_fbank
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
-from asr_bn.features.deltas import add_deltas
-from asr_bn.features.fbank import FbankOptions, compute_fbank
 from serve.app import create_app
 from serve.settings import load_settings
 from tests.serving import NUM_PDFS, chirp, npy, wav, write_model

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from asr_bn.cli import alignments, features
+from asr_bn.cli import alignments, export, features, report, serve, serve_check, train
 
 app = typer.Typer(
     name="asr-bn",
@@ -16,6 +16,13 @@ app = typer.Typer(
 )
 app.command("features")(features.features)
 app.command("alignments")(alignments.alignments)
+app.command("train")(train.train)
+app.command("finish")(train.finish)
+app.command("export")(export.export)
+app.command("parity")(export.parity)
+app.command("report")(report.report)
+app.command("serve")(serve.serve)
+app.command("serve-check")(serve_check.serve_check)
 
 
 def main() -> None:

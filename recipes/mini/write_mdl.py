@@ -98,7 +98,7 @@ def encode_mdl(transition_model: khg.TransitionModel, model: khg.AmDiagGmm) -> b
 
 
 def encode_int_vector_table(vectors: Mapping[str, NDArray[np.int32]]) -> bytes:
-    """A binary archive of integer vectors, sorted by key (``BasicVectorHolder``: each element with its size)."""
+    """An archive of integer vectors, sorted by key (``BasicVectorHolder``: every element with its size)."""
     parts = []
     for key in sorted(vectors):
         elements = np.zeros(len(vectors[key]), dtype=[("size", "i1"), ("value", "<i4")])

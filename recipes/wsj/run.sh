@@ -31,6 +31,8 @@ train_ali=exp/tri4b_ali_si284 dev_ali=exp/tri4b_ali_dev93
 corpus="" config="" out="" seed=1 num_seeds="" minutes=30 dev_minutes=4
 device=auto nj="" stage=1 stop_stage=9
 
+command="bash recipes/wsj/run.sh${*:+ $*}"
+
 fail() { echo "run.sh: error: $*" >&2; exit 1; }
 
 while [ $# -gt 0 ]; do
@@ -160,7 +162,12 @@ if at_stage 7 "compare ONNX Runtime with PyTorch on the development set"; then
 fi
 
 if at_stage 8 "report"; then
-    asr-bn report "$out" --corpus "$corpus" --data "$out/feats/dev" --ali "$out/pdf/dev" --config "$config"
+    boundaries=()
+    for set in "$train_ali" "$dev_ali"; do
+        [ ! -f "$set/boundary_accuracy.json" ] || boundaries+=(--boundary-accuracy "$set/boundary_accuracy.json")
+    done
+    asr-bn report "$out" --corpus "$corpus" --data "$out/feats/dev" --ali "$out/pdf/dev" --config "$config" \
+        --command "$command" ${boundaries[@]+"${boundaries[@]}"}
 fi
 
 if at_stage 9 "ask the server for posteriors over HTTP"; then

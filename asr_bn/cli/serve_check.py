@@ -1,0 +1,40 @@
+"""``asr-bn serve-check``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve_check(
+    exp_dir: Annotated[Path, typer.Argument(metavar="EXP_DIR", help="Folder with final.pt and model.onnx.")],
+    data: Annotated[Path, typer.Option(help="Kaldi data dir; its first utterance is posted.")],
+    root: Annotated[Path | None, typer.Option(help="Where relative paths in wav.scp start from.")] = None,
+    max_difference: Annotated[float, typer.Option(help="Largest difference allowed, in log posterior.")] = 1e-4,
+) -> None:
+    """Start the server, post an utterance over HTTP, compare the answer with the models: serve_check.json."""
+    from asr_bn.stamps import fingerprint, is_done, mark_done
+
+    stamp, report = exp_dir / ".serve_check.done", exp_dir / "serve_check.json"
+    made_from = fingerprint({}, [exp_dir / "final.pt", exp_dir / "model.onnx", data / "wav.scp"])
+    if is_done(stamp, made_from, [report]):
+        typer.echo(f"{report}: checked already", err=True)
+        return
+
+    from asr_bn.audio import read_waveform
+    from asr_bn.files import write_json
+    from asr_bn.kaldi_io.data_dir import DataDir
+    from asr_bn.serve_check import check_server
+
+    utterance = next(iter(DataDir.read(data, root).utterances.values()))
+    result = check_server(exp_dir, utterance.utt_id, read_waveform(utterance))
+    write_json(report, result)
+    typer.echo(
+        f"{utterance.utt_id}: {result['num_frames']} frames over HTTP; largest difference in log posterior "
+        f"{result['difference_to_onnx']:.1e} to the exported model, {result['difference_to_pytorch']:.1e} to PyTorch",
+        err=True,
+    )
+    worst = max(result["difference_to_onnx"], result["difference_to_pytorch"])
+    if worst > max_difference:
+        raise ValueError(f"{utterance.utt_id}: the server's answer differs by {worst:.1e}, expected at most {max_difference:.1e}")
+    mark_done(stamp, made_from)

@@ -1,0 +1,82 @@
+"""The figures of a report, drawn by matplotlib and librosa."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import librosa.display
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from asr_bn.files import write_bytes
+from asr_bn.report.example import Example
+from asr_bn.report.results import Epochs
+
+matplotlib.use("Agg")
+
+# The paper's colours (Figure 1): baseline blue, batch normalized red.
+COLOURS = {"baseline": "tab:blue", "batch_norm": "tab:red"}
+LABELS = {"baseline": "baseline", "batch_norm": "batch normalized"}
+
+
+def draw_figure1(curves: Mapping[str, Epochs], corpus: str) -> Figure:
+    """Framewise cross entropy of both networks over the epochs, as the paper's Figure 1."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, epochs in curves.items():
+        numbers = [entry["epoch"] for entry in epochs]
+        for key, style, kind in (("train_fce", "--", "training"), ("dev_fce", "-", "development")):
+            label = f"{LABELS[name]}, {kind}"
+            axes.plot(numbers, [entry[key] for entry in epochs], style, color=COLOURS[name], label=label)
+    axes.set(xlabel="epoch", ylabel="frame-wise cross entropy (nats)", title=f"Frame-wise cross entropy on {corpus}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def draw_example(example: Example) -> Figure:
+    """Spectrogram, alignment and posteriors of an utterance, over a common time axis."""
+    height = 0.16 * len(example.phones)
+    figure = Figure(figsize=(10, 3.4 + 3 * height), layout="constrained")
+    rows = figure.subplots(4, 1, sharex=True, height_ratios=[3, 3 * height, 3 * height, 3 * height])
+    _draw_spectrogram(rows[0], example)
+    aligned = np.eye(len(example.phones))[example.aligned]
+    panels = {"alignment": aligned, **{LABELS[k]: v for k, v in example.posteriors.items()}}
+    for axes, (title, values) in zip(rows[1:], panels.items(), strict=True):
+        _draw_phones(axes, example, values, title if title == "alignment" else f"posteriors, {title}")
+    rows[-1].set_xlabel("time (s)")
+    return figure
+
+
+def _draw_spectrogram(axes: Axes, example: Example) -> None:
+    frames, shift = len(example.feats), example.frame_shift_ms / 1000.0
+    librosa.display.specshow(example.feats[:, 1:].T, ax=axes, x_coords=np.arange(frames) * shift, cmap="magma")
+    axes.set(title=f"log mel filterbanks of {example.utt_id}", ylabel="mel bin")
+
+
+def _draw_phones(axes: Axes, example: Example, values: Any, title: str) -> None:
+    seconds = len(example.feats) * example.frame_shift_ms / 1000.0
+    count = len(example.phones)
+    extent = (0.0, seconds, count - 0.5, -0.5)
+    axes.imshow(values.T, aspect="auto", extent=extent, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
+    axes.set_yticks(range(count), example.phones, fontsize=7)
+    axes.set_title(title)
+
+
+def save_png(figure: Figure, path: Path) -> bytes:
+    """Write ``figure`` to ``path`` and return the bytes."""
+    data = to_png(figure)
+    write_bytes(path, data)
+    return data
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()

@@ -1,0 +1,34 @@
+"""``report.html``: one self-contained page."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from asr_bn.files import write_text
+
+# Table 1 of the paper (WSJ, 3546 pdfs).
+PAPER_TABLE_1 = {
+    "baseline": {"train_fce": 0.95, "train_fer": 0.28, "dev_fce": 1.11, "dev_fer": 0.33},
+    "batch_norm": {"train_fce": 0.73, "train_fer": 0.22, "dev_fce": 1.19, "dev_fer": 0.34},
+}
+NAMES = {"baseline": "BiRNN", "batch_norm": "BiRNN (BN)"}
+
+
+def write_page(path: Path, results: dict[str, Any], figure1: bytes, example: bytes, details: dict[str, Any]) -> None:
+    """Write the page.
+
+    Args:
+        results: what ``results.json`` holds.
+        figure1, example: PNG images.
+        details: ``utt_id``, ``config`` (text), ``command``, ``versions``, and ``boundary_accuracy`` or None.
+    """
+    environment = Environment(
+        loader=PackageLoader("asr_bn.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    images = {"figure1": base64.b64encode(figure1).decode(), "example": base64.b64encode(example).decode()}
+    page = environment.get_template("page.html").render(
+        results=results, paper=PAPER_TABLE_1, names=NAMES, images=images, **details
+    )
+    write_text(path, page + "\n")

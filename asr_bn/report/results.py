@@ -1,0 +1,88 @@
+"""``results.json``: the figures of both networks, and how much sooner the normalized one learns."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from asr_bn.files import read_json
+
+MODELS = ("baseline", "batch_norm")
+
+Epochs = list[dict[str, float]]
+
+
+def collect_results(out: Path, corpus: str, alignment: dict[str, float]) -> dict[str, Any]:
+    """Gather what the stages of a recipe left in ``out``.
+
+    Args:
+        out: the recipe's output folder, with ``baseline`` and ``batch_norm`` and perhaps ``seeds``.
+        corpus: its name.
+        alignment: figures of the development alignment, as ``majority_class_fer``.
+
+    Raises:
+        FileNotFoundError: a stage before has not been run.
+    """
+    models = {name: _model_results(out / name) for name in MODELS}
+    runs = [out, *sorted((path for path in out.glob("seeds/*") if path.is_dir()), key=lambda path: int(path.name))]
+    finished = [run for run in runs if all((run / name / ".train.done").is_file() for name in MODELS)]
+    return {
+        "corpus": corpus,
+        "models": models,
+        **alignment,
+        "convergence": summarize([_curves(run) for run in finished]),
+        "parity": {name: read_json(out / name / "parity.json") for name in MODELS},
+    }
+
+
+def _model_results(folder: Path) -> dict[str, Any]:
+    return {"epochs": read_epochs(folder), **read_json(folder / "final.json")}
+
+
+def read_epochs(folder: Path) -> Epochs:
+    """The curve of a training run, one entry an epoch."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _curves(run: Path) -> tuple[Epochs, Epochs]:
+    return read_epochs(run / "baseline"), read_epochs(run / "batch_norm")
+
+
+def summarize(runs: Sequence[tuple[Epochs, Epochs]]) -> dict[str, Any]:
+    """Compare baseline and batch-normalized training curves, one pair a seed.
+
+    ``ratio``: the epochs that the normalized network needs to reach the baseline's best training FCE, over
+    the epochs that the baseline needed; below 1 it is the faster one.  None where it never gets there.
+    ``ahead_from_second_epoch``: its training FCE is the lower one at every epoch from the second on.
+    """
+    ratios = [convergence_ratio(*run) for run in runs]
+    reached = [ratio for ratio in ratios if ratio is not None]
+    return {
+        "ratio": ratios[0],
+        "ratio_per_seed": ratios,
+        "ratio_mean": statistics.fmean(reached) if reached else None,
+        "ratio_std": statistics.stdev(reached) if len(reached) > 1 else None,
+        "ahead_from_second_epoch": [_is_ahead(*run) for run in runs],
+    }
+
+
+def convergence_ratio(baseline: Epochs, batch_norm: Epochs) -> float | None:
+    """See :func:`summarize`; between two epochs the curve is taken as straight."""
+    best = min(baseline, key=lambda entry: entry["train_fce"])
+    before: dict[str, float] | None = None
+    for entry in batch_norm:
+        if entry["train_fce"] <= best["train_fce"]:
+            epoch = entry["epoch"]
+            if before is not None:
+                drop = before["train_fce"] - entry["train_fce"]
+                epoch = before["epoch"] + (before["train_fce"] - best["train_fce"]) / drop
+            return epoch / best["epoch"]
+        before = entry
+    return None
+
+
+def _is_ahead(baseline: Epochs, batch_norm: Epochs) -> bool:
+    pairs = list(zip(baseline, batch_norm, strict=True))[1:]
+    return all(normalized["train_fce"] < plain["train_fce"] for plain, normalized in pairs)
