@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from asr_bn.features.fbank import FbankOptions
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from asr_bn.features.fbank import FbankOptions
 from asr_bn.model_metadata import METADATA_KEY, ModelMetadata
 
 Array = NDArray[np.float32]
