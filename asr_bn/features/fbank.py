@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.features.fbank_options import FbankOptions
+from asr_bn.features.fourier import kaldi_rfft, twiddle_errors
 from asr_bn.features.mel_banks import mel_weights
 from asr_bn.features.windows import extract_frames, window_function
 
@@ -39,14 +40,24 @@ def compute_fbank(waveform: NDArray[np.floating], options: FbankOptions, seed: i
     feats = np.empty((len(frames), options.num_features), dtype=np.float32)
     generator = np.random.default_rng(seed) if options.dither else None
     plan = _Plan.of(options)
+    room = _Room(min(_BLOCK, len(frames)), options)
     for start in range(0, len(frames), _BLOCK):
         block = frames[start : start + _BLOCK]
-        plan.compute(block, feats[start : start + _BLOCK], generator)
+        plan.compute(block, feats[start : start + _BLOCK], room, generator)
     return feats
 
 
+class _Room:
+    """Arrays to work in, of one call (so that threads do not share them)."""
+
+    def __init__(self, num_frames: int, options: FbankOptions) -> None:
+        self.frames = np.empty((num_frames, options.window_size), dtype=np.float32)
+        self.scaled = np.empty_like(self.frames)
+        self.padded = np.zeros((num_frames, options.padded_window_size), dtype=np.float32)
+
+
 class _Plan:
-    """What stays the same from block to block, and room to work in."""
+    """What is the same in every call: window, mel weights, twiddle errors."""
 
     def __init__(self, options: FbankOptions) -> None:
         self._options = options
@@ -56,44 +67,42 @@ class _Plan:
         used = np.flatnonzero(weights.any(axis=1))
         self._bins = slice(int(used[0]), int(used[-1]) + 1)
         self._weights = np.ascontiguousarray(weights[self._bins])
-        self._frames = np.empty((_BLOCK, options.window_size), dtype=np.float32)
-        self._scratch = np.empty_like(self._frames)
-        self._padded = np.zeros((_BLOCK, options.padded_window_size), dtype=np.float32)
-        self._mean_of = np.full(options.window_size, 1.0 / options.window_size, dtype=np.float32)
+        size = options.padded_window_size
+        self._twiddle_errors = twiddle_errors(size) if size & (size - 1) == 0 else None
 
     @staticmethod
     @lru_cache(maxsize=4)
     def of(options: FbankOptions) -> "_Plan":
         return _Plan(options)
 
-    def compute(self, block: Floats, feats: Floats, generator: np.random.Generator | None) -> None:
+    def compute(
+        self, block: Floats, feats: Floats, room: _Room, generator: np.random.Generator | None
+    ) -> None:
         """Features of ``block`` ``[num_frames, window_size]`` into ``feats``."""
         options = self._options
-        frames = self._frames[: len(block)]
+        frames = room.frames[: len(block)]
         np.copyto(frames, block)
         if generator is not None:
             frames += options.dither * generator.standard_normal(frames.shape, dtype=np.float32)
         if options.remove_dc_offset:
             frames -= frames.mean(axis=1, keepdims=True)
-        windowed = self._emphasize_and_window(frames)
+        windowed = self._emphasize_and_window(frames, room)
         self._mel(windowed, feats)
         if options.use_energy:
             self._energy(frames if options.raw_energy else windowed[:, : options.window_size], feats)
 
-    def _emphasize_and_window(self, frames: Floats) -> Floats:
+    def _emphasize_and_window(self, frames: Floats, room: _Room) -> Floats:
         size, coefficient = self._options.window_size, np.float32(self._options.preemphasis_coefficient)
-        padded, scratch = self._padded[: len(frames)], self._scratch[: len(frames)]
-        np.multiply(frames, coefficient, out=scratch)
+        padded, scaled = room.padded[: len(frames)], room.scaled[: len(frames)]
+        np.multiply(frames, coefficient, out=scaled)
         emphasized = padded[:, :size]
-        np.subtract(frames[:, 1:], scratch[:, :-1], out=emphasized[:, 1:])
-        np.subtract(frames[:, 0], scratch[:, 0], out=emphasized[:, 0])
+        np.subtract(frames[:, 1:], scaled[:, :-1], out=emphasized[:, 1:])
+        np.subtract(frames[:, 0], scaled[:, 0], out=emphasized[:, 0])
         emphasized *= self._window
         return padded
 
     def _mel(self, windowed: Floats, feats: Floats) -> None:
-        from scipy.fft import rfft
-
-        spectrum = rfft(windowed, axis=1)[:, self._bins]
+        spectrum = kaldi_rfft(windowed, self._twiddle_errors)[:, self._bins]
         power = spectrum.real**2
         power += spectrum.imag**2
         if not self._options.use_power:
