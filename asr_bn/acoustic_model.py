@@ -43,12 +43,13 @@ class AcousticModel(nn.Module):
         config: sizes and options.
         num_static: columns of the static features (41: energy and 40 log mel bins).
         num_pdfs: classes, from the alignments' ``final.mdl``.
+        seed: of the initial weights, which are the same with and without a norm.
     """
 
     feats_mean: Tensor
     feats_std: Tensor
 
-    def __init__(self, config: ModelConfig, num_static: int, num_pdfs: int) -> None:
+    def __init__(self, config: ModelConfig, num_static: int, num_pdfs: int, seed: int = 0) -> None:
         super().__init__()
         self.num_static, self.num_pdfs = num_static, num_pdfs
         self.deltas = Deltas(config.delta_order)
@@ -67,10 +68,11 @@ class AcousticModel(nn.Module):
             momentum=config.stats_momentum,
         )
         self.output = nn.Linear(2 * config.hidden_size, num_pdfs)
-        self.reset_parameters()
+        self.reset_parameters(seed)
 
-    def reset_parameters(self) -> None:
+    def reset_parameters(self, seed: int) -> None:
         """Glorot-uniform weights, each gate's matrix by itself; zero biases and peepholes; gamma 1."""
+        generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             if "gamma" in name:
                 nn.init.ones_(parameter)
@@ -78,7 +80,7 @@ class AcousticModel(nn.Module):
                 nn.init.zeros_(parameter)
             else:
                 for gate in parameter.data.chunk(4 if "layers." in name else 1):
-                    nn.init.xavier_uniform_(gate)
+                    nn.init.xavier_uniform_(gate, generator=generator)
 
     def forward(self, static_feats: Tensor, lengths: Tensor) -> PackedSequence:
         """Log posteriors of a padded batch.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.features.fbank import FbankOptions
+from asr_bn.features.fbank_options import FbankOptions
 
 # The key of the ONNX metadata_props entry.
 METADATA_KEY = "asr_bn"

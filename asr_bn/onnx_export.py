@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from asr_bn.acoustic_model import AcousticModel
-from asr_bn.features.fbank import FbankOptions
+from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.files import write_bytes
 from asr_bn.model_metadata import METADATA_KEY, ModelMetadata
 

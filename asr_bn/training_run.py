@@ -20,7 +20,7 @@ from asr_bn.checkpoint import load_checkpoint, save_checkpoint
 from asr_bn.evaluation import FrameSums, evaluate
 from asr_bn.experiment import ExperimentConfig
 from asr_bn.features.deltas import add_deltas
-from asr_bn.features.fbank import FbankOptions
+from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.files import write_json
 from asr_bn.population import estimate_population_stats, forward_batch
 from asr_bn.trainer import Trainer
@@ -81,8 +81,9 @@ def train_model(
         ValueError: ``out_dir`` holds a run already and ``resume`` is not set, or that run differs from this.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.training.seed)
-    model = AcousticModel(config.model, _num_static(data.description), data.description["num_pdfs"])
+    seed = config.training.seed
+    torch.manual_seed(seed)  # of dropout
+    model = AcousticModel(config.model, _num_static(data.description), data.description["num_pdfs"], seed)
     started = (out_dir / "last.pt").is_file()
     if started and not resume:
         raise ValueError(f"{out_dir}: holds a training run already; add --resume to continue it, or choose another folder")

@@ -1,0 +1,132 @@
+"""The exported model against the PyTorch model, alone and in ragged batches."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from asr_bn.acoustic_model import AcousticModel
+from asr_bn.experiment import ExperimentConfig
+from asr_bn.features.fbank_options import FbankOptions
+from asr_bn.model_metadata import ModelMetadata
+from asr_bn.onnx_export import export_onnx
+from asr_bn.posteriors import AcousticScorer, convert
+
+LENGTHS = [5, 31, 1, 17]
+FBANK = FbankOptions(num_mel_bins=6)
+NUM_PDFS = 11
+
+
+def make_model(**options: object) -> AcousticModel:
+    torch.manual_seed(0)
+    config = ExperimentConfig().replace("model", num_layers=2, hidden_size=8, **options)
+    model = AcousticModel(config.model, FBANK.num_features, NUM_PDFS)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter, 1.0 if "gamma" in name else 0.0, 0.3)
+    model.feats_mean.normal_(0.0, 3.0)
+    model.feats_std.uniform_(0.5, 3.0)
+    with torch.no_grad():  # running statistics, of more than one batch
+        for _ in range(3):
+            model(4 * torch.randn(4, 31, FBANK.num_features), torch.tensor(LENGTHS))
+    return model.eval()
+
+
+def make_metadata(**options: object) -> ModelMetadata:
+    config = ExperimentConfig().replace("model", num_layers=2, hidden_size=8, **options)
+    return ModelMetadata(FBANK, 2, NUM_PDFS, list(range(NUM_PDFS)), config.to_dict(), {"dev_fer": 0.5}, {}, "0" * 64)
+
+
+@pytest.fixture(params=[{"norm": "none"}, {"norm": "sequence"}, {"norm": "sequence", "peephole": True}], ids=str)
+def exported(request, tmp_path):
+    model = make_model(**request.param)
+    path = tmp_path / "model.onnx"
+    export_onnx(model, make_metadata(**request.param), path)
+    return model, path
+
+
+def utterances() -> list[np.ndarray]:
+    random = np.random.default_rng(1)
+    return [4 * random.normal(size=(n, FBANK.num_features)).astype(np.float32) for n in LENGTHS]
+
+
+def test_onnx_runtime_answers_what_pytorch_answers(exported):
+    model, path = exported
+    scorer = AcousticScorer.load(path, device="cpu")
+    static = utterances()
+    answers = scorer.log_posteriors([scorer.with_deltas(feats) for feats in static])
+    for feats, answer in zip(static, answers, strict=True):
+        with torch.no_grad():
+            expected = model(torch.from_numpy(feats)[None], torch.tensor([len(feats)])).data
+        np.testing.assert_allclose(answer, expected.numpy(), rtol=0, atol=2e-5)
+
+
+def test_a_batch_gives_the_rows_of_single_calls_bit_for_bit(exported):
+    scorer = AcousticScorer.load(exported[1], device="cpu")
+    inputs = [scorer.with_deltas(feats) for feats in utterances()]
+    for feats, row in zip(inputs, scorer.log_posteriors(inputs), strict=True):
+        (alone,) = scorer.log_posteriors([feats])
+        assert np.array_equal(row, alone)
+
+
+def test_the_graph_holds_standard_lstm_nodes_and_no_normalization(exported):
+    model, path = exported
+    nodes = [node.op_type for node in onnx.load(path).graph.node]
+    assert nodes.count("LSTM") == 2
+    assert set(nodes) == {"LSTM", "Transpose", "Reshape", "MatMul", "Add", "LogSoftmax"}
+
+
+def test_contract_of_inputs_and_outputs(exported):
+    session = onnxruntime.InferenceSession(exported[1], providers=["CPUExecutionProvider"])
+    assert [(i.name, i.type, i.shape) for i in session.get_inputs()] == [
+        ("features", "tensor(float)", ["batch", "frames", 21]),
+        ("lengths", "tensor(int32)", ["batch"]),
+    ]
+    assert [(o.name, o.type, o.shape) for o in session.get_outputs()] == [
+        ("log_posteriors", "tensor(float)", ["batch", "frames", NUM_PDFS])
+    ]
+
+
+def test_metadata_go_round(exported):
+    metadata = AcousticScorer.load(exported[1], device="cpu").metadata
+    assert metadata.fbank == FBANK
+    assert (metadata.num_pdfs, metadata.num_features, metadata.delta_order) == (NUM_PDFS, 21, 2)
+    assert metadata.pdf_counts == list(range(NUM_PDFS))
+
+
+def test_conversion_to_posteriors_and_log_likelihoods():
+    log_posteriors = np.log(np.array([[0.25, 0.75]], dtype=np.float32))
+    log_priors = np.log(np.array([0.5, 0.5], dtype=np.float32))
+    np.testing.assert_allclose(convert(log_posteriors, log_priors, "posterior"), [[0.25, 0.75]], rtol=1e-6)
+    expected = np.log([[0.5, 1.5]])
+    np.testing.assert_allclose(convert(log_posteriors, log_priors, "log_likelihood"), expected, rtol=1e-6)
+    assert convert(log_posteriors, log_priors, "log_posterior") is log_posteriors
+
+
+def test_files_that_are_not_our_models_are_named(tmp_path, exported):
+    missing, garbage, foreign = (tmp_path / name for name in ("missing.onnx", "garbage.onnx", "foreign.onnx"))
+    with pytest.raises(FileNotFoundError):
+        AcousticScorer.load(missing)
+    garbage.write_bytes(exported[1].read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"garbage\.onnx: ONNX Runtime cannot load it"):
+        AcousticScorer.load(garbage)
+    proto = onnx.load(exported[1])
+    del proto.metadata_props[:]
+    onnx.save(proto, foreign)
+    with pytest.raises(ValueError, match=r"foreign\.onnx: not a model that asr-bn exported"):
+        AcousticScorer.load(foreign)
+
+
+@pytest.mark.parametrize(
+    ("feats", "message"),
+    [
+        (np.zeros((3, 8), np.float32), r"shape \[3, 8\], expected \[num_frames, 7\] or \[num_frames, 21\]"),
+        (np.zeros((0, 7), np.float32), "no frames"),
+        (np.full((3, 7), np.nan, np.float32), "not finite"),
+    ],
+)
+def test_bad_features_are_named(exported, feats, message):
+    with pytest.raises(ValueError, match=message):
+        AcousticScorer.load(exported[1], device="cpu").with_deltas(feats)
