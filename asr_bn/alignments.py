@@ -1,0 +1,187 @@
+"""Alignments: pdf-ids per utterance, their counts and the log priors."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.kaldi_io.int_vector_table import read_int_vectors
+from asr_bn.kaldi_io.transition_model import TransitionModel
+
+IntVector = NDArray[np.int32]
+_ALI_NAME = re.compile(r"ali\.(\d+)(\.gz)?$")
+_PDF_NAMES = ("pdf*.ark", "pdf*.ark.gz", "pdf.*.gz")
+MODEL_NAMES = ("final.mdl", "final.mdl.txt", "final.mdl.gz", "final.mdl.txt.gz", "final.alimdl")
+
+
+def read_pdf_ids(ali_dir: Path) -> dict[str, IntVector]:
+    """Pdf-ids of every utterance, int32 ``[num_frames]`` each, in file order.
+
+    ``ali_dir`` is a Kaldi alignment folder (``final.mdl`` and ``ali.*.gz``), a folder with ``pdf*.ark`` or
+    ``pdf.*.gz`` as ``asr-bn alignments`` and ``ali-to-pdf`` write them, or such an archive itself.
+
+    Raises:
+        OSError: a file is missing.
+        ValueError: no alignments there, an utterance twice, a transition-id that the model does not have
+            (an alignment of another model), a corrupt archive.
+    """
+    pdf_ids: dict[str, IntVector] = {}
+    for utt_id, vector, source in iter_pdf_ids(ali_dir):
+        if utt_id in pdf_ids:
+            raise ValueError(f"{utt_id}: twice in {ali_dir} (again in {source})")
+        pdf_ids[utt_id] = vector
+    if not pdf_ids:
+        raise ValueError(f"{ali_dir}: no utterances in its alignments")
+    return pdf_ids
+
+
+def iter_pdf_ids(ali_dir: Path, phones: bool = False) -> Iterator[tuple[str, IntVector, Path]]:
+    """Utterance id, pdf-ids (or, with ``phones``, the phone of every frame) and source file, one at a time."""
+    archives = ali_archives(ali_dir)
+    if archives:
+        model_path = find_model(ali_dir)
+        model = TransitionModel.read(model_path)
+        table = model.tid_to_phone if phones else model.tid_to_pdf
+        for archive in archives:
+            for utt_id, tids in read_int_vectors(f"ark:{archive}"):
+                check_transition_ids(utt_id, tids, model, archive, model_path)
+                yield utt_id, table[tids], archive
+        return
+    if phones:
+        raise ValueError(f"{ali_dir}: phones need ali.*.gz and final.mdl; archives of pdf-ids have none")
+    limit = num_pdfs(ali_dir) if _has_num_pdfs(ali_dir) else None
+    for archive in _pdf_archives(ali_dir):
+        for utt_id, pdf_ids in read_int_vectors(f"ark:{archive}"):
+            _check_pdf_ids(utt_id, pdf_ids, limit, archive)
+            yield utt_id, pdf_ids, archive
+
+
+def num_pdfs(ali_dir: Path) -> int:
+    """Number of pdfs of the alignments' model: from its transition model, or the file ``num_pdfs``.
+
+    Raises:
+        ValueError: neither is there, or the file holds no number.
+    """
+    folder = ali_dir if ali_dir.is_dir() else ali_dir.parent
+    path = folder / "num_pdfs"
+    if any((folder / name).exists() for name in MODEL_NAMES):
+        return TransitionModel.read(find_model(folder)).num_pdfs
+    if not path.exists():
+        raise ValueError(f"{folder}: neither final.mdl nor num_pdfs is there to tell the number of pdfs")
+    text = path.read_text(encoding="utf-8").strip()
+    if not text.isdigit() or int(text) == 0:
+        raise ValueError(f"{path}: expected the number of pdfs, found {text[:40]!r}")
+    return int(text)
+
+
+def count_pdfs(pdf_ids: Iterable[NDArray[np.integer]], num_pdfs: int) -> NDArray[np.int64]:
+    """Frames of each pdf, int64 ``[num_pdfs]``; a pdf that never occurs has 0.
+
+    Raises:
+        ValueError: a pdf-id outside 0 to ``num_pdfs - 1``.
+    """
+    counts = np.zeros(num_pdfs, dtype=np.int64)
+    for vector in pdf_ids:
+        if len(vector) and not 0 <= int(vector.min()) <= int(vector.max()) < num_pdfs:
+            bad = int(vector.min()) if vector.min() < 0 else int(vector.max())
+            raise ValueError(f"pdf-id {bad} is not one of the model's {num_pdfs} pdfs")
+        counts += np.bincount(vector, minlength=num_pdfs)
+    return counts
+
+
+def log_priors(counts: NDArray[np.integer], floor: float = 0.5) -> NDArray[np.float32]:
+    """Log of each pdf's share of the frames, float32 ``[num_pdfs]``.
+
+    ``floor`` frames are added to every count, as Kaldi's ``analyze-counts`` adds 0.5, so that a pdf that
+    never occurs has a finite prior.
+
+    Raises:
+        ValueError: negative counts, or nothing counted and no floor.
+    """
+    smoothed = np.asarray(counts, dtype=np.float64) + floor
+    if smoothed.size == 0 or (smoothed <= 0).any():
+        raise ValueError(f"log priors need positive counts; the smallest is {smoothed.min(initial=0.0):g}")
+    priors: NDArray[np.float32] = np.log(smoothed / smoothed.sum()).astype(np.float32)
+    return priors
+
+
+def ali_archives(ali_dir: Path) -> list[Path]:
+    """``ali.1.gz`` to ``ali.N.gz`` (or without ``.gz``) in the order of their numbers; none if not a folder of such.
+
+    Raises:
+        ValueError: some of the ``num_jobs`` archives are missing.
+    """
+    if not ali_dir.is_dir():
+        return []
+    found: dict[int, Path] = {}
+    for path in sorted(ali_dir.iterdir()):
+        if match := _ALI_NAME.match(path.name):
+            found.setdefault(int(match.group(1)), path)
+    _check_num_jobs(ali_dir, found)
+    return [found[number] for number in sorted(found)]
+
+
+def _check_num_jobs(ali_dir: Path, found: dict[int, Path]) -> None:
+    path = ali_dir / "num_jobs"
+    if not found or not path.exists():
+        return
+    text = path.read_text(encoding="utf-8").strip()
+    if not text.isdigit():
+        raise ValueError(f"{path}: expected the number of jobs, found {text[:40]!r}")
+    missing = [number for number in range(1, int(text) + 1) if number not in found]
+    if missing:
+        raise ValueError(f"{ali_dir}: num_jobs is {text}, but ali.{missing[0]}.gz is missing")
+
+
+def find_model(ali_dir: Path) -> Path:
+    """The folder's ``final.mdl`` (also as text, gzipped), or its ``final.alimdl``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for name in MODEL_NAMES:
+        if (ali_dir / name).exists():
+            return ali_dir / name
+    raise ValueError(f"{ali_dir}: there is no final.mdl, which maps transition-ids to pdf-ids")
+
+
+def check_transition_ids(
+    utt_id: str, tids: IntVector, model: TransitionModel, archive: Path, model_path: Path
+) -> None:
+    """Refuse a transition-id that ``model`` does not have."""
+    if len(tids) and not 1 <= int(tids.min()) <= int(tids.max()) <= model.num_transition_ids:
+        bad = int(tids.min()) if tids.min() < 1 else int(tids.max())
+        raise ValueError(
+            f"{utt_id}: {archive}: transition-id {bad}, but {model_path} has 1 to {model.num_transition_ids};"
+            " is this an alignment of another model?"
+        )
+
+
+def _check_pdf_ids(utt_id: str, pdf_ids: IntVector, limit: int | None, archive: Path) -> None:
+    if not len(pdf_ids):
+        return
+    low, high = int(pdf_ids.min()), int(pdf_ids.max())
+    if low < 0 or (limit is not None and high >= limit):
+        bad = low if low < 0 else high
+        expected = "at least 0" if limit is None else f"0 to {limit - 1}"
+        raise ValueError(f"{utt_id}: {archive}: pdf-id {bad}, expected {expected}")
+
+
+def _pdf_archives(ali_dir: Path) -> list[Path]:
+    if not ali_dir.is_dir():
+        return [ali_dir]
+    found = sorted({path for pattern in _PDF_NAMES for path in ali_dir.glob(pattern)}, key=_natural)
+    if not found:
+        raise ValueError(f"{ali_dir}: no alignments (neither ali.*.gz nor pdf*.ark)")
+    return found
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in path.name.split(".")]
+
+
+def _has_num_pdfs(ali_dir: Path) -> bool:
+    folder = ali_dir if ali_dir.is_dir() else ali_dir.parent
+    return any((folder / name).exists() for name in ("num_pdfs", *MODEL_NAMES))
