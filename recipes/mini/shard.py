@@ -21,7 +21,6 @@ from recipes.mini.mfcc import Features
 ACOUSTIC_SCALE = 0.1
 TRANSITION_SCALE = 1.0
 SELF_LOOP_SCALE = 0.1
-RETRY_BEAM = 40.0
 
 Alignment = NDArray[np.int32]
 LexiconEntries = Sequence[tuple[str, float, tuple[str, ...]]]
@@ -76,9 +75,11 @@ class Shard:
                 _, transition_ids, _, _ = kaldifst.get_linear_symbol_sequence(path)
                 self._alignments[utt_id] = np.array(transition_ids, dtype=np.int32)
 
-    def align(self, model: khg.AmDiagGmm, transition_model: khg.TransitionModel, beam: float) -> list[str]:
+    def align(
+        self, model: khg.AmDiagGmm, transition_model: khg.TransitionModel, beam: float, retry_beam: float
+    ) -> list[str]:
         """Viterbi alignment (``gmm-align-compiled``); returns the utterances that could not be aligned."""
-        config = khg.AlignConfig(beam=beam, retry_beam=RETRY_BEAM)
+        config = khg.AlignConfig(beam=beam, retry_beam=retry_beam)
         failed = []
         for utt_id, compiled in self._graphs.items():
             graph = compiled.copy()

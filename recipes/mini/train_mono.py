@@ -16,7 +16,9 @@ from recipes.mini.graphs import monophone_tree, topology_text
 from recipes.mini.mfcc import Features
 from recipes.mini.shard import Language, Shards, ShardStats
 
-INITIAL_BEAM, BEAM = 6.0, 10.0
+INITIAL_BEAM, BEAM, RETRY_BEAM = 6.0, 10.0, 40.0
+# Practically none: an utterance that the pruning loses is lost to the network's training too.
+FINAL_RETRY_BEAM = 1000.0
 # Fixed, so that sums come out the same on any machine.
 NUM_SHARDS = 4
 
@@ -94,7 +96,8 @@ def train_mono(shards: Shards, system: MonoSystem, silence: int, options: MonoOp
 def align(shards: Shards, system: MonoSystem) -> tuple[list[dict[str, NDArray[np.int32]]], list[str]]:
     """Each shard's alignments with the finished system (``align_si.sh``), and who could not be aligned."""
     model = to_am_diag_gmm(system.mixtures)
-    failed = [utt_id for ids in shards.call("align", model, system.transition_model, BEAM) for utt_id in ids]
+    answers = shards.call("align", model, system.transition_model, BEAM, FINAL_RETRY_BEAM)
+    failed = [utt_id for ids in answers for utt_id in ids]
     return shards.call("alignments"), failed
 
 
@@ -111,7 +114,7 @@ class _Trainer:
     def align(self, beam: float) -> None:
         """Realign everything with the current model."""
         model = to_am_diag_gmm(self.mixtures, self._silence_pdfs, self._boost)
-        self._shards.call("align", model, self._transition_model, beam)
+        self._shards.call("align", model, self._transition_model, beam, RETRY_BEAM)
 
     def estimate(self, num_gauss: int, min_occupancy: float) -> None:
         """One EM step over the current alignments, then mixing up to ``num_gauss`` (``gmm-est``)."""
