@@ -24,8 +24,7 @@ from serve.settings import Settings, load_settings
 STATIC = Path(__file__).parent / "static"
 
 DESCRIPTION = """Framewise posteriors of speech, from a batch-normalized recurrent acoustic model.
-
-`POST /v1/posteriors` takes audio or features; `/v2` speaks the Open Inference Protocol."""
+POST /v1/posteriors takes audio or features; /v2 speaks the Open Inference Protocol."""
 
 
 def create_app(settings: Settings, service: Service | None = None) -> FastAPI:

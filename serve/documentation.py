@@ -8,7 +8,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 BODY: dict[str, Any] = {
     "required": True,
-    "description": "an audio file as it is, a form with the file as `file`, or a matrix of features "
+    "description": "an audio file as it is, a form with the part 'file', or a matrix of features "
     "(float, [num_frames, 41] static or [num_frames, 123] with deltas) in NumPy's npy format",
     "content": {
         "audio/wav": _BINARY,

@@ -58,7 +58,7 @@ async def posteriors(
     model: ModelName = "",
     x_timeout_ms: TimeoutMs = None,
 ) -> Response:
-    """Framewise posteriors of one utterance, sent as audio, as a form's ``file``, or as features."""
+    """Framewise posteriors of one utterance, sent as audio, as a form's file, or as features."""
     service: Service = request.app.state.service
     asked = Asked(output, top_k, utt_id, answers.negotiate(request.headers.get("accept", "")))
     timing = Timing()
@@ -89,7 +89,7 @@ async def _posteriors(
         service.note(timing, "serialize", time.monotonic() - started)
         spanned_s = len(utterance.feats) * model.metadata.fbank.frame_shift_ms / 1000
         service.metrics.real_time_factor.observe((time.monotonic() - timing.started) / spanned_s)
-        return _held_response(service, held, timing, encoded, asked.media_type)
+        return _held_response(service, model, held, timing, encoded, asked.media_type)
 
 
 @router.post("/features", response_class=Response, **documentation.FEATURES)
@@ -112,13 +112,16 @@ async def _features(
         place.take_frames(model, len(utterance.feats))
         static = utterance.feats[:, : model.metadata.num_static]
         encoded = await service.in_encoders(answers.npy_bytes, static, None)
-        return _held_response(service, held, timing, encoded, answers.NPY)
+        return _held_response(service, model, held, timing, encoded, answers.NPY)
 
 
 def _held_response(
-    service: Service, held: ExitStack, timing: Timing, encoded: bytes, media_type: str
+    service: Service, model: ServedModel, held: ExitStack, timing: Timing, encoded: bytes, media_type: str
 ) -> Response:
-    headers = {"server-timing": timing.server_timing()}
+    headers = {
+        "server-timing": timing.server_timing(),
+        "x-frame-shift-ms": f"{model.metadata.fbank.frame_shift_ms:g}",
+    }
     timeout_s = service.settings.send_timeout_s
     return HeldResponse(held.pop_all(), timeout_s, encoded, media_type=media_type, headers=headers)
 

@@ -20,7 +20,10 @@ def _list_settings(asked: bool) -> None:
 
 def serve(
     model: Annotated[
-        Path, typer.Argument(help="an exported model.onnx, or a folder of NAME/VERSION/model.onnx")
+        Path,
+        typer.Argument(
+            envvar="ASR_BN_MODEL", help="an exported model.onnx, or a folder of NAME/VERSION/model.onnx"
+        ),
     ],
     host: Annotated[str | None, typer.Option(help="address to listen on [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on, 0: a free one [default: 8000]")] = None,
