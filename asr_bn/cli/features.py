@@ -1,0 +1,61 @@
+"""``asr-bn features``: filter-bank features of a Kaldi data folder."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def features(
+    data_dir: Annotated[Path, typer.Argument(help="Kaldi data folder: wav.scp, segments, utt2spk, text.")],
+    out_dir: Annotated[Path, typer.Argument(help="Folder for feats.ark, feats.scp and fbank.conf.")],
+    nj: Annotated[int | None, typer.Option(min=1, help="Processes [number of cores].", show_default=False)] = None,
+    compress: Annotated[bool, typer.Option("--compress", help="Write Kaldi's compressed matrices.")] = False,
+    deltas: Annotated[bool, typer.Option("--deltas", help="Append first and second deltas.")] = False,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that relative names in wav.scp start from [current folder].")
+    ] = None,
+    fbank_conf: Annotated[Path | None, typer.Option(help="Kaldi conf file with options of the filter bank.")] = None,
+    sample_frequency: Annotated[
+        int | None, typer.Option(min=1, help="In Hz [the conf file's, or that of the first recording].")
+    ] = None,
+    resample: Annotated[bool, typer.Option("--resample", help="Convert other sample frequencies.")] = False,
+    channel: Annotated[int | None, typer.Option(min=0, help="Channel of recordings with several, from 0.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the dither, if the conf file asks for any.")] = 0,
+    no_pipes: Annotated[bool, typer.Option("--no-pipes", help="Refuse commands in wav.scp.")] = False,
+    pipe_timeout: Annotated[float, typer.Option(help="Seconds that a command in wav.scp may take.")] = 600.0,
+) -> None:
+    """Compute Kaldi's log mel filter bank with energy (41 columns; 123 with --deltas).
+
+    Interrupted and run again, it goes on where it was; run again when done, it ends at once.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # the processes share the cores, not the threads of each product
+    from asr_bn.features.extraction import ExtractionRequest, extract_features
+    from asr_bn.kaldi_io.rxfilename import PipePolicy
+
+    request = ExtractionRequest(
+        data_dir,
+        out_dir,
+        fbank_conf,
+        sample_frequency,
+        root,
+        channel,
+        resample,
+        PipePolicy(not no_pipes, pipe_timeout),
+        deltas,
+        compress,
+        seed,
+    )
+    summary = extract_features(request, nj or len(os.sched_getaffinity(0)))
+    if summary is None:
+        print(f"{out_dir}: already done", file=sys.stderr)
+        return
+    print(
+        f"{out_dir}: {summary.num_utterances} utterances ({summary.num_reused} from an earlier run),"
+        f" {summary.num_frames} frames, {summary.hours:.2f} hours;"
+        f" {summary.num_empty} shorter than a frame",
+        file=sys.stderr,
+    )

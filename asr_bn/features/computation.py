@@ -1,0 +1,97 @@
+"""From utterances to the bytes of an archive: what one process does, the same whoever runs it."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.audio import WaveformReader
+from asr_bn.features.deltas import add_deltas
+from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.fbank_options import FbankOptions
+from asr_bn.kaldi_io.data_dir import Utterance
+from asr_bn.kaldi_io.matrix_table import encode_table_matrix
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An utterance in a chunk: where its matrix starts and ends (bytes), its frames and its seconds."""
+
+    utt_id: str
+    start: int
+    end: int
+    num_frames: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some utterances' part of the archive."""
+
+    entries: list[Entry]
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Computation:
+    """How utterances become features.
+
+    Attributes:
+        root: where relative names in ``wav.scp`` start from (default: the current folder).
+        channel: of recordings with several, from 0.
+        resample: convert recordings of another rate to that of ``options``.
+        deltas: append first and second deltas.
+        compress: Kaldi's compressed matrices.
+        seed: of the dither; every utterance has a seed of its own, so their order does not matter.
+    """
+
+    options: FbankOptions
+    root: Path | None = None
+    channel: int | None = None
+    resample: bool = False
+    pipes: PipePolicy = DEFAULT_PIPES
+    deltas: bool = False
+    compress: bool = False
+    seed: int = 0
+
+    def feats(self, utterance: Utterance) -> tuple[NDArray[np.float32], float]:
+        """Features ``[num_frames, num_features]`` of an utterance and its length in seconds.
+
+        Raises:
+            ValueError: it cannot be read, or its rate is not the one of ``options``.
+        """
+        waveform = self._reader.read(utterance)
+        seed = self.seed << 32 | zlib.crc32(utterance.utt_id.encode())
+        feats = compute_fbank(waveform.samples, self.options, seed)
+        if self.deltas:
+            feats = add_deltas(feats)
+        return feats, len(waveform.samples) / waveform.sample_frequency
+
+    def chunk(self, utterances: Sequence[Utterance]) -> Chunk:
+        """The archive's bytes for ``utterances``, in their order."""
+        data, entries = bytearray(), []
+        for utterance in utterances:
+            feats, seconds = self.feats(utterance)
+            data += f"{utterance.utt_id} ".encode()
+            start = len(data)
+            method = 1 if self.compress else None
+            data += encode_table_matrix(utterance.utt_id, feats, compression_method=method)
+            entries.append(Entry(utterance.utt_id, start, len(data), len(feats), seconds))
+        return Chunk(entries, bytes(data))
+
+    @cached_property
+    def _reader(self) -> WaveformReader:
+        rate = self.options.sample_frequency
+        wanted = int(rate) if rate == int(rate) else None
+        return WaveformReader(self.root, self.channel, wanted, self.resample, self.pipes)
+
+
+def in_chunks(utterances: Sequence[Utterance], size: int) -> Iterator[list[Utterance]]:
+    """``size`` utterances at a time."""
+    for start in range(0, len(utterances), size):
+        yield list(utterances[start : start + size])
