@@ -54,6 +54,18 @@ def test_split_targets_by_hand() -> None:
     assert split_targets([5.0, 5.0], 1) == [1, 1]
 
 
+def test_split_targets_are_kaldis(mixture: Mixture) -> None:
+    counts = np.random.default_rng(4).uniform(10, 5000, size=40).astype(np.float32)
+    one = Mixture(np.ones(1), mixture.means[:1], mixture.variances[:1])
+    for target in (20, 60, 150, 100_000):
+        model = to_am_diag_gmm([one] * len(counts))
+        model.split_by_count(
+            state_occs=counts, target_components=target, perturb_factor=0.01, power=0.25, min_count=20.0
+        )
+        theirs = [model.num_gauss_in_pdf(pdf) for pdf in range(len(counts))]
+        assert split_targets(counts.tolist(), target) == theirs
+
+
 def test_splitting_keeps_weight_and_centre(mixture: Mixture) -> None:
     parts = split(mixture, 5, np.random.default_rng(0))
     assert parts.weights.tolist() == pytest.approx([0.2, 0.15, 0.25, 0.25, 0.15])

@@ -103,11 +103,11 @@ def _features(data: Path) -> "dict[str, Features]":
     from tqdm import tqdm
 
     from asr_bn.kaldi_io.data_dir import DataDir
-    from recipes.mini.mfcc import add_deltas, compute_mfcc, normalize_speakers
+    from recipes.mini.mfcc import features_of_file, normalize_speakers
 
     utterances = DataDir.read(data).utterances
     mfcc = {
-        utt_id: add_deltas(compute_mfcc(Path(utterance.rxfilename)))
+        utt_id: features_of_file(Path(utterance.rxfilename))
         for utt_id, utterance in tqdm(utterances.items(), desc=f"MFCC of {data.name}", unit="utterance")
     }
     utt2spk = {utt_id: utterance.speaker or utt_id for utt_id, utterance in utterances.items()}

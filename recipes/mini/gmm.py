@@ -79,7 +79,7 @@ def split_targets(counts: Sequence[float], target: int) -> list[int]:
     """How many Gaussians each pdf gets of ``target`` in all (``GetSplitTargets`` in gmm/model-common.cc).
 
     They are dealt one by one to the pdf with the most ``count ** POWER`` a Gaussian, as long as it keeps
-    ``MIN_COUNT`` frames for each.
+    more than ``MIN_COUNT`` frames for each.
     """
     num_gauss = [1] * len(counts)
     queue = [(-(count**POWER), pdf) for pdf, count in enumerate(counts)]
@@ -87,7 +87,7 @@ def split_targets(counts: Sequence[float], target: int) -> list[int]:
     remaining = target - len(counts)
     while remaining > 0 and queue:
         _, pdf = heapq.heappop(queue)
-        if counts[pdf] / (num_gauss[pdf] + 1) < MIN_COUNT:
+        if (num_gauss[pdf] + 1) * MIN_COUNT >= counts[pdf]:
             continue
         num_gauss[pdf] += 1
         remaining -= 1

@@ -2,45 +2,49 @@
 
 import wave
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.features.deltas import add_deltas
+from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.fbank_options import FbankOptions
+
 Features = NDArray[np.float32]
+# Kaldi's defaults (feat/feature-mfcc.h).
+NUM_CEPS = 13
+NUM_MEL_BINS = 23
+CEPSTRAL_LIFTER = 22.0
 
 
-def compute_mfcc(wav_path: Path) -> Features:
-    """Kaldi's 13 MFCC of a 16-bit mono file: float32 ``[num_frames, 13]``, frames as in our filter bank.
+def compute_mfcc(samples: NDArray[np.floating], sample_frequency: float) -> Features:
+    """``compute-mfcc-feats --use-energy=false --dither=0``: float32 ``[num_frames, 13]``.
 
-    ``compute-mfcc-feats --use-energy=false --dither=0``, by ``torchaudio.compliance.kaldi``.
+    ``samples`` are in int16 range.  Source: feat/feature-mfcc.cc, on our log mel filter bank.
     """
-    import torch
-    from torchaudio.compliance import kaldi
+    options = FbankOptions(sample_frequency=sample_frequency, num_mel_bins=NUM_MEL_BINS, use_energy=False)
+    return (compute_fbank(samples, options) @ _cepstral_transform()).astype(np.float32)
 
+
+@cache
+def _cepstral_transform() -> NDArray[np.float64]:
+    """Orthonormal type II DCT and liftering as one matrix, ``[NUM_MEL_BINS, NUM_CEPS]``."""
+    ceps = np.arange(NUM_CEPS)
+    angles = np.pi / NUM_MEL_BINS * np.outer(np.arange(NUM_MEL_BINS) + 0.5, ceps)
+    norms = np.where(ceps == 0, np.sqrt(1.0 / NUM_MEL_BINS), np.sqrt(2.0 / NUM_MEL_BINS))
+    lifter = 1.0 + 0.5 * CEPSTRAL_LIFTER * np.sin(np.pi * ceps / CEPSTRAL_LIFTER)
+    transform: NDArray[np.float64] = np.cos(angles) * norms * lifter
+    return transform
+
+
+def features_of_file(wav_path: Path) -> Features:
+    """MFCC with deltas and their deltas of a 16-bit mono WAV file: float32 ``[num_frames, 39]``."""
     with wave.open(str(wav_path), "rb") as stream:
         sample_frequency = stream.getframerate()
         samples = np.frombuffer(stream.readframes(stream.getnframes()), dtype="<i2").astype(np.float32)
-    mfcc = kaldi.mfcc(
-        torch.from_numpy(samples)[None], sample_frequency=sample_frequency, use_energy=False, dither=0.0
-    )
-    return np.asarray(mfcc.numpy(), dtype=np.float32)
-
-
-def add_deltas(feats: Features) -> Features:
-    """Kaldi's ``add-deltas``: ``[num_frames, D]`` to ``[num_frames, 3 D]``.
-
-    The second-order window is the first-order one convolved with itself, over the static features with
-    their first and last frames repeated (feat/feature-functions.cc).
-    """
-    first = np.arange(-2, 3) / 10.0
-    parts = [feats]
-    for window in (first, np.convolve(first, first)):
-        reach = window.size // 2
-        padded = np.pad(feats, ((reach, reach), (0, 0)), mode="edge")
-        shifted = [weight * padded[offset : offset + len(feats)] for offset, weight in enumerate(window)]
-        parts.append(np.sum(shifted, axis=0))
-    return np.concatenate(parts, axis=1, dtype=np.float32)
+    return add_deltas(compute_mfcc(samples, sample_frequency))
 
 
 def normalize_speakers(feats: Mapping[str, Features], utt2spk: Mapping[str, str]) -> dict[str, Features]:
