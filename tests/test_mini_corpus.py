@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import wave
 from pathlib import Path
 
@@ -129,8 +130,17 @@ def test_boundaries_are_near_the_synthesizers(corpus: Path) -> None:
     assert accuracy["num_matched"] > 0.95 * accuracy["num_boundaries"]
 
 
-def test_a_second_run_elsewhere_gives_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
-    make_data(tmp_path, **SIZES, num_jobs=1)
+def test_a_killed_run_and_its_second_try_give_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SIZES.items()]
+    command = [sys.executable, "-m", "recipes.mini.make_data", str(tmp_path), *options, "--num-jobs=1"]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.DEVNULL) as process:
+        while not list(tmp_path.glob("wav/train/*.wav")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    assert not list(tmp_path.glob("data/*/wav.scp"))
+    make_data(tmp_path, **SIZES, num_jobs=2)
     names = [path.relative_to(corpus) for path in sorted(corpus.glob("wav/*/*.wav"))]
     names += [
         path.relative_to(corpus) for path in sorted((corpus / "data").glob("*/*")) if path.name != "wav.scp"
