@@ -86,6 +86,20 @@ def ignore_batch(size: int, frames: int, padded_frames: int, seconds: float) -> 
     """Observe nothing."""
 
 
+class Announcement:
+    """A request that is on its way to the queue."""
+
+    def __init__(self, batcher: "Batcher") -> None:
+        self._batcher: Batcher | None = batcher
+
+    def end(self) -> bool:
+        """It has arrived, or will not; true the first time."""
+        batcher, self._batcher = self._batcher, None
+        if batcher:
+            batcher.arrived()
+        return batcher is not None
+
+
 class Batcher:
     """Utterances in, log posteriors out; to be used from one event loop."""
 
@@ -113,14 +127,16 @@ class Batcher:
         return len(self._waiting) * self._seconds_per_utterance / self.limits.calls
 
     @contextmanager
-    def announce(self) -> Iterator[None]:
-        """Within it, a request is on its way: a call that could still grow waits a little for it."""
+    def announce(self) -> Iterator["Announcement"]:
+        """Until its utterances are queued, or it ends, a request is on its way: a call that could still
+        grow waits a little for it."""
+        announcement = Announcement(self)
         self._announced += 1
         try:
-            yield
+            yield announcement
         finally:
-            self._announced -= 1
-            self._dispatch()
+            if announcement.end():
+                self._dispatch()
 
     def check_room(self, count: int = 1) -> None:
         """Refuse now what `score` would refuse later.
@@ -131,7 +147,13 @@ class Batcher:
         if len(self._waiting) + count > self.limits.max_queue:
             raise QueueFull(self.retry_after_s)
 
-    async def score(self, scorer: Scorer, feats: Sequence[Matrix], deadline: float) -> list[Scored]:
+    async def score(
+        self,
+        scorer: Scorer,
+        feats: Sequence[Matrix],
+        deadline: float,
+        announced: "Announcement | None" = None,
+    ) -> list[Scored]:
         """Score ``feats``, each ``[num_frames, feature_dim]``, before ``deadline`` (`time.monotonic`).
 
         When the caller is cancelled, what still waits is dropped unserved.
@@ -142,12 +164,18 @@ class Batcher:
         """
         self.check_room(len(feats))
         tickets = [self._enqueue(scorer, matrix, deadline) for matrix in feats]
+        if announced:
+            announced.end()
         self._dispatch()
         try:
             return [await ticket.future for ticket in tickets]
         finally:
             for ticket in tickets:
                 self._drop(ticket)
+
+    def arrived(self) -> None:
+        """An announced request is no longer on its way."""
+        self._announced -= 1
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing runs."""

@@ -13,11 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from asr_bn.features.fbank import FbankOptions
 from numpy.typing import NDArray
 
+from asr_bn.features.fbank import FbankOptions
 from serve.errors import Refusal
-from serve.front_end_worker import SIZES, Head, frame
+from serve.front_end_worker import GREETING, SIZES, Head, frame
+
+START_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class AudioLimits:
 
     max_seconds: float = 120.0
     timeout_s: float = 10.0
-    memory_bytes: int = 2 << 30
+    memory_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,26 @@ class FrontEndPool:
         self.limits = limits
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._workers = [_Worker(limits.memory_bytes) for _ in range(size)]
-        for worker in self._workers:
-            self._free.put(worker)
         self.executor = ThreadPoolExecutor(size, thread_name_prefix="front-end")
 
-    def features(self, data: bytes, options: FbankOptions, delta_order: int) -> AudioFeatures:
+    def wait_until_ready(self) -> None:
+        """Wait for the processes to start.
+
+        Raises:
+            ValueError: one of them cannot.
+        """
+        for worker in self._workers:
+            try:
+                worker.greet(time.monotonic() + START_TIMEOUT_S)
+            except (OSError, EOFError) as error:  # a TimeoutError is an OSError
+                raise ValueError(
+                    "a process that decodes audio cannot start; what it printed says why"
+                ) from error
+            self._free.put(worker)
+
+    def features(
+        self, data: bytes, options: FbankOptions, delta_order: int, channel: int | None = None
+    ) -> AudioFeatures:
         """Decode ``data`` and compute its features; blocks, so call it in ``executor``.
 
         Raises:
@@ -64,6 +81,7 @@ class FrontEndPool:
             "fbank": dataclasses.asdict(options),
             "delta_order": delta_order,
             "max_seconds": self.limits.max_seconds,
+            "channel": channel,
         }
         worker = self._free.get()
         try:
@@ -99,7 +117,6 @@ class _Worker:
             [sys.executable, "-m", "serve.front_end_worker", str(self._memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             env=os.environ | single,
             bufsize=0,
             # Ctrl-C in a terminal goes to the whole group; the server ends its workers when it is done.
@@ -107,16 +124,22 @@ class _Worker:
         )
 
     def ask(self, head: Head, data: bytes, timeout_s: float) -> tuple[Head, bytes]:
-        if self._process.poll() is not None:
-            self._process = self._start()
         try:
+            if self._process.poll() is not None:
+                self._process = self._start()
+                self.greet(time.monotonic() + START_TIMEOUT_S)
             return self._exchange(head, data, time.monotonic() + timeout_s)
-        except (OSError, EOFError) as error:
-            self.stop()
-            raise WorkerDied("the decoder gave up") from error
         except TimeoutError as error:
             self.stop()
             raise WorkerDied(f"more than {timeout_s:g} s") from error
+        except (OSError, EOFError) as error:
+            self.stop()
+            raise WorkerDied("the decoder gave up") from error
+
+    def greet(self, until: float) -> None:
+        """Wait for the process to say that it has started."""
+        assert self._process.stdout is not None
+        _read(self._process.stdout.fileno(), len(GREETING), until)
 
     def _exchange(self, head: Head, data: bytes, until: float) -> tuple[Head, bytes]:
         source, sink = self._process.stdout, self._process.stdin

@@ -9,13 +9,18 @@ import json
 import struct
 import sys
 import time
+import traceback
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.audio import Recording, decode_recording, resample
+from asr_bn.features.deltas import add_deltas
+from asr_bn.features.fbank import FbankOptions, compute_fbank
 from serve.audio_formats import audio_format
 
+GREETING = b"ready\n"
 SIZES = struct.Struct("<IQ")
 
 # A status and a sentence for the client, or the features' own figures
@@ -32,7 +37,8 @@ def compute(head: Head, data: bytes) -> tuple[Head, bytes]:
     """Features of one audio file.
 
     Args:
-        head: ``fbank`` (the fields of `FbankOptions`), ``delta_order``, ``max_seconds``.
+        head: ``fbank`` (the fields of `FbankOptions`), ``delta_order``, ``max_seconds``,
+            ``channel`` (from 0, None for the only one).
         data: the file.
 
     Returns:
@@ -43,11 +49,13 @@ def compute(head: Head, data: bytes) -> tuple[Head, bytes]:
         return refusal(415, "the body is not in an audio format that this server reads"), b""
     started = time.perf_counter()
     try:
-        samples, sample_frequency = decode(data, head["fbank"]["sample_frequency"], head["max_seconds"])
+        recording = decode(data, head)
+        audio_s = len(recording.samples) / recording.sample_frequency
+        if audio_s > head["max_seconds"]:
+            return refusal(413, f"the audio lasts longer than {head['max_seconds']:g} s"), b""
+        samples = at_rate(recording, round(head["fbank"]["sample_frequency"]))
     except ValueError as error:
         return refusal(422, str(error)), b""
-    if len(samples) > head["max_seconds"] * sample_frequency:
-        return refusal(413, f"the audio lasts longer than {head['max_seconds']:g} s"), b""
     decoded = time.perf_counter()
     feats = compute_features(samples, head)
     if len(feats) == 0:
@@ -56,7 +64,7 @@ def compute(head: Head, data: bytes) -> tuple[Head, bytes]:
         "status": 200,
         "num_frames": feats.shape[0],
         "num_features": feats.shape[1],
-        "audio_s": len(samples) / sample_frequency,
+        "audio_s": audio_s,
         "decode_s": decoded - started,
         "features_s": time.perf_counter() - decoded,
     }
@@ -68,23 +76,40 @@ def refusal(status: int, detail: str) -> Head:
     return {"status": status, "detail": detail}
 
 
-def decode(data: bytes, sample_frequency: float, max_seconds: float) -> tuple[NDArray[np.float32], float]:
-    """Samples in Kaldi's scale at ``sample_frequency``, and that frequency.
+def decode(data: bytes, head: Head) -> Recording:
+    """The file's channel, ``[num_samples, 1]``, in Kaldi's scale at the rate that the features need.
 
     Raises:
-        ValueError: the file is broken.
+        ValueError: the file is broken, has other channels, or too low a rate.
     """
-    from asr_bn.audio import decode_audio
+    recording = decode_recording(data)
+    num_channels = recording.samples.shape[1]
+    channel = head["channel"]
+    if channel is None and num_channels > 1:
+        raise ValueError(f"{num_channels} channels; choose one with the parameter channel, from 0")
+    if (channel or 0) >= num_channels:
+        raise ValueError(f"channel {channel} of {num_channels} (they count from 0)")
+    samples = recording.samples[:, channel or 0].astype(np.float32)
+    if not np.isfinite(samples).all():
+        raise ValueError("a sample of the audio is not finite")
+    return Recording(samples[:, None], recording.sample_frequency)
 
-    waveform = decode_audio(data)
-    return waveform.samples, waveform.sample_frequency
+
+def at_rate(recording: Recording, wanted: int) -> NDArray[np.float32]:
+    """Samples ``[num_samples]`` at ``wanted`` Hz.
+
+    Raises:
+        ValueError: the audio has a lower rate: its upper bands would be empty, unlike those of any speech
+            that the model has heard.
+    """
+    samples, frequency = recording.samples[:, 0].astype(np.float32), recording.sample_frequency
+    if frequency < wanted:
+        raise ValueError(f"sampled at {frequency} Hz, the model needs {wanted} Hz or more")
+    return samples if frequency == wanted else resample(samples, frequency, wanted)
 
 
 def compute_features(samples: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
     """Filter bank, ``[num_frames, num_static]``, with deltas if ``delta_order`` is above 0."""
-    from asr_bn.features.deltas import add_deltas
-    from asr_bn.features.fbank import FbankOptions, compute_fbank
-
     feats = compute_fbank(samples, FbankOptions(**head["fbank"]))
     if len(feats) and head["delta_order"]:
         feats = add_deltas(feats, head["delta_order"])
@@ -110,17 +135,24 @@ def serve_frames(source: BinaryIO, sink: BinaryIO) -> None:
             answer, payload = compute(head, data)
         except MemoryError:
             answer, payload = refusal(413, "the audio needs more memory than this server allows"), b""
+        except Exception:
+            traceback.print_exc()
+            answer, payload = refusal(500, "internal error"), b""
         sink.write(frame(answer, payload))
         sink.flush()
 
 
 def main() -> None:
     """Read frames from standard input; the first argument is the limit on memory, in bytes."""
-    import asr_bn.audio
-    import asr_bn.features.deltas
-    import asr_bn.features.fbank  # noqa: F401  # imported before memory is limited, and before work comes
+    # Before memory is limited, and before work comes: the library imports much of itself when it is needed.
+    import av  # noqa: F401
+    import soundfile  # noqa: F401
+    import soxr  # noqa: F401
 
+    compute_fbank(np.zeros(1600, np.float32), FbankOptions())
     limit_memory(int(sys.argv[1]))
+    sys.stdout.buffer.write(GREETING)
+    sys.stdout.buffer.flush()
     serve_frames(sys.stdin.buffer, sys.stdout.buffer)
 
 

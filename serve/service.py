@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.batching import Batcher, BatchLimits, DeadlinePassed, QueueFull, Scored
+from serve.batching import Announcement, Batcher, BatchLimits, DeadlinePassed, QueueFull, Scored
 from serve.errors import Refusal
 from serve.front_end import AudioLimits, FrontEndPool
 from serve.metrics import Metrics
@@ -100,12 +100,13 @@ class Service:
         return self.models_loaded and not self.draining
 
     def load(self) -> None:
-        """Load every model.
+        """Load every model, and wait for the front end.
 
         Raises:
-            ValueError, OSError: as `serve.models.ModelStore.load_all`.
+            ValueError, OSError: as `serve.models.ModelStore.load_all`; a front end process cannot start.
         """
         self.models.load_all()
+        self.front_end.wait_until_ready()
         self.models_loaded = True
 
     async def in_front_end(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -117,7 +118,12 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self.encoders, function, *arguments)
 
     async def score(
-        self, model: ServedModel, feats: Sequence[Matrix], deadline: float, timing: Timing
+        self,
+        model: ServedModel,
+        feats: Sequence[Matrix],
+        deadline: float,
+        timing: Timing,
+        announced: Announcement | None = None,
     ) -> list[Scored]:
         """Log posteriors of ``feats``, each ``[num_frames, num_features]``.
 
@@ -125,7 +131,7 @@ class Service:
             Refusal: 429 the queue is full, 504 ``deadline`` came first.
         """
         try:
-            scored = await self.batcher.score(model, feats, deadline)
+            scored = await self.batcher.score(model, feats, deadline, announced)
         except QueueFull as error:
             raise full(error.retry_after_s) from error
         except DeadlinePassed as error:

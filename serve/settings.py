@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(32 << 20, ge=1, description="bytes of a body at most, inflated or not")
     max_audio_seconds: float = Field(120.0, gt=0, description="seconds of decoded audio at most")
     decode_timeout_s: float = Field(10.0, gt=0, description="time that decoding one audio file may take")
-    decode_memory_bytes: int = Field(2 << 30, ge=1 << 28, description="memory of an audio decoding process")
+    decode_memory_bytes: int = Field(1 << 30, ge=1 << 29, description="memory of an audio decoding process")
     api_keys_file: Path | None = Field(None, description="file of API keys, one a line; none: open to all")
     admin_token_file: Path | None = Field(
         None, description="file with the token that loads and unloads models"

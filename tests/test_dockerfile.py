@@ -69,13 +69,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in names:
             destination = source / (name if target == "./" else target)
             destination.parent.mkdir(parents=True, exist_ok=True)
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
-            copy(ROOT / name, destination)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, destination, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(ROOT / name, destination)
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     programs = folder / "venv" / "bin"
-    given = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
-    }
+    given = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     given |= environment("ARG") | {"PATH": f"{programs}:{os.environ['PATH']}"}
     for command in arguments("RUN"):
         if command.startswith("pip "):

@@ -1,0 +1,89 @@
+"""From a request's body to the features that a model takes."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.answers import NPY
+from serve.bodies import read_multipart, read_npy
+from serve.errors import Refusal
+from serve.models import ServedModel
+from serve.service import Service, Timing
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request under ``/v1``: its body and what it asks of the audio, its model, its deadline."""
+
+    service: Service
+    model: ServedModel
+    body: bytes
+    content_type: str
+    channel: int | None
+    deadline: float
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What a body held: features as sent or computed, ``[num_frames, num_features]``, and a label."""
+
+    feats: Matrix
+    label: str
+
+
+async def utterance_of(job: Job) -> Utterance:
+    """The utterance of a job's body.
+
+    Raises:
+        Refusal: 400, 413, 415 or 422 for the body, 504 when the deadline comes first.
+    """
+    loop_deadline = asyncio.get_running_loop().time() + job.deadline - time.monotonic()
+    try:
+        async with asyncio.timeout_at(loop_deadline):
+            return await job.service.in_front_end(_read, job)
+    except TimeoutError as error:
+        raise Refusal(504, "the request's deadline passed before its features were computed") from error
+
+
+def _read(job: Job) -> Utterance:
+    kind, label, data = _media_type(job.content_type), "", job.body
+    if kind == "multipart/form-data":
+        part = read_multipart(job.body, job.content_type)
+        kind, label = _media_type(part.headers.get("content-type", "")), _as_utt_id(part.stem)
+        data = bytes(part.data)
+    if not data:
+        raise Refusal(400, "the body is empty, expected audio or features")
+    if kind == NPY or data.startswith(b"\x93NUMPY"):
+        return Utterance(_given_features(job.model, data), label)
+    return Utterance(_audio_features(job, data), label)
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _as_utt_id(stem: str) -> str:
+    """A file name as an utterance id, which may hold no white space."""
+    return "".join(letter if "!" <= letter <= "~" else "_" for letter in stem)[:200]
+
+
+def _given_features(model: ServedModel, data: bytes) -> Matrix:
+    try:
+        return model.scorer.with_deltas(read_npy(data))
+    except ValueError as error:
+        raise Refusal(422, str(error)) from error
+
+
+def _audio_features(job: Job, data: bytes) -> Matrix:
+    metadata, service = job.model.metadata, job.service
+    audio = service.front_end.features(data, metadata.fbank, metadata.delta_order, job.channel)
+    service.note(job.timing, "decode", audio.decode_s)
+    service.note(job.timing, "features", audio.features_s)
+    service.metrics.audio_seconds.inc(audio.audio_s)
+    return audio.feats

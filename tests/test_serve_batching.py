@@ -1,0 +1,193 @@
+"""Dynamic batching: answers never depend on company, and the rules of the queue hold."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from asr_bn.posteriors import AcousticScorer
+from serve.batching import Batcher, BatchLimits, DeadlinePassed, QueueFull, Ticket, choose_batch
+from serve.models import ServedModel
+from tests.serving import write_model
+
+Array = NDArray[np.float32]
+FAR = 1e9
+
+
+class Recorder:
+    """A scorer whose answer is its input doubled; it notes its batches and can be held."""
+
+    max_batch_size = 8
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = threading.Event()
+        self.go.set()
+
+    def log_posteriors(self, feats: Sequence[Array]) -> list[Array]:
+        self.batches.append([len(matrix) for matrix in feats])
+        assert self.go.wait(10)
+        return [2 * matrix for matrix in feats]
+
+
+def matrix(num_frames: int) -> Array:
+    return np.full((num_frames, 2), num_frames, np.float32)
+
+
+async def until(condition: Any) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def run(limits: BatchLimits, scenario: Any) -> Recorder:
+    """``scenario(batcher, scorer)`` on a fresh batcher, closed at the end."""
+    scorer = Recorder()
+
+    async def main() -> None:
+        batcher = Batcher(limits)
+        await scenario(batcher, scorer)
+        await asyncio.wait_for(batcher.close(), 10)
+
+    asyncio.run(main())
+    return scorer
+
+
+def test_answers_are_bit_identical_to_the_answer_alone(tmp_path: Path):
+    """A model as deep and wide as the paper's: 64 utterances of mixed length at once, in any company."""
+    file = write_model(tmp_path / "model.onnx", num_pdfs=200, hidden=250, layers=2)
+    model = ServedModel("m", "1", AcousticScorer.load(file, "cpu", 1), 8)
+    rng = np.random.default_rng(0)
+    feats = [rng.standard_normal((n, 123)).astype(np.float32) for n in rng.integers(1, 120, 64)]
+    alone = [model.log_posteriors([one])[0] for one in feats]
+    sizes: list[int] = []
+
+    async def main() -> list[Any]:
+        batcher = Batcher(BatchLimits(), lambda size, *_: sizes.append(size))
+        answers = await asyncio.gather(*(batcher.score(model, [one], FAR) for one in feats))
+        await batcher.close()
+        return answers
+
+    for (scored,), expected in zip(asyncio.run(main()), alone, strict=True):
+        assert np.array_equal(scored.log_posteriors, expected)
+    assert max(sizes) > 1
+    assert sum(sizes) == 64
+
+
+def ticket(num_frames: int, scorer: Any) -> Ticket:
+    return Ticket(scorer, matrix(num_frames), None, 0.0)  # type: ignore[arg-type]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 2000), min_size=1, max_size=30),
+    size=st.integers(1, 8),
+    frames=st.integers(1, 8000),
+)
+@settings(deadline=None, max_examples=60)
+def test_a_batch_holds_the_oldest_and_keeps_its_bounds(lengths, size, frames):
+    scorer = Recorder()
+    waiting = [ticket(length, scorer) for length in lengths]
+    batch = choose_batch(waiting, BatchLimits(max_batch_size=size, max_batch_frames=frames))
+    assert waiting[0] in batch
+    assert len(batch) <= size
+    longest = max(one.num_frames for one in batch)
+    assert len(batch) == 1 or len(batch) * longest <= frames
+
+
+def test_like_lengths_join_and_unlike_ones_do_not():
+    scorer, other = Recorder(), Recorder()
+    waiting = [ticket(n, scorer) for n in (100, 900, 101, 905, 99, 895)] + [ticket(100, other)]
+    batch = choose_batch(waiting, BatchLimits())
+    assert sorted(one.num_frames for one in batch) == [99, 100, 101]
+    assert all(one.scorer is scorer for one in batch)
+
+
+def test_a_lone_request_does_not_wait_but_an_announced_one_is_waited_for():
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        started = time.monotonic()
+        await batcher.score(scorer, [matrix(5)], FAR)
+        assert time.monotonic() - started < 0.2
+        with batcher.announce():
+            first = asyncio.ensure_future(batcher.score(scorer, [matrix(6)], FAR))
+            await asyncio.sleep(0.01)
+            second = asyncio.ensure_future(batcher.score(scorer, [matrix(6)], FAR))
+            await asyncio.sleep(0.01)
+        await asyncio.gather(first, second)
+
+    assert run(BatchLimits(join_s=0.4), scenario).batches == [[5], [6, 6]]
+
+
+def test_a_full_queue_refuses_all_or_nothing():
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.go.clear()
+        running = asyncio.ensure_future(batcher.score(scorer, [matrix(1)], FAR))
+        await until(lambda: scorer.batches)
+        waiting = asyncio.ensure_future(batcher.score(scorer, [matrix(2)], FAR))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull) as full:
+            await batcher.score(scorer, [matrix(3), matrix(4)], FAR)
+        assert full.value.retry_after_s >= 1
+        assert batcher.num_waiting == 1
+        scorer.go.set()
+        await asyncio.gather(running, waiting)
+
+    assert run(BatchLimits(calls=1, max_queue=2), scenario).batches == [[1], [2]]
+
+
+def test_what_passes_its_deadline_or_is_cancelled_is_never_computed():
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.go.clear()
+        running = asyncio.ensure_future(batcher.score(scorer, [matrix(1)], FAR))
+        await until(lambda: scorer.batches)
+        late = asyncio.ensure_future(batcher.score(scorer, [matrix(2)], time.monotonic() + 0.05))
+        left = asyncio.ensure_future(batcher.score(scorer, [matrix(3)], FAR))
+        with pytest.raises(DeadlinePassed):
+            await late
+        left.cancel()
+        await asyncio.wait([left])
+        assert batcher.num_waiting == 0
+        scorer.go.set()
+        (scored,) = await running
+        assert np.array_equal(scored.log_posteriors, 2 * matrix(1))
+
+    assert run(BatchLimits(calls=1), scenario).batches == [[1]]
+
+
+def test_long_requests_leave_a_call_to_short_ones():
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.go.clear()
+        long = [asyncio.ensure_future(batcher.score(scorer, [matrix(n)], FAR)) for n in (101, 102, 103)]
+        await until(lambda: scorer.batches)
+        short = asyncio.ensure_future(batcher.score(scorer, [matrix(5)], FAR))
+        await until(lambda: [5] in scorer.batches)
+        assert scorer.batches == [[101], [5]]
+        scorer.go.set()
+        await asyncio.gather(*long, short)
+
+    run(BatchLimits(calls=2, long_frames=100, max_batch_size=1), scenario)
+
+
+def test_an_error_reaches_every_request_of_its_batch_and_no_other():
+    class Broken(Recorder):
+        def log_posteriors(self, feats: Sequence[Array]) -> list[Array]:
+            raise RuntimeError("broken")
+
+    async def main() -> None:
+        batcher, broken, sound = Batcher(BatchLimits()), Broken(), Recorder()
+        answers = await asyncio.gather(
+            batcher.score(broken, [matrix(1), matrix(2)], FAR),
+            batcher.score(sound, [matrix(1)], FAR),
+            return_exceptions=True,
+        )
+        assert isinstance(answers[0], RuntimeError)
+        assert isinstance(answers[1], list)
+        await asyncio.wait_for(batcher.close(), 10)
+
+    asyncio.run(main())
