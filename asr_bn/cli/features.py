@@ -11,21 +11,29 @@ import typer
 def features(
     data_dir: Annotated[Path, typer.Argument(help="Kaldi data folder: wav.scp, segments, utt2spk, text.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder for feats.ark, feats.scp and fbank.conf.")],
-    nj: Annotated[int | None, typer.Option(min=1, help="Processes [number of cores].", show_default=False)] = None,
+    nj: Annotated[int | None, typer.Option(min=1, help="Processes [number of cores].")] = None,
     compress: Annotated[bool, typer.Option("--compress", help="Write Kaldi's compressed matrices.")] = False,
     deltas: Annotated[bool, typer.Option("--deltas", help="Append first and second deltas.")] = False,
     root: Annotated[
         Path | None, typer.Option(help="Folder that relative names in wav.scp start from [current folder].")
     ] = None,
-    fbank_conf: Annotated[Path | None, typer.Option(help="Kaldi conf file with options of the filter bank.")] = None,
+    fbank_conf: Annotated[Path | None, typer.Option(help="Kaldi conf file of the filter bank.")] = None,
     sample_frequency: Annotated[
         int | None, typer.Option(min=1, help="In Hz [the conf file's, or that of the first recording].")
     ] = None,
     resample: Annotated[bool, typer.Option("--resample", help="Convert other sample frequencies.")] = False,
-    channel: Annotated[int | None, typer.Option(min=0, help="Channel of recordings with several, from 0.")] = None,
+    channel: Annotated[int | None, typer.Option(min=0, help="Of recordings with several, from 0.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the dither, if the conf file asks for any.")] = 0,
     no_pipes: Annotated[bool, typer.Option("--no-pipes", help="Refuse commands in wav.scp.")] = False,
     pipe_timeout: Annotated[float, typer.Option(help="Seconds that a command in wav.scp may take.")] = 600.0,
+    feats: Annotated[
+        Path | None, typer.Option(help="Read the static features of this feats.scp instead of audio.")
+    ] = None,
+    cmvn: Annotated[
+        str | None, typer.Option(help="Normalize with these statistics: cmvn.scp, ark:FILE, or one matrix.")
+    ] = None,
+    norm_vars: Annotated[bool, typer.Option("--norm-vars", help="With --cmvn: the variance too.")] = False,
+    engine: Annotated[str, typer.Option(help="processes, or ray (pip install 'asr-bn[ray]').")] = "processes",
 ) -> None:
     """Compute Kaldi's log mel filter bank with energy (41 columns; 123 with --deltas).
 
@@ -33,7 +41,8 @@ def features(
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # the processes share the cores, not the threads of each product
-    from asr_bn.features.extraction import ExtractionRequest, extract_features
+    from asr_bn.features.extraction import extract_features
+    from asr_bn.features.request import ExtractionRequest
     from asr_bn.kaldi_io.rxfilename import PipePolicy
 
     request = ExtractionRequest(
@@ -48,8 +57,11 @@ def features(
         deltas,
         compress,
         seed,
+        feats,
+        cmvn,
+        norm_vars,
     )
-    summary = extract_features(request, nj or len(os.sched_getaffinity(0)))
+    summary = extract_features(request, nj or len(os.sched_getaffinity(0)), engine)
     if summary is None:
         print(f"{out_dir}: already done", file=sys.stderr)
         return

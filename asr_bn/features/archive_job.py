@@ -45,7 +45,7 @@ class ArchiveJob:
             try:
                 fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise ValueError(f"{self.archive.parent}: another process is writing features there") from error
+                raise ValueError(f"{self.archive.parent}: another process is writing there") from error
             self._journal_stream, self._partial_stream = journal, partial
             self._recover()
             yield self

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.audio import WaveformReader
+from asr_bn.features.cmvn import Cmvn
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.fbank import compute_fbank
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.kaldi_io.data_dir import Utterance
-from asr_bn.kaldi_io.matrix_table import encode_table_matrix
+from asr_bn.kaldi_io.matrix_table import MatrixScp, encode_table_matrix
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 
 
@@ -46,6 +47,8 @@ class Computation:
         channel: of recordings with several, from 0.
         resample: convert recordings of another rate to that of ``options``.
         deltas: append first and second deltas.
+        feats_scp: read static features from there instead of computing them.
+        cmvn: normalize the static features.
         compress: Kaldi's compressed matrices.
         seed: of the dither; every utterance has a seed of its own, so their order does not matter.
     """
@@ -58,6 +61,8 @@ class Computation:
     deltas: bool = False
     compress: bool = False
     seed: int = 0
+    feats_scp: Path | None = None
+    cmvn: Cmvn | None = None
 
     def feats(self, utterance: Utterance) -> tuple[NDArray[np.float32], float]:
         """Features ``[num_frames, num_features]`` of an utterance and its length in seconds.
@@ -65,12 +70,25 @@ class Computation:
         Raises:
             ValueError: it cannot be read, or its rate is not the one of ``options``.
         """
+        feats, seconds = self._computed(utterance) if self.feats_scp is None else self._read(utterance)
+        if self.cmvn is not None:
+            feats = self.cmvn.apply(utterance.utt_id, feats)
+        return (add_deltas(feats) if self.deltas else feats), seconds
+
+    def _computed(self, utterance: Utterance) -> tuple[NDArray[np.float32], float]:
         waveform = self._reader.read(utterance)
         seed = self.seed << 32 | zlib.crc32(utterance.utt_id.encode())
         feats = compute_fbank(waveform.samples, self.options, seed)
-        if self.deltas:
-            feats = add_deltas(feats)
         return feats, len(waveform.samples) / waveform.sample_frequency
+
+    def _read(self, utterance: Utterance) -> tuple[NDArray[np.float32], float]:
+        feats = self._scp[utterance.utt_id].astype(np.float32, copy=False)
+        if feats.size and feats.shape[1] != self.options.num_features:
+            raise ValueError(
+                f"{utterance.utt_id}: {self.feats_scp}: {feats.shape[1]} columns, but fbank.conf says"
+                f" {self.options.num_features}"
+            )
+        return feats, len(feats) * self.options.frame_shift_ms / 1000
 
     def chunk(self, utterances: Sequence[Utterance]) -> Chunk:
         """The archive's bytes for ``utterances``, in their order."""
@@ -89,6 +107,12 @@ class Computation:
         rate = self.options.sample_frequency
         wanted = int(rate) if rate == int(rate) else None
         return WaveformReader(self.root, self.channel, wanted, self.resample, self.pipes)
+
+    @cached_property
+    def _scp(self) -> MatrixScp:
+        if self.feats_scp is None:
+            raise ValueError("no feats.scp to read features from")
+        return MatrixScp(self.feats_scp, self.root, self.pipes)
 
 
 def in_chunks(utterances: Sequence[Utterance], size: int) -> Iterator[list[Utterance]]:

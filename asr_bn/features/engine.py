@@ -1,54 +1,73 @@
-"""Running a computation over chunks of utterances in this process or in several, results in order."""
+"""Running a computation over chunks of utterances: in this process, in several, or on Ray; in order."""
 
 import collections
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
+from typing import TypeVar
 
 from asr_bn.features.computation import Chunk, Computation
 from asr_bn.kaldi_io.data_dir import Utterance
 
+ENGINES = ("processes", "ray")
 _AHEAD = 3  # chunks in flight for each process: memory stays bounded, however large the corpus
+_Handle = TypeVar("_Handle")
 _computation: Computation | None = None
 
 
 def run_chunks(
-    computation: Computation, chunks: Iterable[list[Utterance]], num_jobs: int
+    computation: Computation, chunks: Iterable[list[Utterance]], num_jobs: int, engine: str = "processes"
 ) -> Iterator[Chunk]:
     """Compute ``chunks`` with ``num_jobs`` processes (1: this one) and yield the results in order.
 
     Raises:
-        ValueError: an utterance cannot be computed, or a process died (out of memory, say).
+        ValueError: an utterance cannot be computed, a process died (out of memory, say), or Ray is asked
+            for and not installed.
     """
     if num_jobs < 1:
         raise ValueError(f"{num_jobs} processes: expected at least 1")
-    if num_jobs == 1:
+    if engine not in ENGINES:
+        raise ValueError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
+    if engine == "ray":
+        yield from _run_on_ray(computation, chunks, num_jobs)
+    elif num_jobs == 1:
         yield from map(computation.chunk, chunks)
-        return
+    else:
+        yield from _run_in_processes(computation, chunks, num_jobs)
+
+
+def _in_order(
+    submit: Callable[[list[Utterance]], _Handle],
+    result: Callable[[_Handle], Chunk],
+    chunks: Iterable[list[Utterance]],
+    num_ahead: int,
+) -> Iterator[Chunk]:
+    pending: collections.deque[_Handle] = collections.deque()
+    for chunk in chunks:
+        pending.append(submit(chunk))
+        if len(pending) >= num_ahead:
+            yield result(pending.popleft())
+    while pending:
+        yield result(pending.popleft())
+
+
+def _run_in_processes(
+    computation: Computation, chunks: Iterable[list[Utterance]], num_jobs: int
+) -> Iterator[Chunk]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(num_jobs, mp_context=context, initializer=_start, initargs=(computation,))
     try:
-        yield from _in_order(pool, chunks, num_jobs * _AHEAD)
+        yield from _in_order(
+            lambda chunk: pool.submit(_compute, chunk), Future.result, chunks, num_jobs * _AHEAD
+        )
     except BrokenProcessPool as error:
         raise ValueError("a process that computed features died (out of memory?)") from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _in_order(
-    pool: ProcessPoolExecutor, chunks: Iterable[list[Utterance]], num_ahead: int
-) -> Iterator[Chunk]:
-    pending: collections.deque[Future[Chunk]] = collections.deque()
-    for chunk in chunks:
-        pending.append(pool.submit(_compute, chunk))
-        if len(pending) >= num_ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def _start(computation: Computation) -> None:
@@ -69,3 +88,23 @@ def _compute(utterances: list[Utterance]) -> Chunk:
     if _computation is None:
         raise ValueError("this process was not started by run_chunks")
     return _computation.chunk(utterances)
+
+
+def _run_on_ray(
+    computation: Computation, chunks: Iterable[list[Utterance]], num_jobs: int
+) -> Iterator[Chunk]:
+    """Ray tasks on the cluster that ``RAY_ADDRESS`` names, or on a local one of ``num_jobs`` processes."""
+    try:
+        import ray  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        raise ValueError("--engine ray needs the package ray: pip install 'asr-bn[ray]'") from error
+    local = "RAY_ADDRESS" not in os.environ
+    ray.init(num_cpus=num_jobs if local else None, include_dashboard=False, log_to_driver=False)
+    try:
+        shared = ray.put(computation)
+        task = ray.remote(Computation.chunk)
+        yield from _in_order(lambda chunk: task.remote(shared, chunk), ray.get, chunks, num_jobs * _AHEAD)
+    except ray.exceptions.RayTaskError as error:
+        raise ValueError(str(error.cause)) from error
+    finally:
+        ray.shutdown()

@@ -14,6 +14,7 @@ __all__ = ["FbankOptions", "compute_fbank"]
 
 Floats = NDArray[np.float32]
 _BLOCK = 128  # frames worked on at a time: their spectra stay in the processor's cache
+_MAX_PRODUCT = 1 << 17  # multiplications of a product; OpenBLAS starts threads above twice that
 _EPSILON = np.finfo(np.float32).eps
 
 
@@ -47,6 +48,30 @@ def compute_fbank(waveform: NDArray[np.floating], options: FbankOptions, seed: i
     return feats
 
 
+def _group(weights: Floats) -> list[tuple[slice, slice, Floats]]:
+    """Split ``weights`` ``[num_fft_bins, num_mel_bins]`` into runs of mel bins and the Fourier bins they use.
+
+    The triangles are narrow, so this saves most of the product; and each piece stays below the size from
+    which OpenBLAS starts threads, which for products as small as these cost more than they save.
+    """
+    groups, num_mel_bins, start = [], weights.shape[1], 0
+    while start < num_mel_bins:
+        stop = start + 1
+        while stop < num_mel_bins and _cost(weights[:, start : stop + 1]) <= _MAX_PRODUCT:
+            stop += 1
+        used = np.flatnonzero(weights[:, start:stop].any(axis=1))
+        fft_bins = slice(int(used[0]), int(used[-1]) + 1)
+        groups.append((fft_bins, slice(start, stop), np.ascontiguousarray(weights[fft_bins, start:stop])))
+        start = stop
+    return groups
+
+
+def _cost(weights: Floats) -> int:
+    used = np.flatnonzero(weights.any(axis=1))
+    width = int(used[-1]) - int(used[0]) + 1
+    return int(_BLOCK * weights.shape[1] * width)
+
+
 class _Room:
     """Arrays to work in, of one call (so that threads do not share them)."""
 
@@ -62,11 +87,7 @@ class _Plan:
     def __init__(self, options: FbankOptions) -> None:
         self._options = options
         self._window = window_function(options)
-        weights = mel_weights(options)
-        # Fourier bins outside every triangle are left out of the product.
-        used = np.flatnonzero(weights.any(axis=1))
-        self._bins = slice(int(used[0]), int(used[-1]) + 1)
-        self._weights = np.ascontiguousarray(weights[self._bins])
+        self._mel_groups = _group(mel_weights(options))
         size = options.padded_window_size
         self._twiddle_errors = twiddle_errors(size) if size & (size - 1) == 0 else None
 
@@ -102,14 +123,15 @@ class _Plan:
         return padded
 
     def _mel(self, windowed: Floats, feats: Floats) -> None:
-        spectrum = kaldi_rfft(windowed, self._twiddle_errors)[:, self._bins]
+        spectrum = kaldi_rfft(windowed, self._twiddle_errors)[:, :-1]
         power = spectrum.real**2
         power += spectrum.imag**2
         if not self._options.use_power:
             np.sqrt(power, out=power)
         first = int(self._options.use_energy and not self._options.htk_compat)
         mel = feats[:, first : first + self._options.num_mel_bins]
-        np.matmul(power, self._weights, out=mel)
+        for fft_bins, mel_bins, weights in self._mel_groups:
+            np.matmul(power[:, fft_bins], weights, out=mel[:, mel_bins])
         if self._options.use_log_fbank:
             np.maximum(mel, _EPSILON, out=mel)
             np.log(mel, out=mel)

@@ -171,10 +171,11 @@ def _parse_line(text: str, where: str, known: dict[str, str]) -> tuple[str | Non
 def _parse_value(value: str | None, kind: type, where: str) -> Any:
     if kind is bool:
         # Kaldi: a bare --use-energy is true.
-        words = {None: True, "": True, "true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
-        if value not in words:
-            raise ValueError(f"{where}: expected true or false, found {value!r}")
-        return words[value]
+        if value in (None, "", "true", "t", "1"):
+            return True
+        if value in ("false", "f", "0"):
+            return False
+        raise ValueError(f"{where}: expected true or false, found {value!r}")
     try:
         return kind(value or "")
     except ValueError as error:

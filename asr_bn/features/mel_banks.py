@@ -9,7 +9,8 @@ from asr_bn.features.fbank_options import FbankOptions
 def mel_scale(freq: NDArray[np.float32] | float) -> NDArray[np.float32]:
     """Hz to mel, in float32 as Kaldi."""
     hertz = np.asarray(freq, dtype=np.float32)
-    return np.float32(1127.0) * np.log(np.float32(1.0) + hertz / np.float32(700.0))
+    mel: NDArray[np.float32] = np.float32(1127.0) * np.log(np.float32(1.0) + hertz / np.float32(700.0))
+    return mel
 
 
 def mel_weights(options: FbankOptions) -> NDArray[np.float32]:

@@ -15,15 +15,14 @@ def window_function(options: FbankOptions) -> Floats:
     phase = np.arange(size, dtype=np.float64) * (2.0 * np.pi / (size - 1))
     blackman = options.blackman_coeff
     shapes = {
-        "hanning": lambda: 0.5 - 0.5 * np.cos(phase),
-        "sine": lambda: np.sin(0.5 * phase),
-        "hamming": lambda: 0.54 - 0.46 * np.cos(phase),
-        "povey": lambda: (0.5 - 0.5 * np.cos(phase)) ** 0.85,
-        "rectangular": lambda: np.ones(size),
-        "blackman": lambda: blackman - 0.5 * np.cos(phase) + (0.5 - blackman) * np.cos(2 * phase),
+        "hanning": 0.5 - 0.5 * np.cos(phase),
+        "sine": np.sin(0.5 * phase),
+        "hamming": 0.54 - 0.46 * np.cos(phase),
+        "povey": (0.5 - 0.5 * np.cos(phase)) ** 0.85,
+        "rectangular": np.ones(size),
+        "blackman": blackman - 0.5 * np.cos(phase) + (0.5 - blackman) * np.cos(2 * phase),
     }
-    window: Floats = shapes[options.window_type]().astype(np.float32)
-    return window
+    return shapes[options.window_type].astype(np.float32)
 
 
 def extract_frames(waveform: Floats, options: FbankOptions) -> Floats:

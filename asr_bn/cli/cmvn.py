@@ -1,0 +1,43 @@
+"""``asr-bn cmvn``: Kaldi's CMVN statistics of features."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def cmvn(
+    feats: Annotated[str, typer.Argument(help="Features: feats.scp or a Kaldi rspecifier.")],
+    out: Annotated[str, typer.Argument(help="Kaldi wspecifier, such as ark,scp:cmvn.ark,cmvn.scp.")],
+    spk2utt: Annotated[
+        Path | None, typer.Option(help="Statistics of each speaker [of each utterance].")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--global", help="Statistics of everything, under the id 'global'.")
+    ] = False,
+) -> None:
+    """Write CMVN statistics, as compute-cmvn-stats does."""
+    from tqdm import tqdm
+
+    from asr_bn.features.cmvn import compute_stats, read_spk2utt, write_stats
+    from asr_bn.kaldi_io.matrix_table import read_matrices
+
+    if whole and spk2utt is not None:
+        raise ValueError("--global and --spk2utt: give one of them")
+    groups = _Everything() if whole else None if spk2utt is None else read_spk2utt(spk2utt)
+    stats = compute_stats(tqdm(read_matrices(feats), desc="cmvn", unit="utt", delay=2.0), groups)
+    write_stats(out, stats)
+    print(f"{out}: {len(stats)} statistics", file=sys.stderr)
+
+
+class _Everything(dict[str, str]):
+    """Gives every utterance the same speaker."""
+
+    def __contains__(self, utt_id: object) -> bool:
+        return True
+
+    def __missing__(self, utt_id: str) -> str:
+        from asr_bn.features.cmvn import GLOBAL
+
+        return GLOBAL
