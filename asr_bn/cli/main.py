@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from asr_bn.cli import alignments, export, features, report, serve, serve_check, train
+from asr_bn.cli import alignments, check, cmvn, export, features, report, serve, serve_check, train
 
 app = typer.Typer(
     name="asr-bn",
@@ -16,6 +16,8 @@ app = typer.Typer(
 )
 app.command("features")(features.features)
 app.command("alignments")(alignments.alignments)
+app.command("cmvn")(cmvn.cmvn)
+app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("finish")(train.finish)
 app.command("export")(export.export)

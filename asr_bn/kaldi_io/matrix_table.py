@@ -68,6 +68,10 @@ class MatrixScp:
             matrix = read_matrix(stream, where)
         return matrix if rows_cols is None else _cut(matrix, rows_cols, where)
 
+    def rxfilename(self, utt_id: str) -> str:
+        """Where the matrix of ``utt_id`` is, as the script file says."""
+        return self._rxfilenames[utt_id]
+
     def num_frames(self, utt_id: str) -> int:
         """Number of rows of ``utt_id``, from the header where the archive is binary."""
         rxfilename, rows_cols = _split_range(self._rxfilenames[utt_id])
@@ -95,8 +99,8 @@ def read_matrices(
             yield utt_id, scp[utt_id]
         return
     with open_input(source.rxfilename, root, pipes) as stream:
-        while (utt_id := read_key(stream, source.rxfilename)) is not None:
-            yield utt_id, read_matrix(stream, f"{utt_id}: {source.rxfilename}")
+        while (key := read_key(stream, source.rxfilename)) is not None:
+            yield key, read_matrix(stream, f"{key}: {source.rxfilename}")
 
 
 class MatrixWriter:
@@ -110,7 +114,7 @@ class MatrixWriter:
     def __init__(self, wspecifier: str | Path, compress: bool = False, compression_method: int = 1) -> None:
         self._target = parse_wspecifier(wspecifier)
         if is_pipe(self._target.archive) or self._target.archive.startswith("|"):
-            raise ValueError(f"{wspecifier}: writing to a pipe is not supported; use '-' and the shell's pipe")
+            raise ValueError(f"{wspecifier}: cannot write to a pipe; use '-' and the shell's pipe")
         if compress and self._target.text:
             raise ValueError(f"{wspecifier}: an archive is either text or compressed, not both")
         self._compression_method = compression_method if compress else None
