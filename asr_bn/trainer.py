@@ -145,7 +145,7 @@ class Trainer:
         state = {
             "config": self.config.to_dict(),
             "description": self.description,
-            "version": {"asr_bn": __version__, "torch": torch.__version__},
+            "version": {"asr_bn": __version__, "torch": str(torch.__version__)},
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": asdict(self.progress),

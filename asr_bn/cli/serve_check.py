@@ -27,7 +27,7 @@ def serve_check(
     from asr_bn.serve_check import check_server
 
     utterance = next(iter(DataDir.read(data, root).utterances.values()))
-    result = check_server(exp_dir, utterance.utt_id, read_waveform(utterance))
+    result = check_server(exp_dir, utterance.utt_id, read_waveform(utterance, root))
     write_json(report, result)
     typer.echo(
         f"{utterance.utt_id}: {result['num_frames']} frames over HTTP; largest difference in log posterior "

@@ -11,7 +11,7 @@
 #   --train-ali DIR        alignments of the training set [exp/tri4b_ali_si284]
 #   --dev-ali DIR          alignments of the development set [exp/tri4b_ali_dev93]
 #   --corpus NAME          what the results call the corpus [mini, or after the Kaldi folder]
-#   --config FILE          experiment [conf/paper.toml with --kaldi and a GPU, otherwise conf/small.toml]
+#   --config FILE          experiment [conf/mini.toml; with --kaldi conf/paper.toml on a GPU, conf/small.toml without]
 #   --out DIR              where everything goes [exp/<corpus>]
 #   --seed N               seed of initial weights, batches and of mini's synthesis [1]
 #   --num-seeds N          train both networks with N seeds, N, N+1, ..., for the spread in the report [3 for mini, else 1]
@@ -79,10 +79,14 @@ if [ "$device" = auto ]; then
     device="$(command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1 && echo cuda || echo cpu)"
 fi
 if [ -z "$config" ]; then
-    config="$recipe/conf/small.toml"
-    [ -z "$kaldi" ] || [ "$device" != cuda ] || config="$recipe/conf/paper.toml"
-    [ -z "$kaldi" ] || [ "$device" = cuda ] ||
+    if [ -z "$kaldi" ]; then
+        config="$recipe/conf/mini.toml"
+    elif [ "$device" = cuda ]; then
+        config="$recipe/conf/paper.toml"
+    else
+        config="$recipe/conf/small.toml"
         echo "run.sh: no GPU: training conf/small.toml; the paper's network is conf/paper.toml (--config)" >&2
+    fi
 fi
 num_seeds="${num_seeds:-$([ -z "$kaldi" ] && echo 3 || echo 1)}"
 
