@@ -105,8 +105,12 @@ class Service:
         Raises:
             ValueError, OSError: as `serve.models.ModelStore.load_all`; a front end process cannot start.
         """
-        self.models.load_all()
-        self.front_end.wait_until_ready()
+        try:
+            self.models.load_all()
+            self.front_end.wait_until_ready()
+        except (ValueError, OSError):
+            self.front_end.close()
+            raise
         self.models_loaded = True
 
     async def in_front_end(self, function: Callable[..., T], *arguments: Any) -> T:
