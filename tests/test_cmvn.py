@@ -1,0 +1,71 @@
+"""CMVN against ``compute-cmvn-stats`` and ``apply-cmvn`` of the real Kaldi."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
+
+from asr_bn.features.cmvn import Cmvn, apply_cmvn, compute_stats, read_spk2utt, read_stats, write_stats
+from asr_bn.kaldi_io.matrix import encode_matrix
+from asr_bn.kaldi_io.matrix_table import read_matrices
+
+FEATS = SYNTHETIC / "oracles/feats"
+
+
+def _assert_stats(ours: dict, theirs: dict) -> None:
+    assert set(ours) == set(theirs)
+    for key, stats in theirs.items():
+        # The features are text of 6 to 7 digits.
+        np.testing.assert_allclose(ours[key], stats, rtol=1e-6, atol=1e-3)
+
+
+def test_statistics_by_speaker() -> None:
+    ours = compute_stats(read_matrices(FEATS / "fbank41.txt.gz"), read_spk2utt(FEATS / "spk2utt"))
+    _assert_stats(ours, read_stats(FEATS / "cmvn.spk.scp", root=SYNTHETIC))
+
+
+@needs_fsdd
+@pytest.mark.parametrize("part", ["train", "dev"])
+def test_statistics_of_real_speech(part: str) -> None:
+    feats = dict(read_matrices(FSDD / f"oracles/fbank8k/{part}.fbank.txt.gz"))
+    speakers = read_spk2utt(FSDD / f"data/{part}_first20/spk2utt")
+    by_speaker = read_stats(FSDD / f"oracles/cmvn/{part}.cmvn_stats.spk.scp", root=FSDD)
+    _assert_stats(compute_stats(feats.items(), speakers), by_speaker)
+    _assert_stats(compute_stats(feats.items()), read_stats(FSDD / f"oracles/cmvn/{part}.cmvn_stats.utt.txt"))
+
+
+@pytest.mark.parametrize("norm_vars", [False, True])
+def test_apply(norm_vars: bool) -> None:
+    feats, stats = dict(read_matrices(FEATS / "fbank41.txt.gz")), read_stats(FEATS / "cmvn.spk.ark")
+    speakers = read_spk2utt(FEATS / "spk2utt")
+    name = f"fbank41_cmvn.norm_vars_{str(norm_vars).lower()}.txt.gz"
+    for utt_id, theirs in read_matrices(FEATS / name):
+        ours = apply_cmvn(feats[utt_id], stats[speakers[utt_id]], norm_vars)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_statistics_round_trip_through_kaldi_native_io(tmp_path: Path) -> None:
+    kaldi_native_io = pytest.importorskip("kaldi_native_io")
+    stats = read_stats(FEATS / "cmvn.spk.ark")
+    write_stats(f"ark,scp:{tmp_path}/cmvn.ark,{tmp_path}/cmvn.scp", stats)
+    assert (tmp_path / "cmvn.ark").read_bytes() == (FEATS / "cmvn.spk.ark").read_bytes()
+    with kaldi_native_io.SequentialDoubleMatrixReader(f"scp:{tmp_path}/cmvn.scp") as reader:
+        for key, value in reader:
+            np.testing.assert_array_equal(np.array(value), stats[key])
+
+
+def test_sources_of_statistics(tmp_path: Path) -> None:
+    feats = {"u1": np.array([[1.0, 2.0], [3.0, 6.0]]), "u2": np.array([[5.0, 1.0]])}
+    everything = compute_stats(feats.items(), dict.fromkeys(feats, "global"))
+    np.testing.assert_allclose(everything["global"], [[9, 9, 3], [35, 41, 0]])  # by hand
+    write_stats(f"{tmp_path}/table.ark", everything)
+    (tmp_path / "matrix").write_bytes(encode_matrix(everything["global"]))
+    for source in (f"{tmp_path}/table.ark", f"{tmp_path}/matrix"):
+        ours = Cmvn.load(source, {}, norm_vars=True).apply("u2", feats["u2"])
+        np.testing.assert_allclose(ours, [[2 / np.sqrt(35 / 3 - 9), -2 / np.sqrt(41 / 3 - 9)]], rtol=1e-6)
+    write_stats(f"{tmp_path}/spk.ark", compute_stats(feats.items(), {"u1": "s", "u2": "t"}))
+    cmvn = Cmvn.load(f"ark:{tmp_path}/spk.ark", {"u1": "s"}, norm_vars=False)
+    np.testing.assert_allclose(cmvn.apply("u1", feats["u1"]), [[-1, -2], [1, 2]])
+    with pytest.raises(ValueError, match="^u3: no CMVN statistics"):
+        cmvn.apply("u3", feats["u1"])
