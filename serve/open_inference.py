@@ -92,6 +92,12 @@ async def server_metadata() -> Response:
     return JSONResponse({"name": "asr-bn", "version": asr_bn.__version__, "extensions": extensions})
 
 
+@router.get("/models/stats", responses=v2_answers())
+async def all_statistics(request: Request) -> Response:
+    """How many utterances and calls each model has served."""
+    return _statistics(_service(request).models.all())
+
+
 @for_model("GET", "")
 async def model_metadata(request: Request, name: str, version: str) -> Response:
     """A model's tensors and versions."""
@@ -134,12 +140,6 @@ async def model_config(request: Request, name: str, version: str) -> Response:
             "output": [describe(output_of(model))],
         }
     )
-
-
-@router.get("/models/stats", responses=v2_answers())
-async def all_statistics(request: Request) -> Response:
-    """How many utterances and calls each model has served."""
-    return _statistics(_service(request).models.all())
 
 
 @for_model("GET", "/stats")
