@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 PIPE_TIMEOUT_S = 600.0
 """How long a command in a ``wav.scp`` may take before it counts as hung."""
@@ -44,7 +44,7 @@ def is_pipe(rxfilename: str) -> bool:
 
 
 def split_offset(rxfilename: str) -> tuple[str, int]:
-    """``"a.ark:12"`` is ``("a.ark", 12)``; without an offset it is 0 (as Kaldi: digits after the last colon)."""
+    """``"a.ark:12"`` is ``("a.ark", 12)``; without an offset (digits after the last colon) it is 0."""
     path, colon, digits = rxfilename.rpartition(":")
     if colon and path and digits.isascii() and digits.isdigit():
         return path, int(digits)
@@ -82,14 +82,14 @@ def open_input(
 @contextmanager
 def _open_file(rxfilename: str, root: Path | None) -> Iterator[IO[bytes]]:
     name, offset = split_offset(rxfilename)
-    if offset == 0 and resolve(rxfilename, root).exists():
-        name = rxfilename  # a file whose own name ends in a colon and digits
+    if name != rxfilename and not resolve(name, root).exists() and resolve(rxfilename, root).exists():
+        name, offset = rxfilename, 0  # a file whose own name ends in a colon and digits
     with resolve(name, root).open("rb") as stream:
         if stream.read(2) == _GZIP_MAGIC:
             stream.seek(0)
             with gzip.open(stream) as unpacked, _gzip_errors(name):
                 unpacked.seek(offset)
-                yield unpacked
+                yield cast(IO[bytes], unpacked)
         else:
             _seek_inside(stream, offset, rxfilename)
             yield stream
@@ -129,7 +129,7 @@ def _open_pipe(rxfilename: str, root: Path | None) -> Iterator[IO[bytes]]:
 
 
 def run_pipe(rxfilename: str, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES) -> bytes:
-    """Everything ``command |`` writes to its standard output; run by ``/bin/sh`` from ``root``, as Kaldi does.
+    """Everything that ``command |`` writes to standard output; ``/bin/sh`` runs it from ``root``.
 
     Raises:
         ValueError: pipes are refused; the command fails (its standard error is in the message), writes
@@ -186,13 +186,15 @@ def read_exact(stream: IO[bytes], num_bytes: int, where: str) -> bytes:
         ValueError: the stream ends before (``where`` says which file and utterance).
     """
     if num_bytes <= _READ_BLOCK:
-        data = stream.read(num_bytes)
+        with _gzip_errors(where):
+            data = stream.read(num_bytes)
         if len(data) != num_bytes:
             raise ValueError(f"{where}: cut short: expected {num_bytes} more bytes, found {len(data)}")
         return data
     buffer = io.BytesIO()
     while buffer.tell() < num_bytes:
-        block = stream.read(min(_READ_BLOCK, num_bytes - buffer.tell()))
+        with _gzip_errors(where):
+            block = stream.read(min(_READ_BLOCK, num_bytes - buffer.tell()))
         if not block:
             raise ValueError(f"{where}: cut short: expected {num_bytes} more bytes, found {buffer.tell()}")
         buffer.write(block)
