@@ -147,7 +147,9 @@ def test_sequence_wise_normalization_as_the_equations_say():
         h, c = np.zeros(5), np.zeros(5)
         for t in range(length):
             normalized = (z[b][t] - mean) / np.sqrt(variance + 1e-3)
-            gates = parameters["gamma_l0"] * normalized + parameters["beta_l0"] + parameters["weight_hh_l0"] @ h
+            gates = (
+                parameters["gamma_l0"] * normalized + parameters["beta_l0"] + parameters["weight_hh_l0"] @ h
+            )
             i, f, g, o = np.split(gates, 4)
             c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
             h = np.tanh(c) / (1 + np.exp(-o))

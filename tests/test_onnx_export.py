@@ -36,10 +36,14 @@ def make_model(**options: object) -> AcousticModel:
 
 def make_metadata(**options: object) -> ModelMetadata:
     config = ExperimentConfig().replace("model", num_layers=2, hidden_size=8, **options)
-    return ModelMetadata(FBANK, 2, NUM_PDFS, list(range(NUM_PDFS)), config.to_dict(), {"dev_fer": 0.5}, {}, "0" * 64)
+    return ModelMetadata(
+        FBANK, 2, NUM_PDFS, list(range(NUM_PDFS)), config.to_dict(), {"dev_fer": 0.5}, {}, "0" * 64
+    )
 
 
-@pytest.fixture(params=[{"norm": "none"}, {"norm": "sequence"}, {"norm": "sequence", "peephole": True}], ids=str)
+@pytest.fixture(
+    params=[{"norm": "none"}, {"norm": "sequence"}, {"norm": "sequence", "peephole": True}], ids=str
+)
 def exported(request, tmp_path):
     model = make_model(**request.param)
     path = tmp_path / "model.onnx"

@@ -31,12 +31,19 @@ def alignments(
     from asr_bn.kaldi_io.int_vector_table import write_int_vectors
     from asr_bn.kaldi_io.matrix_table import MatrixScp
     from asr_bn.length_matching import LengthMatcher
+    from asr_bn.stamps import is_done, mark_done
 
     if feats is None and (trim or trimmed_feats is not None):
         raise ValueError("--trim and --trimmed-feats need --feats")
+    stamp, made_from = _stamp(ali_dir, out, phones) if feats is None else (None, "")
+    if stamp is not None and is_done(stamp, made_from, [Path(out.removeprefix("ark:"))]):
+        print(f"{ali_dir}: written to {out} already", file=sys.stderr)
+        return
     matcher = None if feats is None else LengthMatcher(MatrixScp(feats), trim)
     num_utterances = write_int_vectors(out, _items(ali_dir, phones, matcher))
     print(f"{ali_dir}: {num_utterances} utterances", file=sys.stderr)
+    if stamp is not None:
+        mark_done(stamp, made_from)
     if matcher is None:
         return
     if trimmed_feats is not None:
@@ -46,6 +53,20 @@ def alignments(
         f" {len(matcher.without_feats)} aligned utterances have no features and are left out",
         file=sys.stderr,
     )
+
+
+def _stamp(ali_dir: Path, out: str, phones: bool) -> tuple[Path | None, str]:
+    """Stamp of an archive in a file, and what the archive would be made from; None for text, pipes and scp."""
+    from asr_bn.alignments import ali_archives, find_model
+    from asr_bn.stamps import fingerprint
+
+    name = out.removeprefix("ark:")
+    archives = ali_archives(ali_dir)
+    if name == out or name == "-" or "|" in name or not archives:
+        return None, ""
+    path = Path(name)
+    made_from = fingerprint({"phones": phones}, [*archives, find_model(ali_dir)])
+    return path.parent / f".{path.name}.done", made_from
 
 
 def _items(

@@ -54,9 +54,10 @@ def draw_example(example: Example) -> Figure:
 
 
 def _draw_spectrogram(axes: Axes, example: Example) -> None:
-    frames, shift = len(example.feats), example.frame_shift_ms / 1000.0
-    librosa.display.specshow(example.feats[:, 1:].T, ax=axes, x_coords=np.arange(frames) * shift, cmap="magma")
-    axes.set(title=f"log mel filterbanks of {example.utt_id}", ylabel="mel bin")
+    # librosa counts time in hops of samples: with 1000 samples a second a hop is a frame shift in ms.
+    time = {"x_axis": "time", "sr": 1000, "hop_length": example.frame_shift_ms}
+    librosa.display.specshow(example.feats[:, 1:].T, ax=axes, cmap="magma", **time)
+    axes.set(title=f"log mel filterbanks of {example.utt_id}", xlabel="", ylabel="mel bin")
 
 
 def _draw_phones(axes: Axes, example: Example, values: Any, title: str) -> None:
