@@ -38,7 +38,7 @@ def read_pdf_ids(ali_dir: Path) -> dict[str, IntVector]:
 
 
 def iter_pdf_ids(ali_dir: Path, phones: bool = False) -> Iterator[tuple[str, IntVector, Path]]:
-    """Utterance id, pdf-ids (or, with ``phones``, the phone of every frame) and source file, one at a time."""
+    """Utterance id, pdf-ids (or, with ``phones``, the phone of every frame) and source file."""
     archives = ali_archives(ali_dir)
     if archives:
         model_path = find_model(ali_dir)
@@ -108,7 +108,7 @@ def log_priors(counts: NDArray[np.integer], floor: float = 0.5) -> NDArray[np.fl
 
 
 def ali_archives(ali_dir: Path) -> list[Path]:
-    """``ali.1.gz`` to ``ali.N.gz`` (or without ``.gz``) in the order of their numbers; none if not a folder of such.
+    """``ali.1.gz`` to ``ali.N.gz`` (or without ``.gz``) by number; none if it is not a folder of such.
 
     Raises:
         ValueError: some of the ``num_jobs`` archives are missing.

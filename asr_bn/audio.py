@@ -12,7 +12,7 @@ from asr_bn.audio_sphere import MAGIC as SPHERE_MAGIC
 from asr_bn.audio_sphere import decode_sphere
 from asr_bn.audio_wav import decode_pcm16_wav
 from asr_bn.kaldi_io.data_dir import Utterance
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_input, run_pipe
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, naming, open_input, run_pipe
 
 MAX_OVERSHOOT_S = 0.5
 """How far a segment may run past the end of its recording and be clipped (Kaldi's ``--max-overshoot``)."""
@@ -166,8 +166,8 @@ def _decode(data: bytes, where: str) -> tuple[NDArray[np.int16] | NDArray[np.flo
     if data.startswith((*_SNDFILE_MAGIC, *_MP3_MAGIC)):
         return _decode_with_sndfile(data, where)
     raise ValueError(
-        f"{where}: unknown audio format (it begins with {data[:8]!r}); WAV, FLAC, OGG, MP3, AIFF, SPHERE, MP4 and"
-        " WebM are read, others through a pipe in wav.scp"
+        f"{where}: unknown audio format (it begins with {data[:8]!r}); WAV, FLAC, OGG, MP3, AIFF, SPHERE, MP4"
+        " and WebM are read, others through a pipe in wav.scp"
     )
 
 
@@ -186,17 +186,11 @@ def _decode_with_sndfile(data: bytes, where: str) -> tuple[NDArray[np.int16] | N
 
 
 def _read_bytes(utterance: Utterance, root: Path | None, pipes: PipePolicy) -> bytes:
-    rxfilename = utterance.rxfilename
-    try:
-        if is_pipe(rxfilename):
-            return run_pipe(rxfilename, root, pipes)
-        with open_input(rxfilename, root, pipes) as stream:
+    with naming(utterance.utt_id):
+        if is_pipe(utterance.rxfilename):
+            return run_pipe(utterance.rxfilename, root, pipes)
+        with open_input(utterance.rxfilename, root, pipes) as stream:
             return stream.read()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(f"{utterance.utt_id}: {error.filename or rxfilename}: {reason}") from error
-    except ValueError as error:
-        raise ValueError(f"{utterance.utt_id}: {error}") from error
 
 
 def _finite(samples: NDArray[np.int16] | NDArray[np.float32], where: str) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ def decode_with_av(data: bytes, demuxer: str, where: str) -> tuple[Samples, int]
     import av
 
     try:
-        with av.open(io.BytesIO(data), format=demuxer) as container:
+        with av.open(io.BytesIO(data), mode="r", format=demuxer) as container:
             if not container.streams.audio:
                 raise ValueError(f"{where}: no audio in it")
             stream = container.streams.audio[0]
@@ -30,7 +30,8 @@ def decode_with_av(data: bytes, demuxer: str, where: str) -> tuple[Samples, int]
         raise ValueError(f"{where}: cannot be decoded as {demuxer} ({error})") from error
     if not blocks:
         raise ValueError(f"{where}: no samples in it")
-    return np.concatenate(blocks), frequency
+    samples: Any = np.concatenate(blocks)
+    return samples, frequency
 
 
 def _to_int16_range(frame: Any) -> Samples:
@@ -39,7 +40,9 @@ def _to_int16_range(frame: Any) -> Samples:
     samples = array.T if frame.format.is_planar else array.reshape(-1, num_channels)
     if name in ("s16", "s16p"):
         return np.ascontiguousarray(samples, dtype=np.int16)
-    scaled = samples.astype(np.float32)
+    scaled: NDArray[np.float32] = samples.astype(np.float32)
     if name in ("u8", "u8p"):
-        return (scaled - np.float32(128)) * np.float32(256)
-    return scaled * np.float32(1 / 65536 if name in ("s32", "s32p") else 32768)
+        scaled = (scaled - np.float32(128)) * np.float32(256)
+    else:
+        scaled *= np.float32(1 / 65536 if name in ("s32", "s32p") else 32768)
+    return scaled

@@ -19,7 +19,8 @@ def decode_sphere(data: bytes, where: str) -> tuple[Samples, int]:
     """
     header, size = _parse_header(data, where)
     coding, _, compression = header.get("sample_coding", "pcm").lower().partition(",")
-    num_channels, frequency = _positive(header, "channel_count", where), _positive(header, "sample_rate", where)
+    num_channels = _positive(header, "channel_count", where)
+    frequency = _positive(header, "sample_rate", where)
     if compression:
         samples = _decode_compressed(data, coding, compression, where)
     else:
@@ -70,7 +71,8 @@ def _decode_plain(body: bytes, coding: str, header: dict[str, str], num_channels
         flat = np.frombuffer(body[: len(body) // 2 * 2], dtype=order).astype(np.int16)
     else:
         raise ValueError(
-            f"{where}: SPHERE coding {coding!r} with {num_bytes} bytes a sample: expected pcm (2), ulaw or alaw (1)"
+            f"{where}: SPHERE coding {coding!r} with {num_bytes} bytes a sample: expected pcm with 2, ulaw or"
+            " alaw with 1"
         )
     return flat[: len(flat) // num_channels * num_channels].reshape(-1, num_channels)
 

@@ -4,7 +4,7 @@ Three forms: ``CM `` (one byte a value, per-column percentiles), ``CM2 `` (two b
 """
 
 import struct
-from typing import IO
+from typing import IO, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from asr_bn.kaldi_io.rxfilename import read_exact
 
 Floats = NDArray[np.float32]
+Codes = NDArray[np.int64]
 TOKENS = {"CM": 1, "CM2": 2, "CM3": 3}
 _HEADER = struct.Struct("<ffii")  # min_value, range, num_rows, num_cols
 _MAX_ROWS_TWO_BYTE = 8  # kAutomaticMethod: up to here two bytes a value are smaller than column headers
@@ -23,7 +24,7 @@ def read_shape(stream: IO[bytes], where: str) -> tuple[float, float, int, int]:
     if num_rows < 0 or num_cols < 0 or (num_rows == 0) != (num_cols == 0):
         raise ValueError(f"{where}: corrupt: a compressed matrix of {num_rows} x {num_cols}")
     if not (np.isfinite(min_value) and np.isfinite(value_range)):
-        raise ValueError(f"{where}: corrupt: a compressed matrix with minimum {min_value}, range {value_range}")
+        raise ValueError(f"{where}: corrupt: a compressed matrix from {min_value} over {value_range}")
     return min_value, value_range, num_rows, num_cols
 
 
@@ -99,22 +100,21 @@ def _global_range(matrix: Floats) -> tuple[np.float32, np.float32]:
 def _encode_columns(matrix: Floats, min_value: np.float32, value_range: np.float32) -> bytes:
     percentiles = _column_percentiles(matrix, min_value, value_range)
     p0, p25, p75, p100 = (_from_uint16(percentiles[i], min_value, value_range) for i in range(4))
-    codes = np.where(
-        matrix < p25,
-        _segment_code(matrix, p0, p25, 0, 64),
-        np.where(matrix < p75, _segment_code(matrix, p25, p75, 64, 192), _segment_code(matrix, p75, p100, 192, 255)),
-    )
+    low, middle = _segment_code(matrix, p0, p25, 0, 64), _segment_code(matrix, p25, p75, 64, 192)
+    high = _segment_code(matrix, p75, p100, 192, 255)
+    codes = np.where(matrix < p25, low, np.where(matrix < p75, middle, high))
     return percentiles.T.astype("<u2").tobytes() + codes.T.astype("u1").tobytes()
 
 
-def _segment_code(matrix: Floats, low: Floats, high: Floats, first: int, last: int) -> NDArray[np.int64]:
+def _segment_code(matrix: Floats, low: Floats, high: Floats, first: int, last: int) -> Codes:
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         fraction = (matrix - low) / (high - low)
         code = np.trunc(np.nan_to_num(fraction * np.float32(last - first) + 0.5, posinf=512.0, neginf=-512.0))
-    return first + np.clip(code, 0, last - first).astype(np.int64)
+    clipped: Codes = np.clip(code, 0, last - first).astype(np.int64)
+    return first + clipped
 
 
-def _column_percentiles(matrix: Floats, min_value: np.float32, value_range: np.float32) -> NDArray[np.int64]:
+def _column_percentiles(matrix: Floats, min_value: np.float32, value_range: np.float32) -> Codes:
     """Uint16 codes of the 0th, 25th, 75th and 100th percentile of every column, strictly increasing."""
     num_rows = matrix.shape[0]
     quarter = num_rows // 4
@@ -129,12 +129,13 @@ def _column_percentiles(matrix: Floats, min_value: np.float32, value_range: np.f
     return codes
 
 
-def _to_code(values: Floats, min_value: np.float32, value_range: np.float32, levels: int) -> NDArray[np.int64]:
+def _to_code(values: Floats, min_value: np.float32, value_range: np.float32, levels: int) -> Codes:
     fraction = np.clip((values - min_value) / value_range, np.float32(0), np.float32(1))
     # Kaldi adds the double 0.499 to a float product.
-    return ((fraction * np.float32(levels)).astype(np.float64) + 0.499).astype(np.int64)
+    codes: Codes = ((fraction * np.float32(levels)).astype(np.float64) + 0.499).astype(np.int64)
+    return codes
 
 
-def _from_uint16(code: NDArray[np.generic], min_value: float, value_range: float) -> Floats:
+def _from_uint16(code: NDArray[np.integer], min_value: SupportsFloat, value_range: SupportsFloat) -> Floats:
     scale = np.float32(value_range) * np.float32(1.52590218966964e-05)
     return np.float32(min_value) + scale * code.astype(np.float32)

@@ -87,7 +87,7 @@ def _parse_segment(
         start, end = float(words[2]), float(words[3])
         channel = int(words[4]) if len(words) == 5 else None
     except ValueError as error:
-        raise ValueError(f"{utt_id}: {where}: times and channel must be numbers, found {words[2:]}") from error
+        raise ValueError(f"{utt_id}: {where}: times and channel are not numbers: {words[2:]}") from error
     if recording_id not in recordings:
         raise ValueError(f"{utt_id}: {where}: recording {recording_id!r} is not in wav.scp")
     # Kaldi's extract-segments: an end of -1 is the end of the recording.

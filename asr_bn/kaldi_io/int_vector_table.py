@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from asr_bn.files import atomic_path
 from asr_bn.kaldi_io.binary import decode_id, read_basic_int32, read_key
 from asr_bn.kaldi_io.matrix_table import check_id
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, open_input, read_exact
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, open_input, read_exact
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
 
 IntVector = NDArray[np.int32]
 _MAX_TEXT_LINE = 1 << 26
-_ELEMENT = np.dtype([("size", "u1"), ("value", "<i4")])  # Kaldi's BasicVectorHolder: every value with its size
+# Kaldi's BasicVectorHolder writes every value with its size before it.
+_ELEMENT = np.dtype([("size", "u1"), ("value", "<i4")])
 
 
 def read_int_vectors(
@@ -36,12 +37,13 @@ def read_int_vectors(
     source = parse_rspecifier(rspecifier)
     if source.is_script:
         for utt_id, rxfilename in read_table(Path(source.rxfilename)).items():
-            with open_input(rxfilename, root, pipes) as stream:
-                yield utt_id, _read_vector(stream, f"{utt_id}: {rxfilename}")
+            with naming(utt_id), open_input(rxfilename, root, pipes) as stream:
+                vector = _read_vector(stream, f"{utt_id}: {rxfilename}")
+            yield utt_id, vector
         return
     with open_input(source.rxfilename, root, pipes) as stream:
-        while (utt_id := read_key(stream, source.rxfilename)) is not None:
-            yield utt_id, _read_vector(stream, f"{utt_id}: {source.rxfilename}")
+        while (key := read_key(stream, source.rxfilename)) is not None:
+            yield key, _read_vector(stream, f"{key}: {source.rxfilename}")
 
 
 def _read_vector(stream: IO[bytes], where: str) -> IntVector:

@@ -15,7 +15,7 @@ from asr_bn.files import atomic_path
 from asr_bn.kaldi_io.binary import read_key
 from asr_bn.kaldi_io.compressed_matrix import encode_compressed
 from asr_bn.kaldi_io.matrix import Matrix, encode_matrix, format_matrix, read_matrix, read_matrix_shape
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_input
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, naming, open_input
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
 
@@ -59,12 +59,11 @@ class MatrixScp:
 
         Raises:
             KeyError: no such utterance.
-            OSError: the archive is missing.
-            ValueError: the archive is cut short or corrupt there.
+            ValueError: the archive is missing, cut short or corrupt there.
         """
         rxfilename, rows_cols = _split_range(self._rxfilenames[utt_id])
         where = f"{utt_id}: {rxfilename}"
-        with open_input(rxfilename, self._root, self._pipes) as stream:
+        with naming(utt_id), open_input(rxfilename, self._root, self._pipes) as stream:
             matrix = read_matrix(stream, where)
         return matrix if rows_cols is None else _cut(matrix, rows_cols, where)
 
@@ -77,7 +76,7 @@ class MatrixScp:
         rxfilename, rows_cols = _split_range(self._rxfilenames[utt_id])
         if rows_cols is not None:
             return len(self[utt_id])
-        with open_input(rxfilename, self._root, self._pipes) as stream:
+        with naming(utt_id), open_input(rxfilename, self._root, self._pipes) as stream:
             return read_matrix_shape(stream, f"{utt_id}: {rxfilename}")[0]
 
 

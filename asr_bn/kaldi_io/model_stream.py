@@ -67,7 +67,7 @@ class ModelStream:
 
 
 class _Rewound:
-    """A stream whose first two bytes were looked at and are given back (a gzip or pipe cannot always seek)."""
+    """A stream whose first two bytes were looked at and are given back (not every stream can seek)."""
 
     def __init__(self, first: bytes, stream: IO[bytes]) -> None:
         self._first = first

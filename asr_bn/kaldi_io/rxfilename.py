@@ -80,6 +80,19 @@ def open_input(
 
 
 @contextmanager
+def naming(utt_id: str) -> Iterator[None]:
+    """Make errors inside begin with the utterance: ``ValueError`` all of them."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{utt_id}: {error.filename}: {error.strerror or error}") from error
+    except ValueError as error:
+        if str(error).startswith(f"{utt_id}: "):
+            raise
+        raise ValueError(f"{utt_id}: {error}") from error
+
+
+@contextmanager
 def _open_file(rxfilename: str, root: Path | None) -> Iterator[IO[bytes]]:
     name, offset = split_offset(rxfilename)
     if name != rxfilename and not resolve(name, root).exists() and resolve(rxfilename, root).exists():

@@ -158,7 +158,7 @@ def _derive(topology: Topology, rows: list[tuple[int, int, int, int]], where: st
         states = topology.get(phone)
         if states is None or not 0 <= hmm_state < len(states) or min(forward_pdf, self_loop_pdf) < 0:
             raise ValueError(
-                f"{where}: corrupt: state {hmm_state} of phone {phone} (pdf {forward_pdf}) is not in the topology"
+                f"{where}: corrupt: state {hmm_state} of phone {phone} (pdf {forward_pdf}) has no topology"
             )
         for destination in states[hmm_state].destinations:
             pdfs.append(self_loop_pdf if destination == hmm_state else forward_pdf)

@@ -1,0 +1,78 @@
+"""``asr-bn check``: the numbers that the fixtures' README and Kaldi's programs give, and planted faults."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
+
+from asr_bn.data_check import CheckOptions, check_data
+from asr_bn.kaldi_io.int_vector_table import read_int_vectors, write_int_vectors
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three utterances of the aligned corpus, as a data folder."""
+    ids = ("f1-015", "f2-008", "m4-009")
+    (tmp_path / "wav.scp").write_text("".join(f"{u} {SYNTHETIC}/audio/{u}.wav\n" for u in ids))
+    (tmp_path / "utt2spk").write_text("".join(f"{u} {u[:2]}\n" for u in ids))
+    (tmp_path / "spk2utt").write_text("".join(f"{u[:2]} {u}\n" for u in ids))
+    (tmp_path / "text").write_text("".join(f"{u} two words\n" for u in ids))
+    return tmp_path
+
+
+def test_a_sound_folder_and_its_alignments(folder: Path) -> None:
+    report = check_data(folder, SYNTHETIC / "ali", CheckOptions())
+    assert report.problems == []
+    # 89, 95 and 91 frames: the README of the fixture.
+    assert {"utterances: 3", "speakers: 3", "words: 6", "frames: 275", "aligned utterances: 3"} <= set(
+        report.facts
+    )
+    assert any(remark.startswith("9 utterances aligned, but not in the data") for remark in report.remarks)
+
+
+@needs_fsdd
+def test_real_speech() -> None:
+    report = check_data(FSDD / "data/train", FSDD / "exp/tri4b_ali_train", CheckOptions(root=FSDD))
+    assert report.problems == []
+    expected = {"utterances: 450", "speakers: 6", "words: 1890", "frames: 123049", "hours: 0.34"}
+    assert expected | {"pdfs: 96 (95 seen, 1 unseen)"} <= set(report.facts)
+    assert "pdfs in no alignment: 1" in report.remarks
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("text", "f1-015 a\nf2-008 b\n", "1 utterances missing in text: m4-009"),
+        ("text", "f1-015 a\nf2-008 b\nm4-009 c\nx d\n", "1 utterances in text only: x"),
+        ("text", "f2-008 a\nf1-015 b\nm4-009 c\n", "line 2: f1-015 is out of order"),
+        ("text", "f1-015 a\nf1-015 b\n", "line 2: f1-015 comes twice"),
+        ("spk2utt", "f1 f1-015 f2-008\nm4 m4-009\n", "spk2utt: does not say the same as utt2spk"),
+        (
+            "wav.scp",
+            "f1-015 gone.wav\nf2-008 gone.wav\nm4-009 gone.wav\n",
+            "3 utterances whose audio file is missing",
+        ),
+        ("feats.scp", "f1-015 gone.ark:7\nf2-008 gone.ark:9\nm4-009 gone.ark:11\n", "gone.ark"),
+    ],
+)
+def test_planted_faults(folder: Path, name: str, text: str, problem: str) -> None:
+    (folder / name).write_text(text)
+    problems = check_data(folder, None, CheckOptions()).problems
+    assert any(problem in line for line in problems), problems
+
+
+def test_alignments_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
+    chain = check_data(folder, SYNTHETIC / "variants/chain", CheckOptions())
+    assert chain.problems == [
+        "one aligned pdf-id for every 3 frames: alignments of a model with frame subsampling"
+    ]
+    shutil.copytree(SYNTHETIC / "ali", tmp_path / "ali")
+    items = dict(read_int_vectors(SYNTHETIC / "ali/ali.1.gz"))
+    (tmp_path / "ali/ali.1.gz").unlink()
+    write_int_vectors(tmp_path / "ali/ali.1", [(u, v[:-1]) for u, v in items.items()])
+    off_by_one = check_data(folder, tmp_path / "ali", CheckOptions())
+    assert off_by_one.problems == [
+        "2 utterances with unlike numbers of frames and pdf-ids: f1-015 (89 frames, 88 pdf-ids),"
+        " f2-008 (95 frames, 94 pdf-ids)"
+    ]
