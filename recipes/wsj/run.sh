@@ -46,8 +46,11 @@ while [ $# -gt 0 ]; do
         *) fail "unknown option $1 (see --help)" ;;
     esac
 done
-for name in seed num_seeds minutes dev_minutes stage stop_stage nj; do
+for name in seed num_seeds stage stop_stage nj; do
     [[ "${!name}" =~ ^[0-9]*$ ]] || fail "--${name//_/-} is '${!name}', expected a whole number"
+done
+for name in minutes dev_minutes; do
+    [[ "${!name}" =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "--${name//_/-} is '${!name}', expected a number"
 done
 [[ "$device" =~ ^(auto|cpu|cuda)$ ]] || fail "--device is '$device', expected auto, cpu or cuda"
 [ -z "$kaldi" ] || [ -d "$kaldi" ] || fail "--kaldi $kaldi: no such folder"
