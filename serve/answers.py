@@ -13,6 +13,7 @@ from serve.errors import Refusal
 JSON = "application/json"
 NPY = "application/x-npy"
 KALDI_ARK = "application/x-kaldi-ark"
+Chunks = list[bytes | memoryview]
 MEDIA_TYPES = (JSON, NPY, KALDI_ARK)
 
 
@@ -78,36 +79,41 @@ def json_bytes(fields: dict[str, Any], values: NDArray[np.float32], top_k: int |
     return orjson.dumps(fields | {"values": np.ascontiguousarray(values)}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def npy_bytes(values: NDArray[np.float32], top_k: int | None) -> bytes:
+def npy_chunks(values: NDArray[np.float32], top_k: int | None) -> Chunks:
     """The matrix ``[num_frames, num_pdfs]``; with ``top_k`` a ``[num_frames, top_k]`` array of records
     ``(pdf_id int32, value float32)``."""
-    array: NDArray[Any] = values
+    array: NDArray[Any] = np.ascontiguousarray(values)
     if top_k is not None:
         pdf_ids, best = top(values, top_k)
         array = np.empty(best.shape, dtype=[("pdf_id", "<i4"), ("value", "<f4")])
         array["pdf_id"], array["value"] = pdf_ids, best
     stream = io.BytesIO()
-    np.save(stream, array, allow_pickle=False)
-    return stream.getvalue()
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+    return [stream.getvalue(), _bytes_of(array)]
 
 
-def kaldi_ark_bytes(utt_id: str, values: NDArray[np.float32]) -> bytes:
+def kaldi_ark_chunks(utt_id: str, values: NDArray[np.float32]) -> Chunks:
     """A binary Kaldi archive of one float matrix (Kaldi's ``matrix/kaldi-matrix.cc``, ``Matrix::Write``)."""
     rows, columns = values.shape
     header = f"{utt_id} ".encode() + b"\0BFM " + struct.pack("<bibi", 4, rows, 4, columns)
-    return header + np.ascontiguousarray(values, dtype="<f4").tobytes()
+    return [header, _bytes_of(np.ascontiguousarray(values, dtype="<f4"))]
 
 
-def encode(media_type: str, fields: dict[str, Any], values: NDArray[np.float32], top_k: int | None) -> bytes:
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    """The memory of ``array``, not a copy: an answer of a long utterance has tens of megabytes."""
+    return array.view(np.uint8).reshape(-1).data
+
+
+def encode(media_type: str, fields: dict[str, Any], values: NDArray[np.float32], top_k: int | None) -> Chunks:
     """The body of an answer.
 
     Raises:
         Refusal: 406 ``top_k`` of a Kaldi archive, which has no form for it.
     """
     if media_type == JSON:
-        return json_bytes(fields, values, top_k)
+        return [json_bytes(fields, values, top_k)]
     if media_type == NPY:
-        return npy_bytes(values, top_k)
+        return npy_chunks(values, top_k)
     if top_k is not None:
         raise Refusal(406, f"top_k has no form in {KALDI_ARK}; accept {JSON} or {NPY}")
-    return kaldi_ark_bytes(str(fields["utt_id"]), values)
+    return kaldi_ark_chunks(str(fields["utt_id"]), values)

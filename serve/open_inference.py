@@ -224,7 +224,7 @@ async def _infer(
         answer, headers = await service.in_encoders(_encode, model, call, rows, encoding)
         service.note(timing, "serialize", time.monotonic() - started)
         headers["server-timing"] = timing.server_timing()
-        return HeldResponse(held.pop_all(), service.settings.send_timeout_s, answer, headers=headers)
+        return HeldResponse(held.pop_all(), service.settings.send_timeout_s, [answer], headers=headers)
 
 
 def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:

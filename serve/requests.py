@@ -10,6 +10,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from serve.answers import Chunks
 from serve.bodies import read_body
 from serve.errors import ClientGone
 from serve.service import Service, Timing
@@ -57,22 +58,31 @@ async def _until_disconnect(request: Request) -> None:
 
 
 class HeldResponse(Response):
-    """A response that lets go of what its request held when it has been sent, or cannot be.
+    """A response in chunks that lets go of what its request held when it has been sent, or cannot be.
 
     Args:
         held: to be closed then.
         timeout_s: time that the client may take to read it.
+        chunks: the body, sent without being copied together.
     """
 
-    def __init__(self, held: ExitStack, timeout_s: float, content: bytes, **arguments: Any) -> None:
-        super().__init__(content, **arguments)
-        self.held, self.timeout_s = held, timeout_s
+    def __init__(self, held: ExitStack, timeout_s: float, chunks: Chunks, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.headers["content-length"] = str(sum(len(chunk) for chunk in chunks))
+        self.held, self.timeout_s, self.chunks = held, timeout_s, chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         with self.held:
             try:
                 async with asyncio.timeout(self.timeout_s):
-                    await super().__call__(scope, receive, send)
+                    await self._send(send)
             except TimeoutError as error:
                 raise ClientGone from error
+
+    async def _send(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        await send(start)
+        for chunk in self.chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -96,11 +96,11 @@ async def _features(job: Job) -> Response:
         utterance = await utterance_of(job)
         place.take_frames(job.model, len(utterance.feats))
         static = utterance.feats[:, : job.model.metadata.num_static]
-        encoded = await job.service.in_encoders(answers.npy_bytes, static, None)
+        encoded = await job.service.in_encoders(answers.npy_chunks, static, None)
         return _held_response(job, held, encoded, answers.NPY)
 
 
-def _held_response(job: Job, held: ExitStack, encoded: bytes, media_type: str) -> Response:
+def _held_response(job: Job, held: ExitStack, encoded: answers.Chunks, media_type: str) -> Response:
     headers = {
         "server-timing": job.timing.server_timing(),
         "x-frame-shift-ms": f"{job.model.metadata.fbank.frame_shift_ms:g}",
@@ -114,7 +114,7 @@ def _note_real_time_factor(job: Job, num_frames: int) -> None:
     job.service.metrics.real_time_factor.observe((time.monotonic() - job.timing.started) / spanned_s)
 
 
-def _encode(model: ServedModel, log_posteriors: Matrix, asked: Asked, utt_id: str) -> bytes:
+def _encode(model: ServedModel, log_posteriors: Matrix, asked: Asked, utt_id: str) -> answers.Chunks:
     fields: dict[str, Any] = {
         "utt_id": utt_id,
         "model": model.name,

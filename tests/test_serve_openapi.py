@@ -12,14 +12,13 @@ from tests.serving import write_model
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
 from fastapi.testclient import TestClient  # noqa: E402
-from schemathesis.checks import not_a_server_error  # noqa: E402
 from schemathesis.specs.openapi.checks import (  # noqa: E402
     content_type_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,8 @@ def check(operation: Any) -> None:
     @given(case=operation.as_strategy())
     @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     def answers_are_documented(case: Any) -> None:
-        case.call_and_validate(checks=CHECKS)
+        answer = case.call_and_validate(checks=CHECKS)
+        assert answer.status_code != 500  # 503 and 504 are answers to a deadline of a millisecond
 
     answers_are_documented()
 

@@ -1,0 +1,28 @@
+"""The handler that one writes first: FastAPI, one session, one utterance a call."""
+
+import io
+import os
+
+import numpy as np
+import onnxruntime
+from fastapi import FastAPI, Request, Response
+
+session = onnxruntime.InferenceSession(os.environ["BENCH_MODEL"], providers=["CPUExecutionProvider"])
+app = FastAPI()
+
+
+def score(body: bytes) -> bytes:
+    """npy features in, npy log posteriors out."""
+    feats = np.load(io.BytesIO(body))
+    inputs = {"features": feats[None], "lengths": np.array([len(feats)], np.int32)}
+    stream = io.BytesIO()
+    np.save(stream, session.run(None, inputs)[0][0])
+    return stream.getvalue()
+
+
+@app.post("/v1/posteriors")
+async def posteriors(request: Request) -> Response:
+    """Log posteriors of one utterance."""
+    from fastapi.concurrency import run_in_threadpool
+
+    return Response(await run_in_threadpool(score, await request.body()), media_type="application/x-npy")

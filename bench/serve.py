@@ -1,0 +1,197 @@
+"""The server against its peers: the same ONNX file, machine, clients and utterances.
+
+    pip install 'asr-bn[bench]'
+    python -m bench.serve MODEL.onnx --servers asr-bn naive litserve ray --clients 1 8 64
+
+Utterances of 150 to 450 frames come as npy features and go as npy log posteriors, so that everybody does the
+same work.  Servers take turns for ``--rounds``, and the median of each is told.  ``onnxruntime`` is the
+library alone on the same utterances, in the best of several ways to batch them.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from bench.peers.batch import npy, score
+
+COMMANDS = {
+    "asr-bn": ["-m", "asr_bn.cli.main", "serve", "{model}", "--port", "{port}", "--device", "{device}"],
+    "naive": ["-m", "uvicorn", "bench.peers.naive:app", "--port", "{port}", "--log-level", "error"],
+    "litserve": ["-m", "bench.peers.lit", "{port}"],
+    "ray": ["-m", "bench.peers.ray_batch", "{port}"],
+}
+NPY = "application/x-npy"
+FORM = "multipart/form-data; boundary=bench"
+Matrix = NDArray[np.float32]
+
+
+def utterances(count: int, num_features: int) -> list[Matrix]:
+    """Features of ``count`` utterances of 150 to 450 frames; always the same."""
+    rng = np.random.default_rng(2015)
+    return [rng.standard_normal((n, num_features)).astype(np.float32) for n in rng.integers(150, 451, count)]
+
+
+@contextmanager
+def server(name: str, model: Path, device: str, log: Path) -> Iterator[int]:
+    """A server as a process of its own; yields its port once it listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    given = {"model": str(model), "port": str(port), "device": device}
+    command = [sys.executable, *(part.format(**given) for part in COMMANDS[name])]
+    environment = os.environ | {
+        "BENCH_MODEL": str(model.absolute()),
+        "ASR_BN_ACCESS_LOG": "false",
+        "ASR_BN_MAX_QUEUE": "128",
+    }
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+    try:
+        wait_for_port(port, process)
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]", seconds: float = 90.0) -> None:
+    """Until the server has routes on ``port``.
+
+    Raises:
+        ValueError: the process ended first, or took too long.
+    """
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/posteriors", data=b"x")
+            urllib.request.urlopen(request, timeout=10)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise ValueError(f"{process.args!r}: did not start")
+
+
+def as_form(body: bytes) -> bytes:
+    """``body`` as the part ``file`` of a form."""
+    head = b'--bench\r\ncontent-disposition: form-data; name="file"; filename="x.npy"\r\n\r\n'
+    return head + body + b"\r\n--bench--\r\n"
+
+
+async def ask(port: int, content_type: str, bodies: Iterator[bytes], seconds: list[float]) -> None:
+    """One client: a connection, one request after the other; plain sockets, so that clients cost little."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 26)
+    head = "POST /v1/posteriors HTTP/1.1\r\nhost: x\r\naccept: application/x-npy\r\n"
+    head += f"content-type: {content_type}\r\ncontent-length: "
+    for body in bodies:
+        started = time.perf_counter()
+        writer.write(f"{head}{len(body)}\r\n\r\n".encode() + body)
+        lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+        if b" 200 " not in lines[0]:
+            raise ValueError(f"the server answered {lines[0].decode()}")
+        length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
+        await reader.readexactly(length)
+        seconds.append(time.perf_counter() - started)
+    writer.close()
+
+
+async def load(port: int, content_type: str, clients: int, bodies: list[bytes]) -> dict[str, float]:
+    """Requests a second and milliseconds of a request, of ``bodies`` shared among ``clients``."""
+    seconds: list[float] = []
+    shared = iter(bodies)
+    started = time.perf_counter()
+    await asyncio.gather(*(ask(port, content_type, shared, seconds) for _ in range(clients)))
+    elapsed = time.perf_counter() - started
+    p50, p99 = np.percentile(seconds, [50, 99]) * 1000
+    return {"requests_per_s": len(seconds) / elapsed, "p50_ms": float(p50), "p99_ms": float(p99)}
+
+
+def onnxruntime_alone(model: Path, feats: list[Matrix]) -> dict[str, float]:
+    """Utterances a second of the library alone, for each way to batch and to use the cores."""
+    cores = len(os.sched_getaffinity(0))
+    rates = {}
+    for calls, threads in ((1, cores), (cores, 1)):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        for size in (1, 2, 4, 8):
+            ordered = sorted(feats, key=len)
+            batches = [ordered[k : k + size] for k in range(0, len(ordered), size)]
+            with ThreadPoolExecutor(calls) as pool:
+                started = time.perf_counter()
+                list(pool.map(partial(score, session), batches))
+                elapsed = time.perf_counter() - started
+            rates[f"{calls} calls of {threads} threads, batches of {size}"] = len(feats) / elapsed
+    return rates
+
+
+def median_of(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """The median of every figure over the rounds."""
+    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+
+
+def compare(arguments: argparse.Namespace, feats: list[Matrix]) -> dict[str, Any]:
+    """Every server at every number of clients, in turns."""
+    bodies = [npy(one) for one in feats]
+    rounds: dict[str, dict[int, list[dict[str, float]]]] = {}
+    for turn in range(arguments.rounds):
+        for name in arguments.servers:
+            kind = FORM if name == "litserve" else NPY
+            sent = [as_form(body) for body in bodies] if kind == FORM else bodies
+            with server(name, arguments.model, arguments.device, Path(f"/tmp/bench-{name}.log")) as port:
+                asyncio.run(load(port, kind, 8, sent[:24]))
+                for clients in arguments.clients:
+                    figures = asyncio.run(load(port, kind, clients, sent))
+                    rounds.setdefault(name, {}).setdefault(clients, []).append(figures)
+                    print(f"round {turn + 1}: {name}, {clients} clients: {figures}", file=sys.stderr)
+    return {
+        name: {clients: median_of(figures) for clients, figures in by_clients.items()}
+        for name, by_clients in rounds.items()
+    }
+
+
+def main() -> None:
+    """Compare, and print JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--servers", nargs="+", default=list(COMMANDS), choices=list(COMMANDS))
+    parser.add_argument("--clients", nargs="+", type=int, default=[1, 8, 64])
+    parser.add_argument("--requests", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    arguments = parser.parse_args()
+    session = onnxruntime.InferenceSession(arguments.model, providers=["CPUExecutionProvider"])
+    feats = utterances(arguments.requests, session.get_inputs()[0].shape[2])
+    report: dict[str, Any] = {"onnxruntime": onnxruntime_alone(arguments.model, feats[:64])}
+    print(report, file=sys.stderr)
+    report["servers"] = compare(arguments, feats)
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
