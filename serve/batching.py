@@ -35,8 +35,11 @@ class Scorer(Protocol):
 
     max_batch_size: int
 
-    def log_posteriors(self, feats: Sequence[Matrix]) -> list[Matrix]:
-        """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, feature_dim]``."""
+    def log_posteriors(self, feats: Sequence[Matrix], alone: bool) -> list[Matrix]:
+        """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, feature_dim]``.
+
+        ``alone``: no other call runs, so that this one may use every core.
+        """
         ...
 
 
@@ -246,13 +249,13 @@ class Batcher:
     def _start(self, batch: list[Ticket]) -> None:
         for ticket in batch:
             self._waiting.remove(ticket)
+        alone = not self._running and not self._waiting and not self._announced
         self._running += 1
         self._running_long += _is_long(batch, self.limits)
         loop = asyncio.get_running_loop()
         started = time.monotonic()
-        task = loop.run_in_executor(
-            self._executor, batch[0].scorer.log_posteriors, [ticket.feats for ticket in batch]
-        )
+        feats = [ticket.feats for ticket in batch]
+        task = loop.run_in_executor(self._executor, batch[0].scorer.log_posteriors, feats, alone)
         task.add_done_callback(lambda done: self._finish(batch, started, done))
 
     def _finish(self, batch: list[Ticket], started: float, done: "asyncio.Future[list[Matrix]]") -> None:

@@ -16,19 +16,34 @@ Matrix = NDArray[np.float32]
 
 
 class ServedModel:
-    """A model with its name and version; what the batcher calls."""
+    """A model with its name and version; what the batcher calls.
 
-    def __init__(self, name: str, version: str, scorer: AcousticScorer, max_batch_size: int) -> None:
+    Args:
+        name, version: under which it is asked for.
+        scorer: for calls that run side by side.
+        max_batch_size: utterances in a call at most.
+        scorer_alone: for calls that have the machine to themselves; its answers are the same.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        scorer: AcousticScorer,
+        max_batch_size: int,
+        scorer_alone: AcousticScorer | None = None,
+    ) -> None:
         self.name, self.version, self.scorer = name, version, scorer
+        self.scorer_alone = scorer_alone or scorer
         self.max_batch_size = max_batch_size
         self.metadata = scorer.metadata
         self.log_priors = scorer.metadata.log_priors
         self.num_utterances = self.num_calls = 0
         self._counting = threading.Lock()
 
-    def log_posteriors(self, feats: Sequence[Matrix]) -> list[Matrix]:
-        """Scores of one call, each ``[num_frames, num_pdfs]`` of its own memory."""
-        scores = self.scorer.log_posteriors(feats)
+    def log_posteriors(self, feats: Sequence[Matrix], alone: bool = False) -> list[Matrix]:
+        """Scores of one call, each ``[num_frames, num_pdfs]`` (a `serve.batching.Scorer`)."""
+        scores = (self.scorer_alone if alone else self.scorer).log_posteriors(feats)
         with self._counting:
             self.num_calls += 1
             self.num_utterances += len(feats)
@@ -41,6 +56,7 @@ class LoadOptions:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int = 1
+    num_threads_alone: int = 1
     max_batch_size: int = 8
 
 
@@ -116,10 +132,15 @@ class ModelStore:
         return name in self._loaded
 
     def _load_file(self, name: str, version: str, file: Path) -> ServedModel:
-        scorer = AcousticScorer.load(file, self.options.device, self.options.num_threads)
+        options = self.options
+        scorer = AcousticScorer.load(file, options.device, options.num_threads)
+        on_cpu = scorer.session.get_providers() == ["CPUExecutionProvider"]
+        alone = None
+        if on_cpu and options.num_threads_alone > options.num_threads:
+            alone = AcousticScorer.load(file, "cpu", options.num_threads_alone)
         # Quantized activations are scaled over the whole call, so that company would change an answer.
-        batch = 1 if is_quantized(file) else self.options.max_batch_size
-        return ServedModel(name, version, scorer, batch)
+        batch = 1 if is_quantized(file) else options.max_batch_size
+        return ServedModel(name, version, scorer, batch, alone)
 
 
 def is_quantized(file: Path) -> bool:

@@ -71,7 +71,12 @@ class Service:
         self.models = ModelStore(
             settings.model,
             settings.model_name,
-            LoadOptions(settings.device, settings.num_threads, settings.max_batch_size),
+            LoadOptions(
+                device=settings.device,
+                num_threads=settings.num_threads,
+                num_threads_alone=settings.calls * settings.num_threads,
+                max_batch_size=settings.max_batch_size,
+            ),
         )
         limits = BatchLimits(
             calls=settings.calls,

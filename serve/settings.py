@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where ONNX Runtime computes")
     num_threads: int = Field(1, ge=1, le=256, description="threads inside one ONNX Runtime call")
     concurrent_calls: int = Field(
-        0, ge=0, le=256, description="ONNX Runtime calls side by side; 0: one for each core"
+        0, ge=0, le=256, description="ONNX Runtime calls side by side; 0: one a core, two with cuda"
     )
     front_end_threads: int = Field(
         0, ge=0, le=256, description="threads that decode audio and compute features; 0: one for each core"
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     @property
     def calls(self) -> int:
         """ONNX Runtime calls side by side."""
-        return self.concurrent_calls or available_cores()
+        return self.concurrent_calls or (2 if self.device == "cuda" else available_cores())
 
     @property
     def front_end(self) -> int:

@@ -32,7 +32,7 @@ class Recorder:
         self.go = threading.Event()
         self.go.set()
 
-    def log_posteriors(self, feats: Sequence[Array]) -> list[Array]:
+    def log_posteriors(self, feats: Sequence[Array], alone: bool) -> list[Array]:
         self.batches.append([len(matrix) for matrix in feats])
         assert self.go.wait(10)
         return [2 * matrix for matrix in feats]
@@ -63,7 +63,8 @@ def run(limits: BatchLimits, scenario: Any) -> Recorder:
 def test_answers_are_bit_identical_to_the_answer_alone(tmp_path: Path):
     """A model as deep and wide as the paper's: 64 utterances of mixed length at once, in any company."""
     file = write_model(tmp_path / "model.onnx", num_pdfs=200, hidden=250, layers=2)
-    model = ServedModel("m", "1", AcousticScorer.load(file, "cpu", 1), 8)
+    scorers = [AcousticScorer.load(file, "cpu", threads) for threads in (1, 2)]
+    model = ServedModel("m", "1", scorers[0], 8, scorers[1])
     rng = np.random.default_rng(0)
     feats = [rng.standard_normal((n, 123)).astype(np.float32) for n in rng.integers(1, 120, 64)]
     alone = [model.log_posteriors([one])[0] for one in feats]
@@ -176,7 +177,7 @@ def test_long_requests_leave_a_call_to_short_ones():
 
 def test_an_error_reaches_every_request_of_its_batch_and_no_other():
     class Broken(Recorder):
-        def log_posteriors(self, feats: Sequence[Array]) -> list[Array]:
+        def log_posteriors(self, feats: Sequence[Array], alone: bool) -> list[Array]:
             raise RuntimeError("broken")
 
     async def main() -> None:

@@ -102,9 +102,13 @@ def test_overload_is_refused_at_once_and_health_still_answers(slow_model):
             429, content=next(body for status, body, _ in answers if status == 429)
         ).json()
         assert refused["detail"] == "too many requests are waiting"
-        # Generous: the machine that tests is shared; bench/serve.py measures
-        assert np.median([seconds for status, _, seconds in answers if status == 429]) < 0.25
-        assert np.median(health) < 0.25
+        # Generous, for the machine that tests is shared; bench/serve.py measures
+        accepted, refusals = (
+            np.median([seconds for status, _, seconds in answers if status == wanted])
+            for wanted in (200, 429)
+        )
+        assert refusals < accepted / 2
+        assert np.median(health) < accepted / 2
         assert httpx.post(f"{url}/v1/posteriors", content=bodies[0], headers=HEADERS).status_code == 200
 
 
