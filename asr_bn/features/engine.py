@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TypeVar
 
 from asr_bn.features.computation import Chunk, Computation
@@ -58,7 +59,7 @@ def _in_order(
 def _run_in_processes(
     computation: Computation, chunks: Iterable[list[Utterance]], num_jobs: int
 ) -> Iterator[Chunk]:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork" if _may_fork() else "spawn")
     pool = ProcessPoolExecutor(num_jobs, mp_context=context, initializer=_start, initargs=(computation,))
     try:
         yield from _in_order(
@@ -68,6 +69,12 @@ def _run_in_processes(
         raise ValueError("a process that computed features died (out of memory?)") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _may_fork() -> bool:
+    """Forking saves the processes their imports, but is only safe while this process has one thread."""
+    tasks = Path("/proc/self/task")
+    return tasks.is_dir() and len(list(tasks.iterdir())) == 1
 
 
 def _start(computation: Computation) -> None:

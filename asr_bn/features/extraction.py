@@ -68,6 +68,7 @@ def _run(
 ) -> None:
     from tqdm import tqdm
 
+    tqdm.monitor_interval = 0  # its thread would keep the processes from being forked
     done = len(job.entries)
     num_jobs = min(num_jobs, -(-len(todo) // CHUNK_SIZE)) or 1
     with tqdm(total=done + len(todo), initial=done, desc="features", unit="utt", smoothing=0) as progress:

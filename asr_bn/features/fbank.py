@@ -49,7 +49,7 @@ def compute_fbank(waveform: NDArray[np.floating], options: FbankOptions, seed: i
 
 
 def _group(weights: Floats) -> list[tuple[slice, slice, Floats]]:
-    """Split ``weights`` ``[num_fft_bins, num_mel_bins]`` into runs of mel bins and the Fourier bins they use.
+    """Split ``weights`` ``[num_values, num_mel_bins]`` into runs of mel bins and the values they use.
 
     The triangles are narrow, so this saves most of the product; and each piece stays below the size from
     which OpenBLAS starts threads, which for products as small as these cost more than they save.
@@ -60,8 +60,8 @@ def _group(weights: Floats) -> list[tuple[slice, slice, Floats]]:
         while stop < num_mel_bins and _cost(weights[:, start : stop + 1]) <= _MAX_PRODUCT:
             stop += 1
         used = np.flatnonzero(weights[:, start:stop].any(axis=1))
-        fft_bins = slice(int(used[0]), int(used[-1]) + 1)
-        groups.append((fft_bins, slice(start, stop), np.ascontiguousarray(weights[fft_bins, start:stop])))
+        columns = slice(int(used[0]), int(used[-1]) + 1)
+        groups.append((columns, slice(start, stop), np.ascontiguousarray(weights[columns, start:stop])))
         start = stop
     return groups
 
@@ -78,6 +78,7 @@ class _Room:
     def __init__(self, num_frames: int, options: FbankOptions) -> None:
         self.frames = np.empty((num_frames, options.window_size), dtype=np.float32)
         self.scaled = np.empty_like(self.frames)
+        self.emphasized = np.empty_like(self.frames)
         self.padded = np.zeros((num_frames, options.padded_window_size), dtype=np.float32)
 
 
@@ -87,7 +88,8 @@ class _Plan:
     def __init__(self, options: FbankOptions) -> None:
         self._options = options
         self._window = window_function(options)
-        self._mel_groups = _group(mel_weights(options))
+        weights = mel_weights(options)
+        self._mel_groups = _group(np.repeat(weights, 2, axis=0) if options.use_power else weights)
         size = options.padded_window_size
         self._twiddle_errors = twiddle_errors(size) if size & (size - 1) == 0 else None
 
@@ -102,44 +104,54 @@ class _Plan:
         """Features of ``block`` ``[num_frames, window_size]`` into ``feats``."""
         options = self._options
         frames = room.frames[: len(block)]
-        np.copyto(frames, block)
         if generator is not None:
-            frames += options.dither * generator.standard_normal(frames.shape, dtype=np.float32)
-        if options.remove_dc_offset:
-            frames -= frames.mean(axis=1, keepdims=True)
+            block = block + np.float32(options.dither) * generator.standard_normal(block.shape, np.float32)
+        mean = np.einsum("ij->i", block) / np.float32(
+            options.window_size if options.remove_dc_offset else np.inf
+        )
+        np.subtract(block, mean[:, np.newaxis], out=frames)
         windowed = self._emphasize_and_window(frames, room)
         self._mel(windowed, feats)
         if options.use_energy:
             self._energy(frames if options.raw_energy else windowed[:, : options.window_size], feats)
+        self._log(feats)
 
     def _emphasize_and_window(self, frames: Floats, room: _Room) -> Floats:
         size, coefficient = self._options.window_size, np.float32(self._options.preemphasis_coefficient)
-        padded, scaled = room.padded[: len(frames)], room.scaled[: len(frames)]
+        num_frames = len(frames)
+        scaled, emphasized = room.scaled[:num_frames], room.emphasized[:num_frames]
         np.multiply(frames, coefficient, out=scaled)
-        emphasized = padded[:, :size]
-        np.subtract(frames[:, 1:], scaled[:, :-1], out=emphasized[:, 1:])
+        # As one long row, which is faster; then each frame's first sample, which has none before it.
+        np.subtract(frames.reshape(-1)[1:], scaled.reshape(-1)[:-1], out=emphasized.reshape(-1)[1:])
         np.subtract(frames[:, 0], scaled[:, 0], out=emphasized[:, 0])
-        emphasized *= self._window
-        return padded
+        np.multiply(emphasized, self._window, out=room.padded[:num_frames, :size])
+        return room.padded[:num_frames]
 
     def _mel(self, windowed: Floats, feats: Floats) -> None:
-        spectrum = kaldi_rfft(windowed, self._twiddle_errors)[:, :-1]
-        power = spectrum.real**2
-        power += spectrum.imag**2
-        if not self._options.use_power:
-            np.sqrt(power, out=power)
+        spectrum = kaldi_rfft(windowed, self._twiddle_errors)
+        if self._options.use_power:
+            # Real and imaginary parts side by side: the product with the doubled weights adds them.
+            values = spectrum.view(np.float32)
+            np.square(values, out=values)
+        else:
+            values = np.abs(spectrum)
         first = int(self._options.use_energy and not self._options.htk_compat)
         mel = feats[:, first : first + self._options.num_mel_bins]
-        for fft_bins, mel_bins, weights in self._mel_groups:
-            np.matmul(power[:, fft_bins], weights, out=mel[:, mel_bins])
-        if self._options.use_log_fbank:
-            np.maximum(mel, _EPSILON, out=mel)
-            np.log(mel, out=mel)
+        for columns, mel_bins, weights in self._mel_groups:
+            np.matmul(values[:, columns], weights, out=mel[:, mel_bins])
 
     def _energy(self, frames: Floats, feats: Floats) -> None:
-        energy = np.einsum("ij,ij->i", frames, frames)
-        log_energy = np.log(np.maximum(energy, _EPSILON))
-        if self._options.energy_floor > 0:
-            np.maximum(log_energy, np.float32(np.log(self._options.energy_floor)), out=log_energy)
         # htk_compat: the energy goes last.
-        feats[:, -1 if self._options.htk_compat else 0] = log_energy
+        feats[:, -1 if self._options.htk_compat else 0] = np.einsum("ij,ij->i", frames, frames)
+
+    def _log(self, feats: Floats) -> None:
+        options, column = self._options, -1 if self._options.htk_compat else 0
+        if options.use_log_fbank:
+            logged = feats
+        else:
+            logged = feats[:, column, np.newaxis] if options.use_energy else feats[:, :0]
+        np.maximum(logged, _EPSILON, out=logged)
+        np.log(logged, out=logged)
+        if options.use_energy and options.energy_floor > 0:
+            floor = np.float32(np.log(options.energy_floor))
+            feats[:, column] = np.maximum(feats[:, column], floor)

@@ -36,7 +36,7 @@ def kaldi_rfft(frames: NDArray[np.float32], errors: Complexes | None) -> Complex
 
     spectrum: Complexes = rfft(frames, axis=1)
     if errors is not None:
-        leak = np.conj(spectrum[:, ::-1])
+        leak = np.conjugate(spectrum[:, ::-1])
         np.subtract(spectrum, leak, out=leak)
         leak *= errors
         spectrum += leak

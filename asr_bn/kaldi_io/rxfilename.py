@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,18 +126,19 @@ def _gzip_errors(name: str) -> Iterator[None]:
 
 @contextmanager
 def _open_pipe(rxfilename: str, root: Path | None) -> Iterator[IO[bytes]]:
-    with _start(rxfilename, root) as process:
-        stdout, stderr = process.stdout, process.stderr
-        if stdout is None or stderr is None:
+    # Its standard error goes to a file: a pipe that nobody reads would stop the command when full.
+    with tempfile.TemporaryFile() as stderr, _start(rxfilename, root, stderr) as process:
+        if process.stdout is None:
             raise ValueError(f"{rxfilename}: no output to read")
         try:
-            yield stdout
+            yield process.stdout
         except BaseException:
             _kill(process)
             raise
-        stdout.close()
-        message = stderr.read()
+        process.stdout.close()
         code = process.wait()
+        stderr.seek(0)
+        message = stderr.read()
     if code not in (0, -signal.SIGPIPE, 128 + signal.SIGPIPE):
         raise ValueError(_failure(rxfilename, code, message))
 
@@ -149,7 +151,7 @@ def run_pipe(rxfilename: str, root: Path | None = None, pipes: PipePolicy = DEFA
             nothing, or takes longer than ``pipes.timeout_s``.
     """
     pipes.check(rxfilename)
-    with _start(rxfilename, root) as process:
+    with _start(rxfilename, root, subprocess.PIPE) as process:
         try:
             output, message = process.communicate(timeout=pipes.timeout_s)
         except subprocess.TimeoutExpired as error:
@@ -167,7 +169,7 @@ def run_pipe(rxfilename: str, root: Path | None = None, pipes: PipePolicy = DEFA
     return output
 
 
-def _start(rxfilename: str, root: Path | None) -> subprocess.Popen[bytes]:
+def _start(rxfilename: str, root: Path | None, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
     command = rxfilename.rstrip()[:-1].strip()
     # A session of its own, so that stopping it also stops what the shell started.
     return subprocess.Popen(
@@ -175,7 +177,7 @@ def _start(rxfilename: str, root: Path | None) -> subprocess.Popen[bytes]:
         cwd=root,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         start_new_session=True,
     )
 
