@@ -1,0 +1,96 @@
+"""A client for programs: ``Client("http://127.0.0.1:8000").posteriors("speech.wav")``."""
+
+import io
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+
+
+class ServerError(ValueError):
+    """The server refused; ``status`` is HTTP's, ``retry_after_s`` what it asks for when it is full."""
+
+    def __init__(self, status: int, detail: str, retry_after_s: float | None) -> None:
+        super().__init__(f"HTTP {status}: {detail}")
+        self.status, self.retry_after_s = status, retry_after_s
+
+
+class Client:
+    """Keeps a connection to a server.
+
+    Args:
+        url: of the server.
+        api_key: where the server needs one.
+        timeout_s: after which a request is given up; the server is told, and drops it from its queue.
+    """
+
+    def __init__(self, url: str, api_key: str | None = None, timeout_s: float = 30.0) -> None:
+        headers = {"accept": "application/x-npy", "x-timeout-ms": str(max(1, round(1000 * timeout_s)))}
+        if api_key is not None:
+            headers["x-api-key"] = api_key
+        # The server's answer that the time is over arrives after the time is over.
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s + 5)
+
+    def posteriors(
+        self, source: Path | str | bytes | Matrix, output: str = "log_posterior", **parameters: Any
+    ) -> Matrix:
+        """Scores of an utterance, float32 ``[num_frames, num_pdfs]``.
+
+        Args:
+            source: an audio file's name or bytes, or features ``[num_frames, 41]`` or ``[num_frames, 123]``.
+            output: ``log_posterior``, ``posterior`` or ``log_likelihood``.
+            parameters: of the query: ``channel``, ``model``; with ``top_k`` the result is an array of records
+                ``(pdf_id, value)``, ``[num_frames, top_k]``.
+
+        Raises:
+            ServerError: the server refused.
+            OSError: the file cannot be read.
+            httpx.TransportError: the server cannot be reached.
+        """
+        return self._post("/v1/posteriors", source, {"output": output} | parameters)
+
+    def features(self, source: Path | str | bytes, **parameters: Any) -> Matrix:
+        """The model's static features of an audio file, ``[num_frames, 41]``; raises as `posteriors`."""
+        return self._post("/v1/features", source, parameters)
+
+    def _post(self, path: str, source: Path | str | bytes | Matrix, parameters: dict[str, Any]) -> Matrix:
+        content, content_type = _encode(source)
+        headers = {"content-type": content_type}
+        answer = self._http.post(path, params=parameters, content=content, headers=headers)
+        if answer.status_code != 200:
+            raise _error(answer)
+        result: Matrix = np.load(io.BytesIO(answer.content), allow_pickle=False)
+        return result
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _encode(source: Path | str | bytes | Matrix) -> tuple[bytes, str]:
+    if isinstance(source, np.ndarray):
+        stream = io.BytesIO()
+        np.save(stream, source, allow_pickle=False)
+        return stream.getvalue(), "application/x-npy"
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    return data, "application/octet-stream"
+
+
+def _error(answer: httpx.Response) -> ServerError:
+    retry_after = answer.headers.get("retry-after", "")
+    is_problem = answer.headers.get("content-type", "").startswith("application/problem+json")
+    detail = answer.json()["detail"] if is_problem else answer.text[:200]
+    return ServerError(answer.status_code, detail, float(retry_after) if retry_after.isdigit() else None)
