@@ -3,17 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asr_bn.layers import BatchNormLSTM
+    from asr_bn.layers import BatchNormLSTM, BatchNormRNN
 
-__all__ = ["BatchNormLSTM", "__version__"]
+__all__ = ["BatchNormLSTM", "BatchNormRNN", "__version__"]
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     # Imported when first used: the server and the command line start without PyTorch.
-    if name == "BatchNormLSTM":
-        from asr_bn.layers import BatchNormLSTM
+    if name in ("BatchNormLSTM", "BatchNormRNN"):
+        from asr_bn import layers
 
-        return BatchNormLSTM
+        return getattr(layers, name)
     raise AttributeError(f"module 'asr_bn' has no attribute {name!r}")

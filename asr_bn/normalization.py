@@ -1,9 +1,11 @@
 """Batch normalization of an input-to-hidden transition ``z = W x`` (paper, section 4).
 
-``z`` is linear in ``x``, so that its statistics follow from those of ``x``: with ``mu = mean(x)`` and
-``C = cov(x)`` over the unpadded frames, ``mean(z) = W mu`` and ``var(z) = diag(W C W^T)``.  Scaling the rows
-of ``W`` and replacing the bias is then eqs. 18, 20 and 21 to the letter, gradients included, while the
-recurrence stays the ordinary one.  ``C`` is shared by both directions.
+Sequence-wise (eqs. 18, 20, 21).  ``z`` is linear in ``x``, so that its statistics follow from those of ``x``:
+with ``mu = mean(x)`` and ``C = cov(x)`` over the unpadded frames, ``mean(z) = W mu`` and
+``var(z) = diag(W C W^T)``.  Scaling the rows of ``W`` and replacing the bias is then the normalization to the
+letter, gradients included, while the recurrence stays the ordinary one.  ``C`` is shared by both directions.
+
+Frame-wise (eq. 19).  ``z`` is normalized itself, each time step by its own statistics.
 """
 
 from typing import Any
@@ -12,33 +14,53 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from asr_bn.recurrence.packing import PackedLayout
+from asr_bn.synchronization import sum_over_ranks
+
 
 class _Moments(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean = x.mean(0)
+    def forward(ctx: Any, x: Tensor, sync: bool) -> tuple[Tensor, Tensor, Tensor]:
+        count = x.new_full((1,), len(x))
+        total = torch.cat([count, x.sum(0)])
+        if sync:
+            sum_over_ranks(total)
+        count, mean = total[:1], total[1:] / total[0]
         # Centred first: where a unit is nearly constant, mean(x x^T) - mu mu^T would be rounding noise.
         centred = x - mean
-        ctx.save_for_backward(x, mean)
-        return mean, (centred.t() @ centred).div_(len(x))
+        scatter = centred.t() @ centred
+        if sync:
+            sum_over_ranks(scatter)
+        ctx.sync = sync
+        ctx.save_for_backward(x, mean, count)
+        ctx.mark_non_differentiable(count)
+        return mean, scatter.div_(count), count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        x, mean = ctx.saved_tensors
-        grad_mean, grad_cov = grad_outputs
-        symmetric = (grad_cov + grad_cov.t()).div_(len(x))
-        return torch.addmm(grad_mean / len(x) - mean @ symmetric, x, symmetric)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        x, mean, count = ctx.saved_tensors
+        grad_mean, grad_cov, _ = grad_outputs
+        if ctx.sync:  # the loss of every rank depends on these statistics
+            grads = torch.cat([grad_mean[None], grad_cov])
+            sum_over_ranks(grads)
+            grad_mean, grad_cov = grads[0], grads[1:]
+        symmetric = (grad_cov + grad_cov.t()).div_(count)
+        return torch.addmm(grad_mean / count - mean @ symmetric, x, symmetric), None
 
 
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean ``[I]`` and biased covariance ``[I, I]`` of the rows of ``x``, shape ``[N, I]``, N >= 1.
+def moments(x: Tensor, sync: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean ``[I]``, biased covariance ``[I, I]`` and count ``[1]`` of the rows of ``x``, shape ``[N, I]``.
 
     Half-precision rows are taken in float32.
+
+    Args:
+        x: at least one row; with ``sync``, at least one on some rank.
+        sync: over the rows of all ranks of ``torch.distributed``.
     """
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()
-    result: tuple[Tensor, Tensor] = _Moments.apply(x)
+    result: tuple[Tensor, Tensor, Tensor] = _Moments.apply(x, sync)
     return result
 
 
@@ -62,52 +84,92 @@ def fold(
     return weight * scale.unsqueeze(-1), beta - scale * mean
 
 
-class PopulationStats(torch.nn.Module):
-    """Count, sum and sum of squares of each feature of ``z``, from which mean and variance are derived last.
+class _NormalizeFrames(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, gamma: Tensor, beta: Tensor, layout: PackedLayout, eps: float, sync: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        count, mean, variance = _step_statistics(z, layout, sync)
+        inverse = torch.rsqrt(variance + eps)
+        normalized, result = torch.empty_like(z), torch.empty_like(z)
+        for rows, steps, block in layout.dense_runs(z):
+            target = layout.as_run(normalized, rows, steps)
+            torch.mul(block - mean[steps, None], inverse[steps, None], out=target)
+            torch.addcmul(beta, target, gamma, out=layout.as_run(result, rows, steps))
+        ctx.layout, ctx.sync = layout, sync
+        ctx.save_for_backward(normalized, inverse, gamma, count)
+        ctx.mark_non_differentiable(mean, variance, count)
+        return result, mean, variance, count
 
-    Pooled over frames in float64 as in Kaldi's ``BatchNormComponent`` (nnet3/nnet-normalize-component.h);
-    an average of the variances of mini-batches would lack what lies between them.
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        normalized, inverse, gamma, count = ctx.saved_tensors
+        layout: PackedLayout = ctx.layout
+        grad = grad_outputs[0]
+        # Sums over the sequences of every step: of the gradient, and of its product with what it scales.
+        sums = grad.new_zeros(2, len(count), grad.shape[1])
+        for rows, steps, block in layout.dense_runs(grad):
+            sums[0, steps] = block.sum(1)
+            sums[1, steps] = (block * layout.as_run(normalized, rows, steps)).sum(1)
+        grad_gamma, grad_beta = sums[1].sum(0), sums[0].sum(0)
+        if ctx.sync:
+            sum_over_ranks(sums)
+        means = sums / count[:, None]
+        grad_z = torch.empty_like(grad)
+        for rows, steps, block in layout.dense_runs(grad):
+            target = layout.as_run(grad_z, rows, steps)
+            torch.sub(block, means[0, steps, None], out=target)
+            target.addcmul_(layout.as_run(normalized, rows, steps), means[1, steps, None], value=-1.0)
+            target.mul_((gamma * inverse[steps])[:, None])
+        return grad_z, grad_gamma, grad_beta, None, None, None
+
+
+def normalize_frames(
+    z: Tensor, gamma: Tensor, beta: Tensor, layout: PackedLayout, eps: float, sync: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Frame-wise normalization (eq. 19): each time step by the statistics of its sequences.
+
+    A time step that only one sequence reaches becomes ``beta``: it has no variance.
 
     Args:
-        num_features: size of ``z``.
-        momentum: weight of a new mini-batch in the running sums; None pools all mini-batches alike.
+        z: packed rows, ``[N, G]``.
+        gamma, beta: scale and shift, the same for every step, ``[G]``.
+        layout: of the rows.
+        eps: added to the variance.
+        sync: over the sequences of all ranks of ``torch.distributed``.
+
+    Returns:
+        The normalized rows, mean and biased variance of every step, each ``[T, G]``, and the sequences that
+        they are of, ``[T]``.  The statistics carry no gradient; ``z``, ``gamma`` and ``beta`` do.
     """
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _NormalizeFrames.apply(z, gamma, beta, layout, eps, sync)
+    return result
 
-    count: Tensor
-    sum: Tensor
-    sumsq: Tensor
 
-    def __init__(self, num_features: int, momentum: float | None = 0.1) -> None:
-        super().__init__()
-        self.momentum = momentum
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("sum", torch.zeros(num_features, dtype=torch.float64))
-        self.register_buffer("sumsq", torch.zeros(num_features, dtype=torch.float64))
+def apply_frames(
+    z: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, layout: PackedLayout, eps: float
+) -> Tensor:
+    """Frame-wise normalization by given statistics, each ``[T, G]`` (evaluation)."""
+    scale = gamma * torch.rsqrt(variance + eps)
+    steps = layout.steps_of_rows
+    return z * scale[steps] + (beta - scale * mean)[steps]
 
-    def reset(self) -> None:
-        """Forget everything seen."""
-        for buffer in (self.count, self.sum, self.sumsq):
-            buffer.zero_()
 
-    @torch.no_grad()
-    def update(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Take in a mini-batch of ``count`` frames with these statistics, each ``[num_features]``."""
-        mean, variance = mean.double(), variance.double()
-        keep = 1.0 if self.momentum is None else 1.0 - self.momentum
-        self.count.mul_(keep).add_(count)
-        self.sum.mul_(keep).add_(mean, alpha=count)
-        self.sumsq.mul_(keep).add_(variance + mean.square(), alpha=count)
-
-    def mean_and_variance(self) -> tuple[Tensor, Tensor]:
-        """Population mean and biased variance, each ``[num_features]``, float64.
-
-        Raises:
-            RuntimeError: no mini-batch has been seen.
-        """
-        if self.count.item() == 0.0:
-            raise RuntimeError(
-                "batch normalization has no population statistics yet: train the model, or call "
-                "estimate_population_stats(model, batches), before evaluating it"
-            )
-        mean = self.sum / self.count
-        return mean, (self.sumsq / self.count - mean.square()).clamp_min_(0.0)
+def _step_statistics(z: Tensor, layout: PackedLayout, sync: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Sequences ``[T]``, mean and biased variance ``[T, G]`` of every step; T is the longest of all ranks."""
+    num_steps = layout.num_steps
+    if sync:
+        num_steps = int(sum_over_ranks(torch.tensor([num_steps], device=z.device), maximum=True))
+    count, total = z.new_zeros(num_steps), z.new_zeros(num_steps, z.shape[1])
+    for _, steps, block in layout.dense_runs(z):
+        count[steps], total[steps] = block.shape[1], block.sum(1)
+    if sync:
+        sum_over_ranks(count), sum_over_ranks(total)
+    mean = total / count[:, None]
+    squares = torch.zeros_like(total)
+    for _, steps, block in layout.dense_runs(z):
+        squares[steps] = (block - mean[steps, None]).square_().sum(1)
+    if sync:
+        sum_over_ranks(squares)
+    return count, mean, squares / count[:, None]

@@ -95,7 +95,7 @@ class _Graph:
 def _add_layer(graph: _Graph, model: AcousticModel, layer: int, hidden: str) -> str:
     name, lstm = f"layer{layer}", model.layers
     weight, bias = _input_weights(model, layer)
-    recurrent = lstm._stacked("weight_hh", layer)
+    recurrent = lstm.stacked("weight_hh", layer)
     inputs = [
         hidden,
         graph.tensor(f"{name}.W", _by_onnx_gates(_array(weight))),
@@ -104,7 +104,7 @@ def _add_layer(graph: _Graph, model: AcousticModel, layer: int, hidden: str) -> 
         "lengths",
     ]
     if lstm.peephole:
-        peephole = _array(lstm._stacked("weight_peephole", layer))
+        peephole = _array(lstm.stacked("weight_peephole", layer))
         zeros = np.zeros_like(peephole)  # ONNX's P holds the peepholes of i, o and f; eq. 15 has o's alone
         inputs += ["", "", graph.tensor(f"{name}.P", np.concatenate([zeros, peephole, zeros], axis=1))]
     graph.node("LSTM", inputs, f"{name}.Y", direction="bidirectional", hidden_size=lstm.hidden_size)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from asr_bn.batches import Batch
-from asr_bn.layers import BatchNormLSTM
-from asr_bn.normalization import PopulationStats
+from asr_bn.recurrent_base import NormalizedRecurrent
+from asr_bn.population_stats import PopulationStats
 
 
 @torch.no_grad()
@@ -21,7 +21,7 @@ def estimate_population_stats(
     squares are pooled.  Dropout is off; parameters do not change.
 
     Args:
-        model: any module that holds :class:`BatchNormLSTM` layers.
+        model: any module that holds :class:`BatchNormLSTM` or :class:`BatchNormRNN` layers.
         batches: training mini-batches.
         forward: how a batch goes through the model; by default ``model(batch)``.
 
@@ -46,7 +46,7 @@ def estimate_population_stats(
         for module, dropout in dropouts:
             setattr(module, *dropout)
         model.train(was_training)
-    if stats[0].count.item() == 0.0:
+    if stats[0].count[0].item() == 0.0:
         raise ValueError("no mini-batches were given to estimate population statistics from")
 
 
@@ -54,7 +54,7 @@ def _switch_off_dropout(model: nn.Module) -> list[tuple[nn.Module, tuple[str, fl
     """Set every dropout probability to zero and return what they were."""
     before: list[tuple[nn.Module, tuple[str, float]]] = []
     for module in model.modules():
-        for kind, name in ((BatchNormLSTM, "dropout"), (nn.Dropout, "p")):
+        for kind, name in ((NormalizedRecurrent, "dropout"), (nn.Dropout, "p")):
             if isinstance(module, kind):
                 before.append((module, (name, getattr(module, name))))
                 setattr(module, name, 0.0)

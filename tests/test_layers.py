@@ -9,16 +9,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from asr_bn import BatchNormLSTM
+from asr_bn import BatchNormLSTM, BatchNormRNN
 from asr_bn.population import estimate_population_stats
-from asr_bn.recurrence import cudnn, lstm_cpu, reference
+from asr_bn.recurrence import lstm_cpu, reference
 from asr_bn.recurrence.packing import PackedLayout
 
-LENGTHS = [3, 9, 1, 9, 6]
-OPTIONS = [
+LENGTHS = [3, 9, 1, 9, 6, 9, 8, 9]
+# The statistics of a time step are of few sequences here: a larger eps keeps them from magnifying rounding.
+EPS = 1e-2
+NORMS = (None, "sequence", "frame", "recurrent")
+LSTMS = [
     dict(norm=norm, bidirectional=bidirectional, peephole=peephole)
-    for norm, bidirectional, peephole in itertools.product((None, "sequence"), (False, True), (False, True))
+    for norm, bidirectional, peephole in itertools.product(NORMS, (False, True), (False, True))
 ]
+RNNS = [
+    dict(cell="RNN", norm=norm, bidirectional=bidirectional, nonlinearity=nonlinearity)
+    for norm, bidirectional, nonlinearity in itertools.product(NORMS, (False, True), ("tanh", "relu"))
+]
+OPTIONS = LSTMS + RNNS
+FOLDABLE = [options for options in OPTIONS if options["norm"] in (None, "sequence")]
 # float64: rounding in sums of some hundred terms.  float32: the same, at 2^29 times the unit roundoff.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 
@@ -29,21 +38,28 @@ def ragged(dtype: torch.dtype = torch.float64, features: int = 6) -> tuple[Tenso
     return x.to(dtype), torch.tensor(LENGTHS)
 
 
-def make(backend: str = "auto", dtype: torch.dtype = torch.float64, **options: object) -> BatchNormLSTM:
+def make(backend: str = "auto", dtype: torch.dtype = torch.float64, cell: str = "LSTM", **options: object):
     torch.manual_seed(3)
-    layer = BatchNormLSTM(6, 5, 2, batch_first=True, backend=backend, dtype=dtype, **options)
+    kind = BatchNormLSTM if cell == "LSTM" else BatchNormRNN
+    layer = kind(6, 5, 2, batch_first=True, backend=backend, dtype=dtype, eps=EPS, **options)
     for name, parameter in layer.named_parameters():
         if name.startswith(("gamma", "beta")):
             nn.init.uniform_(parameter, 0.5, 1.5)
     return layer
 
 
-def outputs_and_gradients(layer: BatchNormLSTM, x: Tensor, lengths: Tensor) -> list[Tensor]:
+def run(layer: nn.Module, x: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
+    output, state = layer(x, lengths=lengths)
+    return [output, *(state if isinstance(state, tuple) else (state,))]
+
+
+def outputs_and_gradients(layer: nn.Module, x: Tensor, lengths: Tensor) -> list[Tensor]:
     x = x.clone().requires_grad_()
-    output, (h_n, c_n) = layer(x, lengths=lengths)
+    output, *state = run(layer, x, lengths)
     weights = torch.linspace(-1.0, 1.0, output.numel(), dtype=x.dtype).view_as(output)
-    loss = (output * weights).sum() + h_n.square().sum() + c_n.pow(3).sum()
-    return [output, h_n, c_n, *torch.autograd.grad(loss, [x, *layer.parameters()])]
+    loss = (output * weights).sum() + sum(values.pow(3).sum() for values in state)
+    statistics = [buffer for name, buffer in layer.named_buffers() if "stats" in name]
+    return [output, *state, *torch.autograd.grad(loss, [x, *layer.parameters()]), *statistics]
 
 
 def relative_difference(actual: Tensor, expected: Tensor) -> float:
@@ -110,14 +126,14 @@ def test_recurrence_on_a_given_projection_equals_the_reference():
     )
     results = []
     for module in (lstm_cpu, reference):
-        h, h_n, c_n = module.lstm_recurrence(z, w_hh, diagonal, h_0, c_0, layout)
+        h, h_n, c_n, *_ = module.lstm_recurrence(z, w_hh, diagonal, h_0, c_0, layout)
         loss = h.square().sum() + h_n.pow(3).sum() + c_n.sum()
         results.append([h, h_n, c_n, *torch.autograd.grad(loss, [z, w_hh, diagonal, h_0, c_0])])
     for a, b in zip(*results, strict=True):
         assert relative_difference(a, b) <= 1e-12
 
 
-@pytest.mark.parametrize("options", [o for o in OPTIONS if not o["peephole"]], ids=str)
+@pytest.mark.parametrize("options", [o for o in OPTIONS if not o.get("peephole") and o["norm"] != "recurrent"], ids=str)
 def test_pytorch_kernels_backend_equals_the_reference(options):
     """What runs on cuDNN on a GPU, run here on PyTorch's CPU kernels."""
     x, lengths = ragged()
@@ -127,9 +143,10 @@ def test_pytorch_kernels_backend_equals_the_reference(options):
         assert relative_difference(a, b) <= 1e-9
 
 
-def test_cudnn_backend_refuses_a_peephole():
-    with pytest.raises(ValueError, match="no peephole"):
-        cudnn.lstm_layer(*[torch.zeros(1)] * 7, PackedLayout([1]))
+@pytest.mark.parametrize("options", [dict(peephole=True), dict(norm="recurrent")], ids=str)
+def test_cudnn_backend_refuses_what_it_cannot_do(options):
+    with pytest.raises(ValueError, match="no peephole and no normalization"):
+        make("cudnn", **options)(*ragged()[:1])
 
 
 def test_sequence_wise_normalization_as_the_equations_say():
@@ -176,19 +193,19 @@ def test_in_evaluation_a_batch_equals_its_utterances_alone(options):
     layer = make(**options)
     layer(x, lengths=lengths)
     layer.eval()
-    together, (h_n, c_n) = layer(x, lengths=lengths)
+    together, *states = run(layer, x, lengths)
     for row, length in enumerate(LENGTHS):
-        alone, (h, c) = layer(x[row, :length])
+        alone, *own_states = run(layer, x[row, :length])
         assert relative_difference(together[row, :length], alone) <= 1e-12
-        assert relative_difference(h_n[:, row], h) <= 1e-12
-        assert relative_difference(c_n[:, row], c) <= 1e-12
+        for states_of_all, own in zip(states, own_states, strict=True):
+            assert relative_difference(states_of_all[:, row], own) <= 1e-12
         assert not together[row, length:].any()
 
 
-@pytest.mark.parametrize("norm", [None, "sequence"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_permuting_the_batch_permutes_the_output(norm):
     x, lengths = ragged()
-    order = torch.tensor([4, 2, 0, 3, 1])
+    order = torch.tensor([4, 2, 0, 7, 3, 6, 1, 5])
     expected, _ = make(norm=norm, bidirectional=True)(x, lengths=lengths)
     actual, _ = make(norm=norm, bidirectional=True)(x[order], lengths=lengths[order])
     assert relative_difference(actual, expected[order]) <= 1e-12
@@ -205,22 +222,32 @@ def test_population_statistics_of_one_batch_give_the_training_output(options):
     assert relative_difference(evaluation, training) <= 1e-9
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_fold_gives_the_plain_lstm_of_evaluation(options):
+@pytest.mark.parametrize("options", FOLDABLE, ids=str)
+def test_fold_gives_the_plain_layer_of_evaluation(options):
     x, lengths = ragged()
     layer = make(**options)
     layer(x, lengths=lengths)
     layer.eval()
     expected, _ = layer(x, lengths=lengths)
     folded = layer.fold()
-    assert isinstance(folded, BatchNormLSTM if options["peephole"] else nn.LSTM)
+    if not options.get("peephole"):
+        assert type(folded) is (nn.RNN if "cell" in options else nn.LSTM)
     packed, _ = folded(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
     actual, _ = pad_packed_sequence(packed, batch_first=True)
     assert relative_difference(actual, expected) <= 1e-12
 
 
-def test_evaluating_without_statistics_is_refused():
-    layer = make(norm="sequence").eval()
+@pytest.mark.parametrize("norm", ["frame", "recurrent"])
+def test_statistics_of_time_steps_cannot_be_folded(norm):
+    layer = make(norm=norm)
+    layer(*ragged()[:1])
+    with pytest.raises(ValueError, match="statistics for each time step"):
+        layer.fold()
+
+
+@pytest.mark.parametrize("norm", ["sequence", "frame", "recurrent"])
+def test_evaluating_without_statistics_is_refused(norm):
+    layer = make(norm=norm).eval()
     with pytest.raises(RuntimeError, match="no population statistics"):
         layer(torch.zeros(1, 2, 6, dtype=torch.float64))
 

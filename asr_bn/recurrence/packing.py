@@ -1,8 +1,9 @@
 """The row order of a packed batch, and the index arrays that a recurrence needs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 import torch
 from torch import Tensor
@@ -31,12 +32,12 @@ class PackedLayout:
     @property
     def batch_size(self) -> int:
         """Sequences in the batch."""
-        return self.batch_sizes[0]
+        return self.batch_sizes[0] if self.batch_sizes else 0
 
     @cached_property
     def offsets(self) -> list[int]:
         """First row of every time step."""
-        return [0, *accumulate(self.batch_sizes[:-1])]
+        return [0, *accumulate(self.batch_sizes)][: self.num_steps]
 
     @cached_property
     def _time_and_sequence(self) -> tuple[Tensor, Tensor]:
@@ -72,6 +73,40 @@ class PackedLayout:
         """The permutation that reverses every sequence in time (its own inverse)."""
         time, sequence = self._time_and_sequence
         return (self._offsets_tensor[self.lengths[sequence] - 1 - time] + sequence).to(self.device)
+
+    @property
+    def num_steps(self) -> int:
+        """Frames of the longest sequence."""
+        return len(self.batch_sizes)
+
+    @cached_property
+    def steps_of_rows(self) -> Tensor:
+        """Time step of every row, shape ``[N]``."""
+        return self._time_and_sequence[0].to(self.device)
+
+    @cached_property
+    def _runs(self) -> list[tuple[slice, slice]]:
+        """Rows and steps of the stretches of time steps that have equally many sequences."""
+        runs: list[tuple[slice, slice]] = []
+        step = 0
+        for size, group in groupby(self.batch_sizes):
+            steps = len(list(group))
+            first = runs[-1][0].stop if runs else 0
+            runs.append((slice(first, first + steps * size), slice(step, step + steps)))
+            step += steps
+        return runs
+
+    def dense_runs(self, rows: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Cut ``rows`` ``[N, G]`` into stretches of steps with equally many sequences.
+
+        Yields the rows and the steps of each stretch, and a view of it, ``[steps, sequences, G]``.
+        """
+        for which_rows, steps in self._runs:
+            yield which_rows, steps, self.as_run(rows, which_rows, steps)
+
+    def as_run(self, rows: Tensor, which_rows: slice, steps: slice) -> Tensor:
+        """The view of a stretch that :meth:`dense_runs` names."""
+        return rows[which_rows].view(steps.stop - steps.start, -1, rows.shape[1])
 
     def blocks(self, rows: int) -> list[range]:
         """Consecutive time steps in blocks of at least ``rows`` rows (the last may have fewer)."""

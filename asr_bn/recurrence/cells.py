@@ -1,0 +1,148 @@
+"""The recurrences behind one interface: which cell, which backend."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from asr_bn.recurrence import cudnn, lstm_cpu, packed_ops, reference, rnn_cpu
+from asr_bn.recurrence.packing import PackedLayout
+from asr_bn.recurrence.step_norm import StepNormOptions
+
+Backend = Literal["auto", "reference", "cpu", "cudnn"]
+State = tuple[Tensor, ...]
+Statistics = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class StepNormInputs:
+    """What normalization inside the recurrence (eq. 17) needs: scale and shift ``[D, G]``, and options."""
+
+    gamma: Tensor
+    beta: Tensor
+    options: StepNormOptions
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """The recurrent weights of a layer: ``[D, G, H]``, and the peepholes ``[D, H]`` where there are any."""
+
+    w_hh: Tensor
+    peephole: Tensor | None = None
+
+
+class Cell(Protocol):
+    """A recurrence."""
+
+    gates: int
+    num_states: int
+
+    def layer(
+        self, x: Tensor, w_ih: Tensor, bias: Tensor, weights: Recurrent, state: State, layout: PackedLayout, backend: str
+    ) -> tuple[Tensor, State]:
+        """A layer from its input rows: hidden states ``[D, N, H]`` and last states ``[D, B, H]``."""
+
+    def recurrence(
+        self,
+        z: Tensor,
+        weights: Recurrent,
+        state: State,
+        layout: PackedLayout,
+        backend: str,
+        norm: StepNormInputs | None = None,
+    ) -> tuple[Tensor, State, Statistics | None]:
+        """A layer from its input projections; the statistics of every step where ``norm`` took them."""
+
+
+class LSTMCell:
+    """Eqs. 12-16."""
+
+    gates = 4
+    num_states = 2
+
+    def layer(
+        self, x: Tensor, w_ih: Tensor, bias: Tensor, weights: Recurrent, state: State, layout: PackedLayout, backend: str
+    ) -> tuple[Tensor, State]:
+        """See :class:`Cell`."""
+        if backend == "cudnn":
+            self._refuse(weights, None)
+            return cudnn.layer("lstm", x, w_ih, bias, weights.w_hh, state, layout)
+        if backend == "cpu":
+            h, *last = lstm_cpu.lstm_layer(x, w_ih, bias, weights.w_hh, weights.peephole, *state, layout)
+            return h, tuple(last)
+        h, last_state, _ = self.recurrence(project(x, w_ih, bias, layout), weights, state, layout, backend)
+        return h, last_state
+
+    def recurrence(
+        self,
+        z: Tensor,
+        weights: Recurrent,
+        state: State,
+        layout: PackedLayout,
+        backend: str,
+        norm: StepNormInputs | None = None,
+    ) -> tuple[Tensor, State, Statistics | None]:
+        """See :class:`Cell`."""
+        if backend == "cudnn":
+            self._refuse(weights, norm)
+            return *cudnn.recurrence("lstm", z, weights.w_hh, state, layout), None
+        function = reference.lstm_recurrence if backend == "reference" else lstm_cpu.lstm_recurrence
+        inputs = () if norm is None else (norm.gamma, norm.beta, norm.options)
+        h, h_n, c_n, mean, variance = function(z, weights.w_hh, weights.peephole, *state, layout, *inputs)
+        return h, (h_n, c_n), None if mean is None or variance is None else (mean, variance)
+
+    @staticmethod
+    def _refuse(weights: Recurrent, norm: StepNormInputs | None) -> None:
+        if weights.peephole is not None or norm is not None:
+            raise ValueError("cuDNN's LSTM has no peephole and no normalization: use another backend")
+
+
+@dataclass(frozen=True)
+class RNNCell:
+    """Eq. 7."""
+
+    nonlinearity: rnn_cpu.Nonlinearity
+    gates: int = 1
+    num_states: int = 1
+
+    def layer(
+        self, x: Tensor, w_ih: Tensor, bias: Tensor, weights: Recurrent, state: State, layout: PackedLayout, backend: str
+    ) -> tuple[Tensor, State]:
+        """See :class:`Cell`."""
+        if backend == "cudnn":
+            return cudnn.layer(self.nonlinearity, x, w_ih, bias, weights.w_hh, state, layout)
+        if backend == "cpu":
+            h, h_n = rnn_cpu.rnn_layer(x, w_ih, bias, weights.w_hh, *state, layout, self.nonlinearity)
+            return h, (h_n,)
+        h, last_state, _ = self.recurrence(project(x, w_ih, bias, layout), weights, state, layout, backend)
+        return h, last_state
+
+    def recurrence(
+        self,
+        z: Tensor,
+        weights: Recurrent,
+        state: State,
+        layout: PackedLayout,
+        backend: str,
+        norm: StepNormInputs | None = None,
+    ) -> tuple[Tensor, State, Statistics | None]:
+        """See :class:`Cell`."""
+        if backend == "cudnn":
+            if norm is not None:
+                raise ValueError("cuDNN's recurrence has no normalization: use another backend")
+            return *cudnn.recurrence(self.nonlinearity, z, weights.w_hh, state, layout), None
+        function = reference.rnn_recurrence if backend == "reference" else rnn_cpu.rnn_recurrence
+        inputs = () if norm is None else (norm.gamma, norm.beta, norm.options)
+        h, h_n, mean, variance = function(z, weights.w_hh, *state, layout, self.nonlinearity, *inputs)
+        return h, (h_n,), None if mean is None or variance is None else (mean, variance)
+
+
+def project(x: Tensor, w_ih: Tensor, bias: Tensor | None, layout: PackedLayout) -> Tensor:
+    """``W x + b`` for each direction, ``[D, N, G]``, with gradients by autograd."""
+    import torch
+
+    inputs = packed_ops.by_direction(x, layout, len(w_ih))
+    biases = [None] * len(w_ih) if bias is None else list(bias)
+    return torch.stack(
+        [torch.nn.functional.linear(rows, w, b) for rows, w, b in zip(inputs, w_ih, biases, strict=True)]
+    )
