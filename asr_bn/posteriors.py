@@ -1,5 +1,6 @@
 """Framewise posteriors from an exported model, by ONNX Runtime; PyTorch is not needed."""
 
+import ctypes.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -53,8 +54,15 @@ class AcousticScorer:
             first_line = str(error).splitlines()[0]
             raise ValueError(f"{path}: ONNX Runtime cannot load it ({first_line})") from error
         if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
-            raise ValueError(f"{path}: device 'cuda' was asked for, but ONNX Runtime could not start CUDA here")
+            raise ValueError(
+                f"{path}: device 'cuda' was asked for, but ONNX Runtime could not start CUDA here"
+            )
         return cls(session, _read_metadata(path, session))
+
+    @property
+    def on_cuda(self) -> bool:
+        """Whether CUDA does the work."""
+        return "CUDAExecutionProvider" in self.session.get_providers()
 
     def with_deltas(self, feats: NDArray[np.floating]) -> Features:
         """Features as the model takes them, ``[num_frames, num_features]``, from static or complete ones.
@@ -93,18 +101,51 @@ class AcousticScorer:
         return [scores[row, :length] for row, length in enumerate(lengths)]
 
 
-def convert(log_posteriors: NDArray[np.float32], log_priors: NDArray[np.float32], output: Output) -> Features:
-    """Log posteriors, shape ``[num_frames, num_pdfs]``, as they are, as posteriors, or less the log priors."""
+def convert(
+    log_posteriors: NDArray[np.float32],
+    log_priors: NDArray[np.float32],
+    output: Output,
+    prior_scale: float = 1.0,
+    acoustic_scale: float = 1.0,
+) -> Features:
+    """Log posteriors, shape ``[num_frames, num_pdfs]``, as they are, as posteriors, or less the log priors.
+
+    ``acoustic_scale * (log_posterior - prior_scale * log_prior)`` is what ``log_likelihood`` gives.
+    """
     if output == "posterior":
         return np.exp(log_posteriors)
-    if output == "log_likelihood":
-        return log_posteriors - log_priors
-    return log_posteriors
+    if output == "log_posterior":
+        return log_posteriors
+    log_likelihoods = log_posteriors - (
+        log_priors if prior_scale == 1 else np.float32(prior_scale) * log_priors
+    )
+    return log_likelihoods if acoustic_scale == 1 else np.float32(acoustic_scale) * log_likelihoods
+
+
+def floored(log_priors: NDArray[np.float32], floor: float) -> NDArray[np.float32]:
+    """``log_priors`` with no prior below ``floor`` (a probability); 0 leaves them as they are.
+
+    Raises:
+        ValueError: a floor outside 0 to 1.
+    """
+    if not 0 <= floor < 1:
+        raise ValueError(f"prior floor {floor}: expected a probability, 0 to 1")
+    return np.maximum(log_priors, np.float32(np.log(floor))) if floor else log_priors
 
 
 def _providers(device: str) -> list[str]:
-    cuda = device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if cuda else ["CPUExecutionProvider"]
+    if device == "cpu" or (device == "auto" and not _has_cuda_driver()):
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return ["CPUExecutionProvider"]
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA's libraries as wheels, which the loader does not look for
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def _has_cuda_driver() -> bool:
+    """Without it ONNX Runtime would only complain at length on its way to the CPU."""
+    return ctypes.util.find_library("cuda") is not None or Path("/dev/nvidiactl").exists()
 
 
 def _read_metadata(path: Path, session: onnxruntime.InferenceSession) -> ModelMetadata:

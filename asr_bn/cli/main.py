@@ -5,7 +5,18 @@ import sys
 
 import typer
 
-from asr_bn.cli import alignments, check, cmvn, export, features, report, serve, serve_check, train
+from asr_bn.cli import (
+    alignments,
+    check,
+    cmvn,
+    export,
+    features,
+    posteriors,
+    report,
+    serve,
+    serve_check,
+    train,
+)
 
 app = typer.Typer(
     name="asr-bn",
@@ -22,6 +33,7 @@ app.command("train")(train.train)
 app.command("finish")(train.finish)
 app.command("export")(export.export)
 app.command("parity")(export.parity)
+app.command("posteriors")(posteriors.posteriors)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("serve-check")(serve_check.serve_check)

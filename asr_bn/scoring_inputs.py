@@ -1,0 +1,81 @@
+"""What can be scored: data folders, tables of features, audio files; one utterance in memory at a time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.audio import WaveformReader
+from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.fbank_options import FbankOptions
+from asr_bn.kaldi_io.data_dir import DataDir, Utterance
+from asr_bn.kaldi_io.matrix_table import read_matrices
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
+
+Feats = Iterator[tuple[str, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class ScoringInput:
+    """Utterances as features, computed where needed with the options of the model.
+
+    Attributes:
+        options: of the model's filter bank; its dither is left out.
+        root: where relative names start from (default: the current folder).
+        channel: of recordings with several, from 0.
+        resample: convert recordings of another rate, instead of refusing them.
+        pipes: whether commands in ``wav.scp`` are run.
+    """
+
+    options: FbankOptions
+    root: Path | None = None
+    channel: int | None = None
+    resample: bool = False
+    pipes: PipePolicy = DEFAULT_PIPES
+
+    def feats(self, inputs: Sequence[str]) -> tuple[Feats, int | None]:
+        """Utterance ids and features in order, and how many there are, where that is known beforehand.
+
+        Args:
+            inputs: a data folder, an ``ark:`` or ``scp:`` rspecifier of features, ``-`` (an archive of
+                features on standard input), or one or more audio files, whose names are their ids.
+
+        Raises:
+            OSError: no such file.
+            ValueError: no input, several that are not all audio files, or an unreadable folder.
+        """
+        if not inputs:
+            raise ValueError("nothing to score: expected a data folder, an rspecifier or audio files")
+        first = inputs[0]
+        if is_table(first) or Path(first).is_dir():
+            if len(inputs) > 1:
+                raise ValueError(f"{first}: expected it alone, or audio files only ({len(inputs)} inputs)")
+            return self._of_table(first) if is_table(first) else self._of_data_dir(Path(first))
+        utterances = [Utterance(Path(name).stem, name, name, None, None, None) for name in inputs]
+        return replace(self, root=None)._of_audio(utterances), len(utterances)
+
+    def _of_table(self, rspecifier: str) -> tuple[Feats, None]:
+        table = "ark:-" if rspecifier == "-" else rspecifier
+        return read_matrices(table, self.root, self.pipes), None
+
+    def _of_data_dir(self, path: Path) -> tuple[Feats, int | None]:
+        if not (path / "wav.scp").exists() and (path / "feats.scp").exists():
+            return self._of_table(f"scp:{path / 'feats.scp'}")
+        utterances = list(DataDir.read(path, self.root).utterances.values())
+        return self._of_audio(utterances), len(utterances)
+
+    def _of_audio(self, utterances: Sequence[Utterance]) -> Feats:
+        rate = self.options.sample_frequency
+        reader = WaveformReader(self.root, self.channel, int(rate), self.resample, self.pipes)
+        options = replace(self.options, dither=0.0)
+        for utterance in utterances:
+            yield utterance.utt_id, compute_fbank(reader.read(utterance).samples, options)
+
+
+def is_table(name: str) -> bool:
+    """True for ``ark:``, ``scp:`` (with options), ``-`` and a bare ``*.ark`` or ``*.scp``."""
+    options, colon, _ = name.partition(":")
+    words = {word.strip() for word in options.split(",")}
+    return name == "-" or bool(colon and {"ark", "scp"} & words) or name.endswith((".ark", ".scp"))
