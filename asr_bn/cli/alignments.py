@@ -35,7 +35,10 @@ def alignments(
 
     if feats is None and (trim or trimmed_feats is not None):
         raise ValueError("--trim and --trimmed-feats need --feats")
-    stamp, made_from = _stamp(ali_dir, out, phones) if feats is None else (None, "")
+    stamp, made_from = _stamp(ali_dir, out, phones)
+    if stamp is not None and feats is not None:
+        stamp.unlink(missing_ok=True)  # it would vouch for an archive that has not been cut
+        stamp = None
     if stamp is not None and is_done(stamp, made_from, [Path(out.removeprefix("ark:"))]):
         print(f"{ali_dir}: written to {out} already", file=sys.stderr)
         return
@@ -56,7 +59,7 @@ def alignments(
 
 
 def _stamp(ali_dir: Path, out: str, phones: bool) -> tuple[Path | None, str]:
-    """Stamp of an archive in a file, and what the archive would be made from; None for text, pipes and scp."""
+    """Stamp of an archive in a file, and what that is made from; None for text, pipes and scp."""
     from asr_bn.alignments import ali_archives, find_model
     from asr_bn.stamps import fingerprint
 
