@@ -48,7 +48,6 @@ class BatchLimits:
     """What bounds a batch, the queue and the number of calls side by side."""
 
     calls: int = 2
-    max_batch_size: int = 8
     max_batch_frames: int = 8000
     max_queue: int = 64
     long_frames: int = 3000
@@ -117,6 +116,7 @@ class Batcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._seconds_per_utterance = 0.05
+        self._seconds_per_step = 0.0
         self._executor = ThreadPoolExecutor(limits.calls, thread_name_prefix="onnxruntime")
 
     @property
@@ -193,7 +193,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         now = time.monotonic()
         ticket = Ticket(scorer, feats, loop.create_future(), now)
-        ticket.timer = loop.call_later(max(0.0, deadline - now), self._expire, ticket)
+        # The answer is due at the deadline, not the turn: what could not be done in time is not begun.
+        latest_start = deadline - ticket.num_frames * self._seconds_per_step
+        ticket.timer = loop.call_later(max(0.0, latest_start - now), self._expire, ticket)
         self._waiting.append(ticket)
         self._idle.clear()
         return ticket
@@ -236,7 +238,7 @@ class Batcher:
         return [ticket for ticket in self._waiting if ticket.num_frames <= self.limits.long_frames]
 
     def _time_to_wait(self, batch: list[Ticket]) -> float:
-        if self._announced == 0 or len(batch) >= self.limits.max_batch_size:
+        if self._announced == 0 or len(batch) >= batch[0].scorer.max_batch_size:
             return 0.0
         oldest = min(ticket.enqueued for ticket in batch)
         return oldest + self.limits.join_s - time.monotonic()
@@ -262,6 +264,8 @@ class Batcher:
         seconds = time.monotonic() - started
         self._running -= 1
         self._running_long -= _is_long(batch, self.limits)
+        longest = max(ticket.num_frames for ticket in batch)
+        self._seconds_per_step += 0.1 * (seconds / longest - self._seconds_per_step)
         self._seconds_per_utterance += 0.1 * (seconds / len(batch) - self._seconds_per_utterance)
         self._deliver(batch, started, seconds, done)
         self._note_idle()
@@ -295,7 +299,7 @@ def choose_batch(waiting: Sequence[Ticket], limits: BatchLimits) -> list[Ticket]
     head = waiting[0]
     peers = sorted((t for t in waiting if t.scorer is head.scorer), key=lambda ticket: ticket.num_frames)
     position = peers.index(head)
-    most = min(limits.max_batch_size, head.scorer.max_batch_size)
+    most = head.scorer.max_batch_size
     best, best_rate = [head], _rate([head])
     for first in range(max(0, position - most + 1), position + 1):
         for last in range(position, min(first + most, len(peers))):

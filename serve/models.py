@@ -57,7 +57,7 @@ class LoadOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int = 1
     num_threads_alone: int = 1
-    max_batch_size: int = 8
+    max_batch_size: int = 0
 
 
 class ModelStore:
@@ -139,8 +139,13 @@ class ModelStore:
         if on_cpu and options.num_threads_alone > options.num_threads:
             alone = AcousticScorer.load(file, "cpu", options.num_threads_alone)
         # Quantized activations are scaled over the whole call, so that company would change an answer.
-        batch = 1 if is_quantized(file) else options.max_batch_size
+        batch = 1 if is_quantized(file) else options.max_batch_size or default_batch_size(on_cpu)
         return ServedModel(name, version, scorer, batch, alone)
+
+
+def default_batch_size(on_cpu: bool) -> int:
+    """On a CPU four utterances a call are as fast as more, each costing memory (``bench/serve.py``)."""
+    return 4 if on_cpu else 16
 
 
 def is_quantized(file: Path) -> bool:

@@ -80,7 +80,6 @@ class Service:
         )
         limits = BatchLimits(
             calls=settings.calls,
-            max_batch_size=settings.max_batch_size,
             max_batch_frames=settings.max_batch_frames,
             max_queue=settings.max_queue,
             long_frames=settings.long_frames,

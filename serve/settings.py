@@ -32,7 +32,9 @@ class Settings(BaseSettings):
     front_end_threads: int = Field(
         0, ge=0, le=256, description="threads that decode audio and compute features; 0: one for each core"
     )
-    max_batch_size: int = Field(8, ge=1, le=1024, description="utterances in one call at most")
+    max_batch_size: int = Field(
+        0, ge=0, le=1024, description="utterances in one call at most; 0: 4 on a CPU, 16 with cuda"
+    )
     max_batch_frames: int = Field(8000, ge=1, description="frames in one call at most, padding included")
     long_frames: int = Field(
         3000, ge=1, description="longer utterances leave one of the concurrent calls to the others"

@@ -94,8 +94,9 @@ def ticket(num_frames: int, scorer: Any) -> Ticket:
 @settings(deadline=None, max_examples=60)
 def test_a_batch_holds_the_oldest_and_keeps_its_bounds(lengths, size, frames):
     scorer = Recorder()
+    scorer.max_batch_size = size
     waiting = [ticket(length, scorer) for length in lengths]
-    batch = choose_batch(waiting, BatchLimits(max_batch_size=size, max_batch_frames=frames))
+    batch = choose_batch(waiting, BatchLimits(max_batch_frames=frames))
     assert waiting[0] in batch
     assert len(batch) <= size
     longest = max(one.num_frames for one in batch)
@@ -161,6 +162,30 @@ def test_what_passes_its_deadline_or_is_cancelled_is_never_computed():
     assert run(BatchLimits(calls=1), scenario).batches == [[1]]
 
 
+def test_what_could_not_be_answered_before_its_deadline_is_not_begun():
+    """Calls take 0.1 s for 10 frames: a request of 10 frames with 0.06 s left is dropped, one of 1 is not."""
+
+    class Slow(Recorder):
+        def log_posteriors(self, feats: Sequence[Array], alone: bool) -> list[Array]:
+            time.sleep(0.01 * max(map(len, feats)))
+            return super().log_posteriors(feats, alone)
+
+    async def main() -> None:
+        batcher, scorer = Batcher(BatchLimits(calls=1)), Slow()
+        for _ in range(30):
+            await batcher.score(scorer, [matrix(10)], FAR)
+        running = asyncio.ensure_future(batcher.score(scorer, [matrix(3)], FAR))
+        await asyncio.sleep(0)
+        long = batcher.score(scorer, [matrix(10)], time.monotonic() + 0.06)
+        short = batcher.score(scorer, [matrix(1)], time.monotonic() + 0.06)
+        answers = await asyncio.gather(long, short, running, return_exceptions=True)
+        assert isinstance(answers[0], DeadlinePassed)
+        assert isinstance(answers[1], list)
+        await asyncio.wait_for(batcher.close(), 10)
+
+    asyncio.run(main())
+
+
 def test_long_requests_leave_a_call_to_short_ones():
     async def scenario(batcher: Batcher, scorer: Recorder) -> None:
         scorer.go.clear()
@@ -172,7 +197,7 @@ def test_long_requests_leave_a_call_to_short_ones():
         scorer.go.set()
         await asyncio.gather(*long, short)
 
-    run(BatchLimits(calls=2, long_frames=100, max_batch_size=1), scenario)
+    run(BatchLimits(calls=2, long_frames=100, max_batch_frames=1), scenario)
 
 
 def test_an_error_reaches_every_request_of_its_batch_and_no_other():
