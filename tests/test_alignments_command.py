@@ -1,4 +1,4 @@
-"""``asr-bn alignments`` writes the bytes of ``ali-to-pdf`` and ``ali-to-phones``; it skips its own work only."""
+"""``asr-bn alignments`` writes the bytes of ``ali-to-pdf`` and ``ali-to-phones`` and skips only its own work."""
 
 import gzip
 from pathlib import Path

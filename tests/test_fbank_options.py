@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_bn.features.fbank_options import FbankOptions
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.builds(
         FbankOptions,

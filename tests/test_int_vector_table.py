@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kaldi_fixtures import SYNTHETIC
 
@@ -27,6 +27,7 @@ def test_writes_the_bytes_of_kaldi(tmp_path: Path, prefix: str, name: str) -> No
     assert (tmp_path / "out").read_bytes() == (SYNTHETIC / "variants" / name).read_bytes()
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=20), max_size=5))
 def test_kaldi_native_io_reads_what_we_wrote(
     tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]]
