@@ -1,4 +1,4 @@
-"""``asr-bn alignments`` writes the bytes of ``ali-to-pdf`` and ``ali-to-phones`` and skips only its own work."""
+"""``asr-bn alignments`` writes the bytes of ``ali-to-pdf``, and skips only work that it did itself."""
 
 import gzip
 from pathlib import Path
