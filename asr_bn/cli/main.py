@@ -9,8 +9,10 @@ from asr_bn.cli import (
     alignments,
     check,
     cmvn,
+    decode,
     export,
     features,
+    make_graph,
     posteriors,
     report,
     serve,
@@ -34,6 +36,8 @@ app.command("finish")(train.finish)
 app.command("export")(export.export)
 app.command("parity")(export.parity)
 app.command("posteriors")(posteriors.posteriors)
+app.command("make-graph")(make_graph.make_graph)
+app.command("decode")(decode.decode)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("serve-check")(serve_check.serve_check)

@@ -1,0 +1,40 @@
+"""``asr-bn make-graph``: a small HCLG without Kaldi."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def make_graph(
+    lexicon_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LEXICON_DIR", help="lexiconp.txt (or lexicon.txt), phones.txt, optional_silence.txt."
+        ),
+    ],
+    mdl: Annotated[Path, typer.Argument(metavar="FINAL.mdl", help="Of a monophone system (or its folder).")],
+    out_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="For HCLG.fst, words.txt, final.mdl.")],
+    arpa: Annotated[Path | None, typer.Option(help="N-gram model in ARPA format.")] = None,
+    grammar: Annotated[
+        Path | None, typer.Option(help="Rules 'NAME = words | ...' without recursion.")
+    ] = None,
+) -> None:
+    """Make a decoding graph from a lexicon and an ARPA file or a grammar."""
+    from asr_bn.alignments import find_model
+    from asr_bn.decoding.build_graph import make_graph
+    from asr_bn.decoding.requirements import require_graph_tools
+    from asr_bn.stamps import fingerprint, is_done, mark_done
+
+    require_graph_tools()
+    mdl = find_model(mdl) if mdl.is_dir() else mdl
+    names = ("lexiconp.txt", "lexicon.txt", "phones.txt", "optional_silence.txt")
+    sources = [lexicon_dir / name for name in names] + [mdl, *(path for path in (arpa, grammar) if path)]
+    made_from = fingerprint({}, [path for path in sources if path.is_file()])
+    stamp, graph = out_dir / ".graph.done", out_dir / "HCLG.fst"
+    if is_done(stamp, made_from, [graph, out_dir / "words.txt"]):
+        typer.echo(f"{graph}: made already", err=True)
+        return
+    fst = make_graph(lexicon_dir, mdl, out_dir, arpa, grammar)
+    mark_done(stamp, made_from)
+    typer.echo(f"{graph}: {len(fst.finals)} states, {len(fst.arcs)} arcs", err=True)

@@ -1,0 +1,136 @@
+"""Word graphs (G): from an ARPA file by ``kaldilm``, or from a grammar without recursion."""
+
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asr_bn.kaldi_io.script_file import read_lines
+
+BACKOFF = "#0"
+NOTHING = "-"
+_START = "SENTENCE"
+# kaldilm runs in a process of its own: it brings its own OpenFst, and hangs where another one is loaded.
+_ARPA_PROGRAM = """
+import sys, kaldilm
+arpa, words, out = sys.argv[1:]
+text = kaldilm.arpa2fst(input_arpa=arpa, disambig_symbol="#0", read_symbol_table=words, max_arpa_warnings=0)
+open(out, "w").write(text)
+"""
+
+
+def arpa_fst(arpa: Path, word_ids: Mapping[str, int]) -> Any:
+    """The n-gram model as a transducer that takes ``#0`` on its backoff arcs, as ``arpa2fst`` makes it.
+
+    Raises:
+        OSError: no such file.
+        ValueError: not an ARPA file.
+    """
+    import kaldifst
+
+    if not arpa.is_file():
+        raise FileNotFoundError(2, "no such ARPA file", str(arpa))
+    with tempfile.TemporaryDirectory() as folder:
+        words, out = Path(folder, "words.txt"), Path(folder, "G.txt")
+        words.write_text("".join(f"{word} {number}\n" for word, number in word_ids.items()), encoding="utf-8")
+        command = [sys.executable, "-c", _ARPA_PROGRAM, str(arpa), str(words), str(out)]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        if process.returncode != 0 or not out.exists():
+            reason = " ".join(process.stderr.split())[-300:]
+            raise ValueError(f"{arpa}: kaldilm cannot make a graph of it ({reason})")
+        fst = kaldifst.compile(out.read_text(encoding="utf-8"))
+    kaldifst.arcsort(fst, sort_type="ilabel")
+    return fst
+
+
+@dataclass
+class Grammar:
+    """Rules: for each name, its alternatives, each a sequence of words and rule names.
+
+    A sentence is an expansion of ``SENTENCE`` in which every alternative of a rule is equally likely.
+    """
+
+    rules: dict[str, list[list[str]]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "Grammar":
+        """Read ``NAME = word NAME word | - | ...`` lines: names in capitals, ``-`` is nothing, ``#`` a comment.
+
+        Raises:
+            OSError: no such file.
+            ValueError: a line is not a rule, a name has no rule, or a rule leads back to itself.
+        """
+        grammar = cls()
+        for number, line in read_lines(path):
+            if line.startswith("#"):
+                continue
+            match = re.fullmatch(r"(\S+) = (.*)", line)
+            if match is None or not _is_rule(match.group(1)):
+                raise ValueError(
+                    f"{path}, line {number}: expected 'NAME = alternatives', found {line[:60]!r}"
+                )
+            grammar.rules[match.group(1)] = [part.split() for part in match.group(2).split("|")]
+        grammar._check(path, _START, ())
+        return grammar
+
+    def words(self) -> set[str]:
+        """Every word of every rule."""
+        symbols = {word for parts in self.rules.values() for part in parts for word in part}
+        return {symbol for symbol in symbols if symbol != NOTHING and not _is_rule(symbol)}
+
+    def fst(self, word_ids: Mapping[str, int]) -> Any:
+        """The sentences as a deterministic acceptor; a sentence's cost is its negated log probability.
+
+        Raises:
+            ValueError: a word that is not in ``word_ids``.
+        """
+        import kaldifst
+
+        missing = sorted(self.words() - set(word_ids))
+        if missing:
+            raise ValueError(
+                f"the grammar's word {missing[0]!r} is not in the lexicon ({len(missing)} missing)"
+            )
+        fst = kaldifst.StdVectorFst()
+        fst.start = fst.add_state()
+        end = fst.add_state()
+        fst.set_final(end, 0.0)
+        self._expand(fst, [_START], fst.start, end, 0.0, word_ids)
+        kaldifst.determinize_star(fst, use_log=True)
+        kaldifst.minimize_encoded(fst)
+        kaldifst.arcsort(fst, sort_type="ilabel")
+        return fst
+
+    def _expand(
+        self, fst: Any, symbols: Sequence[str], state: int, end: int, cost: float, word_ids: Mapping[str, int]
+    ) -> None:
+        import kaldifst
+
+        for index, symbol in enumerate(symbols):
+            target = end if index == len(symbols) - 1 else fst.add_state()
+            if _is_rule(symbol):
+                alternatives = self.rules[symbol]
+                choice = cost + math.log(len(alternatives))
+                for alternative in alternatives:
+                    self._expand(fst, alternative, state, target, choice, word_ids)
+            else:
+                label = 0 if symbol == NOTHING else word_ids[symbol]
+                fst.add_arc(state, kaldifst.StdArc(label, label, cost, target))
+            state, cost = target, 0.0
+
+    def _check(self, path: Path, name: str, above: tuple[str, ...]) -> None:
+        if name not in self.rules:
+            raise ValueError(f"{path}: no rule defines {name}")
+        if name in above:
+            raise ValueError(f"{path}: the rule {name} leads back to itself, which no finite graph can hold")
+        for symbol in {symbol for part in self.rules[name] for symbol in part if _is_rule(symbol)}:
+            self._check(path, symbol, (*above, name))
+
+
+def _is_rule(symbol: str) -> bool:
+    return symbol.isupper()

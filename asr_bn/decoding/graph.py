@@ -1,0 +1,104 @@
+"""A decoding graph: ``HCLG.fst``, ``words.txt``, and the transition model its labels belong to."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr_bn.alignments import MODEL_NAMES
+from asr_bn.decoding.fst_file import FstArrays
+from asr_bn.kaldi_io.phone_table import read_phone_names
+from asr_bn.kaldi_io.transition_model import TransitionModel
+
+
+@dataclass(frozen=True)
+class DecodingGraph:
+    """A graph whose input labels are transition-ids and whose output labels are words.
+
+    Attributes:
+        fst: a ``kaldifst.StdVectorFst``.
+        words: names by number.
+        model: maps the input labels to pdfs.
+    """
+
+    fst: Any
+    words: dict[int, str]
+    model: TransitionModel
+
+    @classmethod
+    def load(cls, graph_dir: Path, mdl: Path | None = None) -> "DecodingGraph":
+        """Read a graph folder, as Kaldi's ``mkgraph.sh`` and ``asr-bn make-graph`` leave it.
+
+        ``mdl`` is found by :func:`find_transition_model` where it is not given.
+
+        Raises:
+            OSError: ``HCLG.fst`` or ``words.txt`` is missing.
+            ValueError: one of them is damaged, or the graph was made with another transition model.
+        """
+        path = graph_dir / "HCLG.fst"
+        arrays = FstArrays.read(path if path.exists() else _gzipped(path))
+        words = read_phone_names(graph_dir / "words.txt")
+        model_path = mdl or find_transition_model(graph_dir)
+        model = TransitionModel.read(model_path)
+        _check_labels(arrays, words, model, graph_dir, model_path)
+        return cls(to_kaldifst(arrays), words, model)
+
+
+def to_kaldifst(arrays: FstArrays) -> Any:
+    """``arrays`` as a ``kaldifst.StdVectorFst``, which cannot read const FSTs itself."""
+    import kaldifst
+
+    with tempfile.NamedTemporaryFile(suffix=".fst") as stream:
+        stream.write(arrays.vector_bytes())
+        stream.flush()
+        return kaldifst.StdVectorFst.read(stream.name)
+
+
+def find_transition_model(graph_dir: Path) -> Path:
+    """The ``final.mdl`` of a graph folder: inside it, beside it, or of alignments made with its system.
+
+    Kaldi's ``exp/tri4b/graph`` belongs to ``exp/tri4b/final.mdl``, of which ``exp/tri4b_ali*`` hold copies.
+
+    Raises:
+        ValueError: there is none, or the alignment folders' are not the same.
+    """
+    system = graph_dir.resolve().parent
+    for folder in (graph_dir, system):
+        for name in MODEL_NAMES:
+            if (folder / name).exists():
+                return folder / name
+    copies = sorted(system.parent.glob(f"{system.name}_ali*/final.mdl"))
+    if not copies:
+        raise ValueError(f"{graph_dir}: no final.mdl in or beside it; name it with --mdl")
+    first, *others = (TransitionModel.read(path) for path in copies)
+    for path, other in zip(copies[1:], others, strict=True):
+        if not np.array_equal(first.tid_to_pdf, other.tid_to_pdf):
+            raise ValueError(f"{graph_dir}: {copies[0]} and {path} differ; name the graph's with --mdl")
+    return copies[0]
+
+
+def _check_labels(
+    arrays: FstArrays, words: dict[int, str], model: TransitionModel, graph_dir: Path, model_path: Path
+) -> None:
+    largest = int(arrays.arcs["ilabel"].max(initial=0))
+    if largest > model.num_transition_ids:
+        raise ValueError(
+            f"{graph_dir}/HCLG.fst: has transition-id {largest}, but {model_path} has 1 to "
+            f"{model.num_transition_ids}: a graph of another model"
+        )
+    num_pdfs = graph_dir / "num_pdfs"
+    if num_pdfs.exists() and num_pdfs.read_text(encoding="utf-8").strip() != str(model.num_pdfs):
+        raise ValueError(
+            f"{num_pdfs}: says {num_pdfs.read_text(encoding='utf-8').strip()[:20]}, but {model_path} has "
+            f"{model.num_pdfs} pdfs: a graph of another model"
+        )
+    unknown = set(np.unique(arrays.arcs["olabel"]).tolist()) - set(words)
+    if unknown - {0}:
+        raise ValueError(f"{graph_dir}/words.txt: has no word {min(unknown - {0})}, which HCLG.fst uses")
+
+
+def _gzipped(path: Path) -> Path:
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.exists() else path
