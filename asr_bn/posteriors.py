@@ -46,6 +46,10 @@ class AcousticScorer:
             raise FileNotFoundError(2, "no such model file", str(path))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # Arenas and patterns grow with every new shape, and spinning threads take the cores from others.
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if num_threads is not None:
             options.intra_op_num_threads = num_threads
         try:

@@ -134,7 +134,7 @@ class NormalizedRecurrent(nn.Module):
             # Zero times the weights keeps every parameter, and the sums over the ranks, in the graph.
             anchor = 0.0 * (taking_part + self.stacked("weight_hh", layer).sum())
             x = input.new_zeros(0, self.num_directions * self.hidden_size) + anchor
-        output = x.view((*input.shape[:2], -1))
+        output = x.view((*input.shape[:2], self.num_directions * self.hidden_size))
         state = input.new_zeros(self.num_layers * self.num_directions, 0, self.hidden_size)
         return output, (state,) * self.cell.num_states
 

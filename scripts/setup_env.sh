@@ -6,11 +6,11 @@
 asr_bn_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 ensure_env() {
-    local modules="asr_bn onnx onnxruntime torch typer fastapi" extra
+    local modules="asr_bn onnx onnxruntime torch typer fastapi orjson prometheus_client soxr" extra
     for extra in "$@"; do
         case "$extra" in
             mini) modules+=" espeakng_loader kaldi_hmm_gmm" ;;
-            dev) modules+=" pytest hypothesis kaldi_native_io" ;;
+            dev) modules+=" pytest hypothesis kaldi_native_io kaldi_decoder tritonclient schemathesis selenium httpx2 psutil" ;;
         esac
     done
     if [ -x "$asr_bn_root/.venv/bin/python" ]; then

@@ -1,0 +1,125 @@
+"""Frame-wise normalization and population statistics against NumPy and cases worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from asr_bn import BatchNormLSTM
+from asr_bn.normalization import moments, normalize_frames
+from asr_bn.population import estimate_population_stats
+from asr_bn.population_stats import PopulationStats
+from asr_bn.recurrence.packing import PackedLayout
+
+
+def test_moments_ignore_a_large_common_offset():
+    """|mean| 1000 times the deviation: float32 moments must not drown in rounding."""
+    torch.manual_seed(0)
+    x = torch.randn(5000, 4, dtype=torch.float64)
+    mean, cov, count = moments((x + 1000.0).float())
+    shifted = (x + 1000.0).float().double()  # what float32 holds of it
+    np.testing.assert_allclose(cov, np.cov(shifted.numpy().T, bias=True), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(mean, shifted.mean(0), rtol=1e-6)
+    assert count.item() == 5000
+
+
+def test_moments_gradients_by_finite_differences():
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: moments(x)[:2], x)
+
+
+def test_frame_wise_normalization_as_equation_19_says():
+    """Two utterances of lengths 2 and 1: step 0 has two values, step 1 has one and becomes beta."""
+    layout = PackedLayout([2, 1])
+    z = torch.tensor([[1.0], [3.0], [7.0]], dtype=torch.float64)
+    gamma, beta = torch.tensor([2.0], dtype=torch.float64), torch.tensor([0.5], dtype=torch.float64)
+    result, mean, variance, count = normalize_frames(z, gamma, beta, layout, eps=0.0 + 3.0)
+    # Step 0: mean 2, variance 1, so (1 - 2) / sqrt(1 + 3) = -0.5, times 2, plus 0.5.
+    assert result.flatten().tolist() == pytest.approx([-0.5, 1.5, 0.5])
+    assert (mean.flatten().tolist(), variance.flatten().tolist(), count.tolist()) == ([2, 7], [1, 0], [2, 1])
+
+
+def test_frame_wise_gradients_by_finite_differences():
+    torch.manual_seed(0)
+    layout = PackedLayout([4, 4, 3, 1])
+    z, gamma, beta = (
+        torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(layout.num_rows, 2), (2,), (2,)]
+    )
+    assert torch.autograd.gradcheck(
+        lambda *inputs: normalize_frames(*inputs, layout, 1e-2)[0], (z, gamma, beta)
+    )
+
+
+def test_pooled_statistics_hold_what_lies_between_batches():
+    """Two batches without any spread of their own: all variance is between them, weighted by frames."""
+    stats = PopulationStats(1, momentum=None)
+    for value, count in ((0.0, 3), (4.0, 1)):
+        stats.update(torch.tensor([[value]]), torch.tensor([[0.0]]), torch.tensor([count]))
+    mean, variance = stats.mean_and_variance()
+    assert (mean.item(), variance.item()) == (1.0, 3.0)  # of 0, 0, 0, 4
+
+
+def test_running_statistics_forget_by_momentum():
+    stats = PopulationStats(1, momentum=0.25)
+    stats.update(torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.tensor([4]))
+    stats.update(torch.tensor([[3.0]]), torch.tensor([[0.0]]), torch.tensor([1]))
+    assert stats.count.item() == 4 * 0.75 + 1
+    assert stats.mean_and_variance()[0].item() == pytest.approx((3 * 1 + 1 * 3) / 4)
+
+
+def test_steps_beyond_the_longest_window_take_the_last_ones_statistics():
+    stats = PopulationStats(1, momentum=None)
+    stats.update(torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [0.25]]), torch.tensor([2, 2]))
+    mean, variance = stats.mean_and_variance(4)
+    assert mean.flatten().tolist() == [1.0, 2.0, 2.0, 2.0]
+    assert variance.flatten().tolist() == [0.5, 0.25, 0.25, 0.25]
+
+
+def test_a_short_window_updates_only_the_steps_it_has():
+    stats = PopulationStats(1, momentum=None)
+    stats.update(torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1), torch.tensor([2, 2]))
+    stats.update(torch.tensor([[3.0]]), torch.zeros(1, 1), torch.tensor([2]))
+    assert stats.mean_and_variance(2)[0].flatten().tolist() == [2.0, 2.0]
+    assert stats.count.tolist() == [4.0, 2.0]
+
+
+def test_frame_wise_population_statistics_against_numpy():
+    """Each step's statistics of W x over all sequences of two windows of different lengths."""
+    torch.manual_seed(0)
+    layer = BatchNormLSTM(3, 2, batch_first=True, norm="frame", dtype=torch.float64)
+    windows = [torch.randn(4, 5, 3, dtype=torch.float64), torch.randn(6, 3, 3, dtype=torch.float64)]
+    estimate_population_stats(layer, windows)
+    mean, variance = layer.stats_l0.mean_and_variance(5)
+    weight = layer.weight_ih_l0.detach().numpy()
+    for step in range(5):
+        z = np.concatenate([w[:, step].numpy() @ weight.T for w in windows if step < w.shape[1]])
+        np.testing.assert_allclose(mean[step], z.mean(0), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(variance[step], z.var(0), rtol=0, atol=1e-12)
+
+
+def test_state_dict_of_many_steps_loads_into_a_new_layer():
+    layer, fresh = (BatchNormLSTM(3, 2, batch_first=True, norm="frame") for _ in range(2))
+    x = torch.randn(4, 7, 3)
+    layer(x)
+    fresh.load_state_dict(layer.state_dict())
+    assert torch.equal(fresh.eval()(x)[0], layer.eval()(x)[0])
+
+
+def test_estimation_ignores_dropout_and_leaves_everything_else_as_it_was():
+    torch.manual_seed(0)
+    layer = BatchNormLSTM(3, 2, 2, batch_first=True, norm="sequence", dropout=0.5).eval()
+    batches = [torch.randn(4, 7, 3), torch.randn(2, 9, 3)]
+    parameters = {name: value.clone() for name, value in layer.named_parameters()}
+    results = []
+    for _ in range(2):
+        estimate_population_stats(layer, batches)
+        results.append(layer(batches[0])[0])
+    assert torch.equal(*results)
+    assert (layer.dropout, layer.training, layer.stats_l0.momentum) == (0.5, False, 0.1)
+    assert all(torch.equal(value, parameters[name]) for name, value in layer.named_parameters())
+
+
+def test_estimation_without_batches_or_without_normalization_is_refused():
+    with pytest.raises(ValueError, match="no mini-batches"):
+        estimate_population_stats(BatchNormLSTM(3, 2, norm="sequence"), [])
+    with pytest.raises(ValueError, match="no batch normalization"):
+        estimate_population_stats(BatchNormLSTM(3, 2), [torch.zeros(2, 1, 3)])

@@ -1,0 +1,75 @@
+"""Two ranks (gloo) against one process on the joined batch: outputs, gradients and statistics."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing import start_processes
+
+from asr_bn import BatchNormLSTM, BatchNormRNN
+
+LENGTHS = [7, 4, 9, 2, 5]
+SHARES = {"equal": [[0, 1], [2, 3, 4]], "one has none": [[0, 1, 2, 3, 4], []]}
+LAYERS = {
+    "LSTM, sequence": lambda: BatchNormLSTM(3, 4, 2, batch_first=True, bidirectional=True, norm="sequence"),
+    "LSTM, frame": lambda: BatchNormLSTM(3, 4, 2, batch_first=True, norm="frame", eps=1e-2),
+    "RNN, sequence": lambda: BatchNormRNN(3, 4, 1, batch_first=True, norm="sequence"),
+}
+
+
+def make(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return LAYERS[name]().double()
+
+
+def batch(rows: list[int]) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(len(LENGTHS), max(LENGTHS), 3, generator=generator, dtype=torch.float64)
+    return x[rows], torch.tensor(LENGTHS)[rows]
+
+
+def forward_backward(layer: nn.Module, rows: list[int]) -> dict[str, Tensor]:
+    x, lengths = batch(rows)
+    x.requires_grad_()
+    output = layer(x, lengths=lengths)[0]
+    output.pow(3).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in layer.named_parameters()}
+    statistics = {name: buffer for name, buffer in layer.named_buffers()}
+    return {"output": output.detach(), "x": x.grad, **gradients, **statistics}
+
+
+def work(rank: int, folder: str, name: str, share: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2)
+    results = forward_backward(make(name), SHARES[share][rank])
+    torch.save(results, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_two_ranks_equal_one_process_on_the_joined_batch(tmp_path, name, share):
+    start_processes(work, (str(tmp_path), name, share), nprocs=2, start_method="spawn")
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    expected = forward_backward(make(name), [row for rows in SHARES[share] for row in rows])
+    for key, value in expected.items():
+        if key in ("output", "x"):
+            actual = torch.cat([rank[key] for rank in ranks])
+        elif key.startswith("stats"):
+            actual = ranks[0][key]
+            assert torch.equal(actual, ranks[1][key])
+        else:
+            actual = ranks[0][key] + ranks[1][key]
+        torch.testing.assert_close(actual, value, rtol=1e-6, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def refuse(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2)
+    with pytest.raises(ValueError, match="cannot share its statistics"):
+        BatchNormLSTM(3, 4, norm="recurrent")(torch.zeros(2, 1, 3))
+    torch.distributed.destroy_process_group()
+
+
+def test_recurrent_normalization_refuses_to_share(tmp_path):
+    start_processes(refuse, (str(tmp_path),), nprocs=2, start_method="spawn")
