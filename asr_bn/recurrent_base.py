@@ -124,7 +124,7 @@ class NormalizedRecurrent(nn.Module):
 
     def _run_empty(self, input: Tensor) -> tuple[Tensor, State]:
         """A rank without a sequence: nothing to compute, but its share in the statistics of the others."""
-        x = input.new_zeros(0, input.shape[2])
+        x = input.reshape(0, input.shape[2])
         layout = PackedLayout([], x.device)
         for layer in range(self.num_layers):
             if self.norm == "frame":
