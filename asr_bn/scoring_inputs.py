@@ -14,7 +14,7 @@ from asr_bn.kaldi_io.data_dir import DataDir, Utterance
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 
-Feats = Iterator[tuple[str, NDArray[np.float32]]]
+Feats = Iterator[tuple[str, NDArray[np.float32] | NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """HCLG for context-independent phones, as Kaldi's ``mkgraph.sh`` makes it, with ``kaldifst``.
 
 HCLG = self-loops(min(det(H o min(det(L o G))))): C is the identity for phones without context.
-Source: Kaldi ``egs/wsj/s5/utils/mkgraph.sh``, ``src/hmm/hmm-utils.cc`` (``GetHTransducer``, ``AddSelfLoops``).
+Source: Kaldi ``egs/wsj/s5/utils/mkgraph.sh`` and ``src/hmm/hmm-utils.cc``.
 """
 
 import math
@@ -69,7 +69,7 @@ def make_graph(
 
 
 def h_transducer(hmms: PhoneHmms, disambig: Sequence[int]) -> Any:
-    """From transition-ids (without self-loops) to phones; symbol ``k`` of ``disambig`` is read as ``k`` past them."""
+    """From transition-ids (no self-loops) to phones; ``disambig`` symbols are read as labels past them."""
     import kaldifst
 
     fst = kaldifst.StdVectorFst()
@@ -96,7 +96,7 @@ def h_transducer(hmms: PhoneHmms, disambig: Sequence[int]) -> Any:
 
 
 def add_self_loops(fst: FstArrays, hmms: PhoneHmms) -> FstArrays:
-    """Self-loops after the transition into a state (Kaldi's ``reorder``), with its costs of staying and leaving.
+    """Self-loops after the transition into a state (Kaldi's ``reorder``), costs of staying and leaving included.
 
     A state's self-loop must be that of the HMM state that was just left.  Where arcs of several HMM states
     (or none) lead to one state, those of each go to a state of their own in front of it.
@@ -134,7 +134,7 @@ def add_self_loops(fst: FstArrays, hmms: PhoneHmms) -> FstArrays:
 
 
 def _self_loops(hmms: PhoneHmms) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """By transition-id: the self-loop of the state it leaves; by self-loop: the costs of staying and leaving."""
+    """By transition-id the self-loop of the state it leaves; by self-loop the costs to stay and to leave."""
     size = hmms.num_transition_ids + 1
     loop_of = np.zeros(size, dtype=np.int64)
     stay, leave = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.float32)

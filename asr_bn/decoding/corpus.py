@@ -107,7 +107,7 @@ def write_hypotheses(
     references: Mapping[str, Sequence[str]] | None,
     summary: dict[str, Any],
 ) -> WordErrors | None:
-    """Write ``hyp.txt``, ``ali.ark`` (transition-ids), ``costs.txt``, ``wer.txt`` and last ``decode.json``."""
+    """Write ``hyp.txt``, ``ali.ark`` (transition-ids), ``costs.txt``, ``wer.txt``, last ``decode.json``."""
     lines = [" ".join([utt_id, *path.words]) for utt_id, path in hypotheses.items()]
     write_text(out_dir / "hyp.txt", "".join(f"{line}\n" for line in lines))
     write_int_vectors(

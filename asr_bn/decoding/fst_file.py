@@ -7,6 +7,7 @@ import gzip
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,8 +173,8 @@ def _read_vector(data: bytes, header: _Header, position: int) -> FstArrays:
 
 
 def _array(
-    data: bytes, dtype: np.dtype[np.generic], count: int, position: int, path: Path
-) -> tuple[NDArray[np.generic], int]:
+    data: bytes, dtype: np.dtype[Any], count: int, position: int, path: Path
+) -> tuple[NDArray[Any], int]:
     end = position + count * dtype.itemsize
     if end > len(data):
         raise ValueError(f"{path}: cut short: expected {end} bytes, found {len(data)}")

@@ -59,7 +59,7 @@ class Grammar:
 
     @classmethod
     def read(cls, path: Path) -> "Grammar":
-        """Read ``NAME = word NAME word | - | ...`` lines: names in capitals, ``-`` is nothing, ``#`` a comment.
+        """Read ``NAME = word NAME | - | ...`` lines: names in capitals, ``-`` is nothing, ``#`` a comment.
 
         Raises:
             OSError: no such file.

@@ -59,7 +59,7 @@ class Lexicon:
         return sorted({word for word, _, _ in self.entries}, key=str.encode)
 
     def disambiguated(self) -> tuple[list[Pronunciation], int]:
-        """Entries with ``#1, #2, ...`` after pronunciations that are another's too, or begin another; the highest."""
+        """Entries, ``#1``, ``#2``, ... after those that are another word's or begin one; the highest."""
         counts = Counter(phones for _, _, phones in self.entries)
         prefixes = {phones[:length] for phones in counts for length in range(1, len(phones))}
         used: Counter[tuple[str, ...]] = Counter()
@@ -73,7 +73,7 @@ class Lexicon:
         return entries, highest
 
     def fst(self, word_ids: dict[str, int]) -> tuple[Any, list[int]]:
-        """The transducer, sorted by output, and its disambiguation symbols: ``#0``, ``#1``, ..., silence's."""
+        """The transducer, and its disambiguation symbols: ``#0``, ``#1``, ..., silence's."""
         import kaldifst
 
         entries, highest = self.disambiguated()

@@ -38,7 +38,8 @@ class SearchJob:
         expected = TransitionModel.read(path).num_pdfs
         if expected != num_pdfs:
             raise ValueError(
-                f"{self.graph_dir}: {path} has {expected} pdfs, {model} has {num_pdfs}: a graph of another model"
+                f"{self.graph_dir}: {path} has {expected} pdfs, {model} has {num_pdfs}: "
+                "a graph of another model"
             )
 
     def open(self) -> BeamSearch:
