@@ -28,29 +28,50 @@ _ONNX_GATES = [0, 3, 1, 2]
 Array = NDArray[np.float32]
 
 
-def export_onnx(model: AcousticModel, metadata: ModelMetadata, path: Path) -> None:
+def export_onnx(model: AcousticModel, metadata: ModelMetadata, path: Path, half: bool = False) -> None:
     """Write ``model`` in evaluation as ``path``, checked by ``onnx.checker``.
 
     The graph maps ``features`` (float32 ``[batch, frames, num_features]``, not normalized) and ``lengths``
     (int32 ``[batch]``) to ``log_posteriors`` (float32 ``[batch, frames, num_pdfs]``; rows past an
     utterance's length mean nothing).
 
+    Args:
+        half: weights and layers in float16, which ONNX Runtime has for CUDA only; inputs, logits' softmax
+            and output stay float32.
+
     Raises:
         RuntimeError: the model has no population statistics.
     """
-    graph = _Graph()
-    graph.node("Transpose", ["features"], "time_major", perm=[1, 0, 2])
-    hidden = "time_major"
-    for layer in range(model.layers.num_layers):
-        hidden = _add_layer(graph, model, layer, hidden)
-    graph.node("MatMul", [hidden, graph.tensor("output.weight", _array(model.output.weight).T)], "logits")
-    graph.node("Add", ["logits", graph.tensor("output.bias", _array(model.output.bias))], "scores")
-    graph.node("LogSoftmax", ["scores"], "log_posteriors_time_major", axis=-1)
-    graph.node("Transpose", ["log_posteriors_time_major"], "log_posteriors", perm=[1, 0, 2])
-    proto = graph.finish(model.feats_mean.numel(), model.num_pdfs)
+    graph = Graph()
+    add_network(graph, model, "features", half)
+    proto = graph.finish(*_features_and_lengths(model.feats_mean.numel()), model.num_pdfs)
     helper.set_model_props(proto, {METADATA_KEY: metadata.to_json()})
     onnx.checker.check_model(proto, full_check=True)
     write_bytes(path, proto.SerializeToString())
+
+
+def add_network(graph: "Graph", model: AcousticModel, features: str, half: bool = False) -> None:
+    """The nodes from ``features`` (a name, ``[batch, frames, num_features]``) to ``log_posteriors``."""
+    graph.half = half
+    graph.node("Transpose", [features], "time_major", perm=[1, 0, 2])
+    hidden = "time_major"
+    if half:
+        # The features' means are folded away with weights in float64; halves would lose them.
+        graph.node(
+            "Sub", ["time_major", graph.tensor("feats.mean", _array(model.feats_mean), False)], "centred"
+        )
+        graph.node("Div", ["centred", graph.tensor("feats.std", _array(model.feats_std), False)], "scaled")
+        graph.node("Cast", ["scaled"], "halves", to=TensorProto.FLOAT16)
+        hidden = "halves"
+    for layer in range(model.layers.num_layers):
+        hidden = _add_layer(graph, model, layer, hidden)
+    graph.node("MatMul", [hidden, graph.tensor("output.weight", _array(model.output.weight).T)], "logits")
+    scores = "half_scores" if half else "scores"
+    graph.node("Add", ["logits", graph.tensor("output.bias", _array(model.output.bias))], scores)
+    if half:
+        graph.node("Cast", [scores], "scores", to=TensorProto.FLOAT)
+    graph.node("LogSoftmax", ["scores"], "log_posteriors_time_major", axis=-1)
+    graph.node("Transpose", ["log_posteriors_time_major"], "log_posteriors", perm=[1, 0, 2])
 
 
 def metadata_of(state: dict[str, Any], checkpoint_sha256: str) -> ModelMetadata:
@@ -68,23 +89,29 @@ def metadata_of(state: dict[str, Any], checkpoint_sha256: str) -> ModelMetadata:
     )
 
 
-class _Graph:
+class Graph:
+    """Nodes and constants as they are added; ``half`` makes float constants float16."""
+
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
+        self.half = False
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
 
-    def tensor(self, name: str, values: NDArray[np.generic]) -> str:
+    def tensor(self, name: str, values: NDArray[Any], may_be_half: bool = True) -> str:
+        """Add a constant and return its name."""
+        if self.half and may_be_half and values.dtype == np.float32:
+            values = values.astype(np.float16)
         self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
-    def finish(self, num_features: int, num_pdfs: int) -> onnx.ModelProto:
-        inputs = [
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "frames", num_features]),
-            helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
-        ]
+    def finish(
+        self, features: onnx.ValueInfoProto, lengths: onnx.ValueInfoProto, num_pdfs: int
+    ) -> onnx.ModelProto:
+        """The whole model with these inputs."""
+        inputs = [features, lengths]
         shape: list[str | int | None] = ["batch", "frames", num_pdfs]
         outputs = [helper.make_tensor_value_info("log_posteriors", TensorProto.FLOAT, shape)]
         graph = helper.make_graph(self.nodes, "asr_bn", inputs, outputs, self.tensors)
@@ -92,9 +119,16 @@ class _Graph:
         return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="asr_bn")
 
 
-def _add_layer(graph: _Graph, model: AcousticModel, layer: int, hidden: str) -> str:
+def _features_and_lengths(num_features: int) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]:
+    return (
+        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "frames", num_features]),
+        helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
+    )
+
+
+def _add_layer(graph: Graph, model: AcousticModel, layer: int, hidden: str) -> str:
     name, lstm = f"layer{layer}", model.layers
-    weight, bias = _input_weights(model, layer)
+    weight, bias = _input_weights(model, layer, fold_input=not graph.half)
     recurrent = lstm.stacked("weight_hh", layer)
     inputs = [
         hidden,
@@ -115,10 +149,10 @@ def _add_layer(graph: _Graph, model: AcousticModel, layer: int, hidden: str) -> 
     return f"{name}.hidden"
 
 
-def _input_weights(model: AcousticModel, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _input_weights(model: AcousticModel, layer: int, fold_input: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Input weights and bias with every normalization folded in, in float64."""
     weight, bias = (value.double() for value in model.layers.folded_input_weights(layer))
-    if layer > 0:
+    if layer > 0 or not fold_input:
         return weight, bias
     scale = model.feats_std.double().reciprocal()
     weight = weight * scale

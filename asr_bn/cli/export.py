@@ -7,35 +7,58 @@ import typer
 
 
 def export(
-    exp_dir: Annotated[Path, typer.Argument(metavar="EXP_DIR", help="Folder with final.pt, or the checkpoint itself.")],
+    exp_dir: Annotated[Path, typer.Argument(metavar="EXP_DIR", help="Folder with final.pt, or that file.")],
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="File to write.")],
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit weights and activations, for the CPU.")] = False,
+    float16: Annotated[bool, typer.Option("--float16", help="Half-precision weights, for CUDA.")] = False,
+    with_frontend: Annotated[
+        Path | None, typer.Option(help="Also write this file, which takes raw samples instead of features.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="With --int8: development features [EXP_DIR/../feats/dev].")
+    ] = None,
+    ali: Annotated[
+        Path | None, typer.Option(help="With --int8: their alignments [EXP_DIR/../pdf/dev].")
+    ] = None,
 ) -> None:
-    """Export a finished model to ONNX, all normalization folded into its weights."""
-    from asr_bn.files import sha256_of_file
+    """Export a finished model to ONNX, all normalization folded into its weights.
+
+    With --int8 the loss in frame error rate on the development set is measured, and written into the
+    file's metadata and MODEL.json.
+    """
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
+    if int8 and float16:
+        raise ValueError("--int8 and --float16: choose one")
     checkpoint = exp_dir / "final.pt" if exp_dir.is_dir() else exp_dir
     if not checkpoint.is_file():
         raise FileNotFoundError(2, "no such checkpoint (run 'asr-bn finish' first)", str(checkpoint))
+    run_dir = checkpoint.parent.parent
+    data, ali = data or run_dir / "feats" / "dev", ali or run_dir / "pdf" / "dev"
+    if int8 and not ((data / "feats.scp").is_file() and ali.exists()):
+        raise ValueError(
+            f"--int8 measures its loss on development data: {data} or {ali} is missing (--data, --ali)"
+        )
     stamp = model.parent / f".{model.name}.done"
-    made_from = fingerprint({}, [checkpoint])
-    if is_done(stamp, made_from, [model]):
+    made_from = fingerprint({"int8": int8, "float16": float16}, [checkpoint])
+    outputs = [model, *([with_frontend] if with_frontend else [])]
+    if is_done(stamp, made_from, outputs):
         typer.echo(f"{model}: exported already", err=True)
         return
 
-    from asr_bn.onnx_export import export_onnx, metadata_of
-    from asr_bn.training_run import load_model
+    from asr_bn.export_variants import write_variants
 
-    acoustic_model, state = load_model(checkpoint)
-    export_onnx(acoustic_model, metadata_of(state, sha256_of_file(checkpoint)), model)
+    for line in write_variants(checkpoint, model, int8, float16, with_frontend, data, ali):
+        typer.echo(line, err=True)
     mark_done(stamp, made_from)
-    typer.echo(f"{model}: {model.stat().st_size / 1e6:.1f} MB", err=True)
 
 
 def parity(
     exp_dir: Annotated[Path, typer.Argument(metavar="EXP_DIR", help="Folder with final.pt and model.onnx.")],
     data: Annotated[Path, typer.Option(help="Features to compare on.")],
-    max_difference: Annotated[float, typer.Option(help="Largest difference allowed, in log posterior.")] = 5e-5,
+    max_difference: Annotated[
+        float, typer.Option(help="Largest difference allowed, in log posterior.")
+    ] = 5e-5,
 ) -> None:
     """Compare the exported model with the PyTorch model on every utterance: parity.json."""
     from asr_bn.stamps import fingerprint, is_done, mark_done
@@ -57,7 +80,9 @@ def parity(
     scorer = AcousticScorer.load(exp_dir / "model.onnx", device="cpu")
     result = compare(model, scorer, MatrixScp(data / "feats.scp"))
     write_json(report, result)
-    typer.echo(f"{exp_dir}: PyTorch and ONNX Runtime differ by at most {result['max_difference']:.1e}", err=True)
+    typer.echo(
+        f"{exp_dir}: PyTorch and ONNX Runtime differ by at most {result['max_difference']:.1e}", err=True
+    )
     if result["max_difference"] > max_difference:
         raise ValueError(
             f"{exp_dir}/model.onnx: differs from final.pt by {result['max_difference']:.1e} in log posterior "
