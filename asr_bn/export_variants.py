@@ -1,4 +1,4 @@
-"""The files made of a checkpoint: float32, 8 bits with its measured loss, half precision, with a front end."""
+"""The files made of a checkpoint: float32, 8 bits with its measured loss, half precision, front end."""
 
 import dataclasses
 import tempfile

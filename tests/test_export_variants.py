@@ -1,0 +1,143 @@
+"""8-bit models, models that take samples, and models read back: against the float32 model and PyTorch."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from asr_bn.features.deltas import add_deltas
+from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.fbank_options import FbankOptions
+from asr_bn.onnx_export import export_onnx
+from asr_bn.onnx_frontend import export_with_frontend, spectrum_matrix
+from asr_bn.onnx_import import import_onnx
+from asr_bn.posteriors import AcousticScorer
+from asr_bn.quantization import InputScale, quantize_columns, quantize_onnx
+from tests.kaldi_fixtures import SYNTHETIC, waveforms
+from tests.test_onnx_export import FBANK, LENGTHS, make_metadata, make_model, utterances
+
+
+@pytest.fixture(
+    params=[{"norm": "sequence"}, {"norm": "sequence", "peephole": True}], ids=["plain", "peephole"]
+)
+def exported(request, tmp_path):
+    model = make_model(**request.param)
+    export_onnx(model, make_metadata(**request.param), tmp_path / "model.onnx")
+    return model, tmp_path / "model.onnx"
+
+
+@pytest.fixture
+def int8(exported, tmp_path):
+    model, path = exported
+    scale = InputScale(model.feats_mean.numpy(), model.feats_std.numpy())
+    quantize_onnx(path, make_metadata(), scale, tmp_path / "int8.onnx")
+    return AcousticScorer.load(tmp_path / "int8.onnx", "cpu")
+
+
+def test_int8_answers_depend_on_nothing_but_the_utterance(int8):
+    inputs = [int8.with_deltas(feats) for feats in utterances()]
+    loud = [1000 * feats for feats in inputs[:1]]  # a neighbour that would widen a shared range
+    batch = int8.log_posteriors(inputs + loud)
+    for feats, row in zip(inputs, batch, strict=False):
+        (alone,) = int8.log_posteriors([feats])
+        assert np.array_equal(row, alone)
+
+
+def test_int8_is_near_float32(exported, int8):
+    plain = AcousticScorer.load(exported[1], "cpu")
+    inputs = [int8.with_deltas(feats) for feats in utterances()]
+    for expected, answer in zip(plain.log_posteriors(inputs), int8.log_posteriors(inputs), strict=True):
+        # Weights have 7 bits: a hundredth of the largest in a column.
+        assert np.abs(expected - answer).max() < 0.2
+        np.testing.assert_allclose(np.exp(answer).sum(1), 1.0, rtol=1e-5)
+
+
+def test_columns_keep_their_largest_value_and_round_the_others():
+    values, scale = quantize_columns(np.array([[1.0, 0.0], [-0.4, 0.0]], dtype=np.float32))
+    assert values.tolist() == [[63, 0], [-25, 0]]
+    np.testing.assert_allclose(scale, [1 / 63, 1 / 63], rtol=1e-6)
+
+
+def test_a_model_read_back_answers_what_the_trained_one_does(exported):
+    model, path = exported
+    again, metadata = import_onnx(path)
+    assert metadata.num_pdfs == model.num_pdfs
+    static, lengths = torch.zeros(4, max(LENGTHS), FBANK.num_features), torch.tensor(LENGTHS)
+    for row, feats in enumerate(utterances()):
+        static[row, : len(feats)] = torch.from_numpy(feats)
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            again(static, lengths).data, model(static, lengths).data, rtol=0, atol=2e-5
+        )
+
+
+def test_what_cannot_be_read_back_is_refused(exported, int8, tmp_path):
+    with pytest.raises(ValueError, match=r"int8\.onnx: no float32 LSTM layers"):
+        import_onnx(tmp_path / "int8.onnx")
+    data = exported[1].read_bytes()
+    exported[1].write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"model\.onnx: not a whole ONNX file"):
+        import_onnx(exported[1])
+
+
+def test_half_precision_keeps_float_inputs_and_outputs(tmp_path):
+    """ONNX Runtime's CPU has no float16 LSTM: what is checked here is that the file is a valid graph."""
+    export_onnx(
+        make_model(norm="sequence"), make_metadata(norm="sequence"), tmp_path / "half.onnx", half=True
+    )
+    graph = onnx.load(tmp_path / "half.onnx").graph
+    kinds = {tensor.data_type for tensor in graph.initializer if tensor.name.startswith(("layer", "output"))}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def signals() -> list[np.ndarray]:
+    return [samples for samples, _ in waveforms(SYNTHETIC, "oracles/feats/wav.scp").values()]
+
+
+def test_samples_give_the_posteriors_of_their_features(tmp_path):
+    model, metadata = make_model(norm="sequence"), make_metadata(norm="sequence")
+    export_onnx(model, metadata, tmp_path / "model.onnx")
+    export_with_frontend(model, metadata, tmp_path / "samples.onnx")
+    proto = onnx.load(tmp_path / "samples.onnx")
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("feats", onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    waves = signals()
+    padded = np.full((len(waves), max(map(len, waves))), 77.0, dtype=np.float32)
+    for row, samples in enumerate(waves):
+        padded[row, : len(samples)] = samples
+    inputs = {"samples": padded, "sample_lengths": np.array([len(w) for w in waves], dtype=np.int32)}
+    scores, lengths, feats = session.run(["log_posteriors", "lengths", "feats"], inputs)
+    plain = AcousticScorer.load(tmp_path / "model.onnx", "cpu")
+    for row, samples in enumerate(waves):
+        static = compute_fbank(samples, FBANK)
+        assert lengths[row] == len(static)
+        # Real speech; bins 20 nats under a frame's peak are float32's noise (the chirp of "syn").
+        quiet = static < static.max(axis=1, keepdims=True) - 15
+        expected, found = add_deltas(static), feats[row, : len(static)]
+        if not quiet.any():
+            assert np.abs(found - expected).max() < 1e-3
+            (answer,) = plain.log_posteriors([expected])
+            assert np.abs(answer - scores[row, : len(static)]).max() < 1e-3
+
+
+def test_options_the_graph_does_not_have_are_refused(tmp_path):
+    import dataclasses
+
+    metadata = dataclasses.replace(make_metadata(), fbank=FbankOptions(num_mel_bins=6, snip_edges=False))
+    with pytest.raises(ValueError, match="snip_edges=False: --with-frontend has only True"):
+        export_with_frontend(make_model(norm="none"), metadata, tmp_path / "samples.onnx")
+
+
+def test_the_spectrum_matrix_holds_every_linear_step():
+    options = FbankOptions()
+    frame = np.random.default_rng(0).normal(size=options.window_size) * 1000
+    centred = frame - frame.mean()
+    emphasized = centred - 0.97 * np.concatenate([centred[:1], centred[:-1]])
+    phase = 2 * np.pi * np.arange(options.window_size) / (options.window_size - 1)
+    expected = np.fft.rfft(emphasized * (0.5 - 0.5 * np.cos(phase)) ** 0.85, 512)[:256]
+    found = np.tensordot(frame, spectrum_matrix(options), axes=1)
+    # Kaldi's twiddle factors, whose errors are in the matrix, are off by up to 1e-6.
+    assert np.abs(found[0] + 1j * found[1] - expected).max() < 3e-6 * np.abs(expected).max()
