@@ -17,10 +17,7 @@ from asr_bn.acoustic_model import AcousticModel
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.files import write_bytes
 from asr_bn.model_metadata import METADATA_KEY, ModelMetadata
-
-# Chosen for breadth: everything used here is in opset 14, and IR 8 is read by ONNX Runtime from 1.10 on.
-OPSET = 14
-IR_VERSION = 8
+from asr_bn.onnx_versions import IR_VERSION, OPSET
 
 # PyTorch orders the gates i, f, g, o; ONNX i, o, f, c.
 _ONNX_GATES = [0, 3, 1, 2]

@@ -22,10 +22,13 @@ class AcousticScorer:
     Args:
         session: of a file that :func:`asr_bn.onnx_export.export_onnx` wrote.
         metadata: what the file says of itself.
+        path: the file, from which very long recordings are scored layer by layer; None where there is none.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, metadata: ModelMetadata) -> None:
-        self.session, self.metadata = session, metadata
+    def __init__(
+        self, session: onnxruntime.InferenceSession, metadata: ModelMetadata, path: Path | None = None
+    ) -> None:
+        self.session, self.metadata, self.path = session, metadata, path
 
     @classmethod
     def load(
@@ -61,12 +64,17 @@ class AcousticScorer:
             raise ValueError(
                 f"{path}: device 'cuda' was asked for, but ONNX Runtime could not start CUDA here"
             )
-        return cls(session, _read_metadata(path, session))
+        return cls(session, _read_metadata(path, session), path)
 
     @property
     def on_cuda(self) -> bool:
         """Whether CUDA does the work."""
         return "CUDAExecutionProvider" in self.session.get_providers()
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the file is one of ``asr-bn export --int8`` (its figures tell)."""
+        return "dev_fer_int8" in self.metadata.figures
 
     def with_deltas(self, feats: NDArray[np.floating]) -> Features:
         """Features as the model takes them, ``[num_frames, num_features]``, from static or complete ones.

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from asr_bn.files import write_bytes
 from asr_bn.model_metadata import METADATA_KEY, ModelMetadata
-from asr_bn.onnx_export import IR_VERSION, OPSET
+from asr_bn.onnx_versions import IR_VERSION, OPSET
 
 # 7 bits: two 8-bit products overflow the 16-bit sums of processors without VNNI, whose answers would differ.
 _LEVELS = 63

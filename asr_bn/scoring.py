@@ -12,6 +12,8 @@ from asr_bn.posteriors import AcousticScorer, Features
 
 # Utterances are read ahead up to so many frames, and sorted by length among themselves.
 WINDOW_FRAMES = 40_000
+# Longer utterances are scored layer by layer, whose memory a call's would be a multiple of.
+LONG_FRAMES = 30_000
 # A batch is at most so many utterances, and so many frames with its padding.
 BATCH_UTTERANCES = 8
 BATCH_FRAMES = 8_000
@@ -50,7 +52,7 @@ def score_all(
                 [
                     (
                         batch,
-                        pool.submit(scorer.log_posteriors, [window[k][1] for k in batch]),
+                        pool.submit(_score, scorer, [window[k][1] for k in batch]),
                         [window[k][0] for k in batch],
                     )
                     for batch in batches
@@ -60,6 +62,19 @@ def score_all(
                 yield from _in_order(pending.popleft())
         while pending:
             yield from _in_order(pending.popleft())
+
+
+def _score(scorer: AcousticScorer, feats: list[Features]) -> list[NDArray[np.float32]]:
+    if len(feats) > 1 or len(feats[0]) <= LONG_FRAMES or scorer.path is None or scorer.is_quantized:
+        return scorer.log_posteriors(feats)
+    from asr_bn.long_recordings import LayerwiseScorer
+
+    scores = np.empty((len(feats[0]), scorer.metadata.num_pdfs), dtype=np.float32)
+    start = 0
+    for piece in LayerwiseScorer(scorer.path).log_posteriors(feats[0]):
+        scores[start : start + len(piece)] = piece
+        start += len(piece)
+    return [scores]
 
 
 def batches_of_like_length(lengths: list[int]) -> list[list[int]]:
