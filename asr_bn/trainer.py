@@ -161,8 +161,8 @@ class Trainer:
         """
         path = self.out_dir / "last.pt"
         state = load_checkpoint(path)
-        for name, expected in (("config", self.config.to_dict()), ("description", self.description)):
-            _check_same(path, name, state[name], expected)
+        ours = {**self.config.to_dict(), "data": self.description}
+        _check_same(path, {**state["config"], "data": state["description"]}, ours)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         progress = dict(state["progress"])
@@ -170,13 +170,16 @@ class Trainer:
         _set_random_state(state["random_state"], self.device)
 
 
-def _check_same(path: Path, name: str, saved: dict[str, Any], expected: dict[str, Any]) -> None:
-    for key in sorted(saved.keys() | expected.keys()):
-        if saved.get(key) != expected.get(key):
-            raise ValueError(
-                f"{path}: was made with {name}.{key} = {_short(saved.get(key))}, this run has "
-                f"{_short(expected.get(key))}; choose another output folder, or the configuration it was made with"
-            )
+def _check_same(path: Path, saved: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Refuse to go on where a value of any section differs."""
+    for section in sorted(saved.keys() | expected.keys()):
+        before, now = saved.get(section, {}), expected.get(section, {})
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key):
+                raise ValueError(
+                    f"{path}: was made with {section}.{key} = {_short(before.get(key))}, this run has "
+                    f"{_short(now.get(key))}; choose another output folder, or what it was made with"
+                )
 
 
 def _short(value: Any) -> str:

@@ -1,0 +1,229 @@
+"""``BatchNormLSTM`` against its peers: forward and backward of the paper's stack on ragged utterances.
+
+    pip install 'asr-bn[bench]'
+    python -m bench.layer                   # CPU
+    python -m bench.layer --device cuda     # the same on a GPU
+
+Five bidirectional layers of 250 on 123 features, 24 utterances of 200 to 1300 frames.  The contenders take
+turns; medians of *real* (unpadded) frames a second.  Peak memory is that of a process of its own.
+"""
+
+import argparse
+import importlib.util
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from asr_bn import BatchNormLSTM, __version__
+from bench.peers.python_loop import PythonLoopLSTM
+
+INPUT, HIDDEN, LAYERS = 123, 250, 5
+MEASURED_MEMORY = ("nn.LSTM, dense padded, no BN", "asr_bn, no BN", "asr_bn, sequence-wise BN")
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances, padded (``[frames, batch, INPUT]``) and packed."""
+
+    padded: Tensor
+    lengths: Tensor
+    packed: PackedSequence
+
+    @property
+    def num_frames(self) -> int:
+        """Real frames."""
+        return int(self.lengths.sum())
+
+
+def make_batch(lengths: Tensor, device: torch.device) -> Batch:
+    """Random features."""
+    padded = torch.randn(int(lengths.max()), len(lengths), INPUT)
+    packed = pack_padded_sequence(padded, lengths, enforce_sorted=False).to(device)
+    return Batch(padded.to(device), lengths, packed)
+
+
+def ragged_lengths() -> Tensor:
+    """24 lengths from 200 to 1300, the same every time."""
+    return torch.randint(200, 1301, (24,), generator=torch.Generator().manual_seed(0))
+
+
+def step(model: nn.Module, inputs: Any, autocast: torch.dtype | None = None) -> Step:
+    """One forward and backward pass."""
+
+    def run() -> None:
+        model.zero_grad(set_to_none=True)
+        context = nullcontext() if autocast is None else torch.autocast("cuda", autocast)
+        with context:
+            output = model(inputs)
+        output = output[0] if isinstance(output, tuple) else output
+        rows = output.data if isinstance(output, PackedSequence) else output
+        rows.float().sum().backward()
+
+    return run
+
+
+def ours(device: torch.device, **options: Any) -> nn.Module:
+    """The paper's stack."""
+    return BatchNormLSTM(INPUT, HIDDEN, LAYERS, bidirectional=True, **options).to(device)
+
+
+def plain(device: torch.device) -> nn.Module:
+    """PyTorch's."""
+    return nn.LSTM(INPUT, HIDDEN, LAYERS, bidirectional=True).to(device)
+
+
+def contenders(batch: Batch, device: torch.device) -> dict[str, Callable[[], Step]]:
+    """Everything that is compared; a model is made when it is called for."""
+
+    def own(**options: Any) -> Callable[[], Step]:
+        return lambda: step(ours(device, **options), batch.packed)
+
+    made: dict[str, Callable[[], Step]] = {
+        "nn.LSTM, dense padded, no BN": lambda: step(plain(device), batch.padded),
+        "nn.LSTM, PackedSequence, no BN": lambda: step(plain(device), batch.packed),
+        "asr_bn, no BN": own(),
+        "asr_bn, sequence-wise BN": own(norm="sequence"),
+        "asr_bn, sequence-wise BN, peephole": own(norm="sequence", peephole=True),
+        "asr_bn, frame-wise BN": own(norm="frame"),
+        "BN-LSTM as a Python loop": lambda: step(PythonLoopLSTM(INPUT, HIDDEN, LAYERS).to(device), batch.padded),
+    }
+    if device.type == "cuda":
+        for name, make in {"nn.LSTM, PackedSequence": plain, "asr_bn, sequence-wise BN": _sequence}.items():
+            made[f"{name}, bf16"] = lambda make=make: step(make(device), batch.packed, torch.bfloat16)
+    if importlib.util.find_spec("speechbrain") is None:
+        print("speechbrain is not installed: its LiGRU with BN is left out", file=sys.stderr)
+    else:
+        made["SpeechBrain LiGRU with BN (two gates)"] = lambda: _speechbrain(batch, device)
+    return made
+
+
+def _speechbrain(batch: Batch, device: torch.device) -> Step:
+    from speechbrain.nnet.RNN import LiGRU
+
+    x = batch.padded.transpose(0, 1)
+    peer = LiGRU(HIDDEN, x.shape, num_layers=LAYERS, normalization="batchnorm", bidirectional=True)
+    return step(peer.to(device), x)
+
+
+def _sequence(device: torch.device) -> nn.Module:
+    return ours(device, norm="sequence")
+
+
+def seconds(run: Step, device: torch.device) -> float:
+    """Wall time of one step."""
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def median_seconds(steps: dict[str, Step], device: torch.device, rounds: int) -> dict[str, float]:
+    """Median of each contender, in turns, the first round for warming up.
+
+    What takes over five seconds there takes part in two more rounds: it is many times slower anyway.
+    """
+    warm_up = {name: seconds(run, device) for name, run in steps.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds):
+        for name, run in steps.items():
+            if number < 2 or warm_up[name] < 5.0:
+                times[name].append(seconds(run, device))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def matmul_rate(device: torch.device, size: int = 2048) -> float:
+    """Floating-point operations a second of a large float32 product."""
+    a, b = torch.randn(2, size, size, device=device)
+    product = lambda: torch.mm(a, b)  # noqa: E731
+    return 2 * size**3 / min(seconds(product, device) for _ in range(10))
+
+
+def flops_of_frame() -> float:
+    """Multiplications and additions of forward and backward, a frame."""
+    inputs = [INPUT] + [2 * HIDDEN] * (LAYERS - 1)
+    return 3 * 2 * sum(2 * 4 * HIDDEN * (size + HIDDEN) for size in inputs)
+
+
+def peak_memory(name: str, device: torch.device) -> float:
+    """Peak megabytes of a process that runs the contender alone, over what it had before."""
+    command = [sys.executable, "-m", "bench.layer", "--device", device.type, "--memory-of", name]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(json.loads(output.splitlines()[-1]))
+
+
+def print_memory_of(name: str, device: torch.device) -> None:
+    """What :func:`peak_memory` runs."""
+    batch = make_batch(ragged_lengths(), device)
+    run = contenders(batch, device)[name]()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        print(json.dumps(torch.cuda.max_memory_allocated() / 1e6))
+        return
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3))
+
+
+def main() -> None:
+    """Run and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    device = torch.device(options.device)
+    if options.memory_of:
+        print_memory_of(options.memory_of, device)
+        return
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {options.threads} threads"
+    print(f"asr_bn {__version__}, torch {torch.__version__}, {name}")
+    print_comparison(device, options.rounds)
+    print_lengths(device)
+
+
+def print_comparison(device: torch.device, rounds: int) -> None:
+    """Real frames a second, ratio to the normalized layer, and peak memory."""
+    batch = make_batch(ragged_lengths(), device)
+    steps = {name: make() for name, make in contenders(batch, device).items()}
+    times = median_seconds(steps, device, rounds)
+    own = times["asr_bn, sequence-wise BN"]
+    print(f"\n{batch.num_frames} real frames of {batch.padded.shape[0] * batch.padded.shape[1]} padded")
+    print(f"{'':42} {'frames/s':>9} {'time / ours':>12} {'peak MB':>8}")
+    for name, value in times.items():
+        memory = f"{peak_memory(name, device):8.0f}" if name in MEASURED_MEMORY else ""
+        print(f"{name:42} {batch.num_frames / value:9.0f} {value / own:12.2f} {memory}", flush=True)
+    share = flops_of_frame() * batch.num_frames / own / matmul_rate(device)
+    print(f"share of the machine's float32 matrix-product rate, sequence-wise BN: {100 * share:.0f} %")
+
+
+def print_lengths(device: torch.device) -> None:
+    """Time a frame of the normalized layer over the length of the utterances."""
+    print("\nsequence-wise BN, 24 utterances of equal length: microseconds a frame")
+    model = _sequence(device)
+    steps, frames = {}, {}
+    for length in (200, 400, 800, 1600, 3000):
+        batch = make_batch(torch.full((24,), length), device)
+        steps[str(length)], frames[str(length)] = step(model, batch.packed), batch.num_frames
+    for length, value in median_seconds(steps, device, 3).items():
+        print(f"{length:>6} frames {1e6 * value / frames[length]:8.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Training: the loss conventions by hand, exact resume, and what is refused."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from asr_bn.batches import Corpus
+from asr_bn.checkpoint import load_checkpoint
+from asr_bn.evaluation import FrameSums
+from asr_bn.experiment import ExperimentConfig
+from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter
+from asr_bn.trainer import Trainer
+from asr_bn.training_run import RunData, feature_statistics, train_model
+
+NUM_PDFS = 4
+DESCRIPTION = {
+    "fbank": {"num_mel_bins": 3, "use_energy": False},
+    "num_pdfs": NUM_PDFS,
+    "pdf_counts": [1] * NUM_PDFS,
+    "train_corpus": "t",
+    "dev_corpus": "d",
+}
+
+
+def make_corpus(folder, seed: int, utterances: int = 10) -> Corpus:
+    """Features that show their pdf: each pdf has a mean of its own."""
+    random = np.random.default_rng(seed)
+    means = np.random.default_rng(99).normal(size=(NUM_PDFS, 3)) * 2
+    alignments = {}
+    with MatrixWriter(f"ark,scp:{folder}/{seed}.ark,{folder}/{seed}.scp") as writer:
+        for number in range(utterances):
+            pdf_ids = np.repeat(random.integers(0, NUM_PDFS, 6), 4)[: random.integers(8, 24)].astype(np.int32)
+            feats = means[pdf_ids] + random.normal(size=(len(pdf_ids), 3))
+            writer.write(f"u{number:02d}", feats.astype(np.float32))
+            alignments[f"u{number:02d}"] = pdf_ids
+    return Corpus(MatrixScp(folder / f"{seed}.scp"), alignments)
+
+
+@pytest.fixture
+def data(tmp_path) -> RunData:
+    return RunData(make_corpus(tmp_path, 1), make_corpus(tmp_path, 2, 4), DESCRIPTION)
+
+
+def config(**training: object) -> ExperimentConfig:
+    values = {"epochs": 3, "batch_size": 3, "learning_rate": 1e-2, "checkpoint_batches": 1, **training}
+    return ExperimentConfig.from_dict(
+        {"model": {"num_layers": 1, "hidden_size": 6, "norm": "sequence", "dropout": 0.0}, "training": values}
+    )
+
+
+def train(data: RunData, folder, resume: bool = False, **training: object) -> Trainer:
+    return train_model(config(**training), data, folder, torch.device("cpu"), resume)
+
+
+def test_it_learns_and_keeps_the_best_epoch(data, tmp_path):
+    trainer = train(data, tmp_path / "out", epochs=12)
+    history = trainer.progress.history
+    assert history[-1]["train_fce"] < 0.7 * history[0]["train_fce"]
+    best = load_checkpoint(tmp_path / "out" / "best.pt")
+    assert best["progress"]["history"][-1]["epoch"] == trainer.progress.best_epoch
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 7, 11])
+def test_a_run_stopped_after_any_step_ends_where_the_undisturbed_one_ends(data, tmp_path, monkeypatch, steps):
+    """Bit for bit: parameters, momentum, statistics and figures."""
+    train(data, tmp_path / "whole")
+    original, taken = Trainer._step, 0
+
+    def stopping(self, batch):
+        nonlocal taken
+        if taken == steps:
+            raise Stopped
+        taken += 1
+        original(self, batch)
+
+    monkeypatch.setattr(Trainer, "_step", stopping)
+    with pytest.raises(Stopped):
+        train(data, tmp_path / "stopped")
+    monkeypatch.setattr(Trainer, "_step", original)
+    train(data, tmp_path / "stopped", resume=True)
+    for name in ("last.pt", "best.pt"):
+        assert_same(*(load_checkpoint(tmp_path / folder / name) for folder in ("whole", "stopped")))
+    assert (tmp_path / "whole" / "metrics.jsonl").read_text() == (tmp_path / "stopped" / "metrics.jsonl").read_text()
+
+
+def assert_same(actual: object, expected: object) -> None:
+    """Equal to the last bit, down through dictionaries and lists."""
+    assert type(actual) is type(expected)
+    if isinstance(actual, dict):
+        assert actual.keys() == expected.keys()
+        for key in actual:
+            assert_same(actual[key], expected[key])
+    elif isinstance(actual, list):
+        assert len(actual) == len(expected)
+        for pair in zip(actual, expected, strict=True):
+            assert_same(*pair)
+    elif isinstance(actual, torch.Tensor):
+        assert torch.equal(actual, expected)
+    else:
+        assert actual == expected
+
+
+def test_the_two_losses_by_hand(data, tmp_path):
+    """Gradients of the first step: summed over frames and averaged over utterances, or over frames."""
+    gradients = {}
+    for loss in ("sequence_sum", "frame_mean"):
+        # One step without momentum moves the biases, which start at zero, by the gradient.
+        trainer = train(data, tmp_path / loss, loss=loss, learning_rate=1e-3, momentum=0.0, epochs=1, batch_size=10)
+        gradients[loss] = trainer.model.output.bias.detach() / -1e-3
+    frames, utterances = int(data.train.num_frames.sum()), len(data.train)
+    expected = gradients["frame_mean"] * frames / utterances
+    torch.testing.assert_close(gradients["sequence_sum"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_cross_entropy_and_errors_by_hand():
+    sums = FrameSums()
+    log_posteriors = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
+    sums.add(log_posteriors, torch.tensor([0, 1]))
+    assert sums.fce == pytest.approx((math.log(2) + math.log(10)) / 2)
+    assert sums.fer == 0.5
+
+
+def test_feature_statistics_against_numpy(data):
+    from asr_bn.features.deltas import add_deltas
+
+    frames = np.concatenate([add_deltas(data.train.feats[u], 2) for u in data.train.utt_ids]).astype(np.float64)
+    mean, std = feature_statistics(data.train, 2)
+    np.testing.assert_allclose(mean, frames.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(std, frames.std(0), rtol=1e-5)
+
+
+def test_an_existing_run_is_not_overwritten(data, tmp_path):
+    train(data, tmp_path / "out")
+    with pytest.raises(ValueError, match="holds a training run already"):
+        train(data, tmp_path / "out")
+
+
+def test_resuming_with_another_configuration_names_the_difference(data, tmp_path):
+    train(data, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"was made with training\.learning_rate = 0\.01, this run has 0\.5"):
+        train(data, tmp_path / "out", resume=True, learning_rate=0.5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_utterances(data, tmp_path):
+    with pytest.raises(ValueError, match=r"not finite in 3 steps in a row, the last one on u\d\d"):
+        train(data, tmp_path / "out", learning_rate=1e38, epochs=20)
