@@ -122,8 +122,13 @@ def sorted_batches(num_frames: NDArray[np.int64], batch_size: int) -> list[list[
 
 def load_batches(corpus: Corpus, batches: Sequence[list[int]], num_workers: int = 0) -> Iterator[Batch]:
     """Read ``batches`` (lists of indices into ``corpus``), ahead of time with ``num_workers`` processes."""
+    # A generator of its own: the loader's seed must not come from the one that dropout draws from, which
+    # a resumed epoch has to find as it was.
+    generator = torch.Generator().manual_seed(0)
     return iter(
-        DataLoader(corpus, batch_sampler=batches, collate_fn=collate, num_workers=num_workers)
+        DataLoader(
+            corpus, batch_sampler=batches, collate_fn=collate, num_workers=num_workers, generator=generator
+        )
     )
 
 

@@ -43,10 +43,10 @@ def data(tmp_path) -> RunData:
     return RunData(make_corpus(tmp_path, 1), make_corpus(tmp_path, 2, 4), DESCRIPTION)
 
 
-def config(**training: object) -> ExperimentConfig:
+def config(dropout: float = 0.0, **training: object) -> ExperimentConfig:
     values = {"epochs": 3, "batch_size": 3, "learning_rate": 1e-2, "checkpoint_batches": 1, **training}
     return ExperimentConfig.from_dict(
-        {"model": {"num_layers": 1, "hidden_size": 6, "norm": "sequence", "dropout": 0.0}, "training": values}
+        {"model": {"num_layers": 2, "hidden_size": 6, "norm": "sequence", "dropout": dropout}, "training": values}
     )
 
 
@@ -69,7 +69,7 @@ class Stopped(Exception):
 @pytest.mark.parametrize("steps", [1, 2, 4, 5, 7, 11])
 def test_a_run_stopped_after_any_step_ends_where_the_undisturbed_one_ends(data, tmp_path, monkeypatch, steps):
     """Bit for bit: parameters, momentum, statistics and figures."""
-    train(data, tmp_path / "whole")
+    train(data, tmp_path / "whole", dropout=0.3)
     original, taken = Trainer._step, 0
 
     def stopping(self, batch):
@@ -81,9 +81,9 @@ def test_a_run_stopped_after_any_step_ends_where_the_undisturbed_one_ends(data, 
 
     monkeypatch.setattr(Trainer, "_step", stopping)
     with pytest.raises(Stopped):
-        train(data, tmp_path / "stopped")
+        train(data, tmp_path / "stopped", dropout=0.3)
     monkeypatch.setattr(Trainer, "_step", original)
-    train(data, tmp_path / "stopped", resume=True)
+    train(data, tmp_path / "stopped", resume=True, dropout=0.3)
     for name in ("last.pt", "best.pt"):
         assert_same(*(load_checkpoint(tmp_path / folder / name) for folder in ("whole", "stopped")))
     assert (tmp_path / "whole" / "metrics.jsonl").read_text() == (tmp_path / "stopped" / "metrics.jsonl").read_text()
