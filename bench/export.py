@@ -5,8 +5,8 @@
 The network of the paper's speech experiment (5 bidirectional layers of 250, 3546 pdfs), random weights, and
 one utterance of random features; "pytorch nn.LSTM" is the plain network in PyTorch's own kernel.  The
 contenders take turns and the median is told, of the clock and of the processor's seconds (on a busy machine
-these compare better); the ratios are what is asked for: batch
-normalization over baseline 1.00 +- 0.03, PyTorch over ONNX Runtime at least 1.5, float32 over int8 at least 2.
+these compare better).  What is asked for: batch normalization over baseline 1.00 +- 0.03, PyTorch over ONNX
+Runtime at least 1.5, float32 over int8 at least 2.
 """
 
 import argparse

@@ -196,3 +196,41 @@ def test_the_command_writes_words_paths_and_errors(tmp_path):
         "f1-015": 89,
         "f2-008": 95,
     }
+
+
+def test_the_scale_of_development_data_is_taken_for_other_data(tmp_path):
+    from asr_bn.cli.main import app
+    from tests.serving import write_model
+
+    model = write_model(tmp_path / "model.onnx", num_pdfs=72)
+    for name, utt_id in (("dev", "f1-015"), ("test", "f2-008")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "wav.scp").write_text(f"{utt_id} {SYNTHETIC}/audio/{utt_id}.wav\n")
+    arguments = [
+        "decode",
+        str(model),
+        str(GRAPH),
+        str(tmp_path / "test"),
+        str(tmp_path / "out"),
+        "--mdl",
+        str(MDL),
+    ]
+    arguments += ["--nj", "1", "--device", "cpu", "--tune-data", str(tmp_path / "dev")]
+    with pytest.raises(ValueError, match="has no text to tune"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+    (tmp_path / "dev/text").write_text("f1-015 bring my chair\n")
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    summary = json.loads((tmp_path / "out/decode.json").read_text())
+    assert summary["tuned_on"] == str(tmp_path / "dev")
+    assert "wer" not in summary  # the test data have no text
+    best = min(summary["wer_by_scale"].values())
+    assert summary["wer_by_scale"][f"{summary['acoustic_scale']:.4f}"] == best
+
+
+@needs_fsdd
+def test_a_folder_of_another_corpus_is_told_apart(tmp_path):
+    from tests.serving import write_model
+
+    model = write_model(tmp_path / "model.onnx", num_pdfs=72)
+    with pytest.raises(ValueError, match="96 pdfs, .* has 72: a graph of another model"):
+        SearchJob(FSDD / "exp/tri4b/graph", None, BeamOptions()).check(72, model)

@@ -141,3 +141,53 @@ def test_the_spectrum_matrix_holds_every_linear_step():
     found = np.tensordot(frame, spectrum_matrix(options), axes=1)
     # Kaldi's twiddle factors, whose errors are in the matrix, are off by up to 1e-6.
     assert np.abs(found[0] + 1j * found[1] - expected).max() < 3e-6 * np.abs(expected).max()
+
+
+def test_the_command_measures_the_loss_of_int8_and_writes_it_down(tmp_path):
+    """A checkpoint as ``asr-bn finish`` leaves it; the measured rates are those of counting by hand."""
+    import dataclasses
+    import json
+
+    from typer.testing import CliRunner
+
+    from asr_bn.checkpoint import save_checkpoint
+    from asr_bn.cli.main import app
+    from asr_bn.kaldi_io.int_vector_table import write_int_vectors
+    from asr_bn.kaldi_io.matrix_table import MatrixWriter
+
+    model, metadata = make_model(norm="sequence"), make_metadata(norm="sequence")
+    exp_dir, data, ali = tmp_path / "run/batch_norm", tmp_path / "run/feats/dev", tmp_path / "run/pdf/dev"
+    for folder in (exp_dir, data, ali):
+        folder.mkdir(parents=True)
+    description = {
+        "fbank": dataclasses.asdict(FBANK),
+        "num_pdfs": metadata.num_pdfs,
+        "pdf_counts": metadata.pdf_counts,
+    }
+    state = {
+        "config": metadata.config,
+        "description": description,
+        "version": {},
+        "figures": {"dev_fer": 0.5},
+    }
+    save_checkpoint(exp_dir / "final.pt", state | {"model": model.state_dict()})
+    arguments = ["export", str(exp_dir), str(exp_dir / "int8.onnx"), "--int8"]
+    with pytest.raises(ValueError, match="--int8 measures its loss on development data"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+    feats = {f"u{k}": values for k, values in enumerate(utterances())}
+    pdf_ids = {utt_id: np.arange(len(values), dtype=np.int32) % 11 for utt_id, values in feats.items()}
+    with MatrixWriter(f"ark,scp:{data}/feats.ark,{data}/feats.scp") as writer:
+        for utt_id, values in feats.items():
+            writer.write(utt_id, values)
+    write_int_vectors(f"ark:{ali}/pdf.ark", pdf_ids.items())
+    (ali / "num_pdfs").write_text("11\n")
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    figures = json.loads((exp_dir / "int8.json").read_text())
+    scorer = AcousticScorer.load(exp_dir / "int8.onnx", "cpu")
+    assert scorer.metadata.figures == {"dev_fer": 0.5} | figures
+    wrong = sum(
+        int((scorer.log_posteriors([scorer.with_deltas(feats[u])])[0].argmax(1) != pdf_ids[u]).sum())
+        for u in feats
+    )
+    assert figures["dev_fer_int8"] == wrong / sum(LENGTHS)
+    assert figures["int8_fer_loss"] == figures["dev_fer_int8"] - figures["dev_fer_float32"]

@@ -42,47 +42,34 @@ def decode(
 
     from asr_bn.cli.options import device_of, num_cores
     from asr_bn.decoding.beam_search import BeamOptions
-    from asr_bn.decoding.corpus import (
-        DEFAULT_SCALE,
-        SCALES,
-        CorpusDecoder,
-        best_scale,
-        errors_by_scale,
-        read_references,
-        write_hypotheses,
-    )
+    from asr_bn.decoding.corpus import CorpusDecoder, decode_tuned, read_references, write_hypotheses
     from asr_bn.decoding.requirements import require_decoder
     from asr_bn.decoding.workers import SearchJob
     from asr_bn.posteriors import AcousticScorer
     from asr_bn.scoring_inputs import ScoringInput
+    from asr_bn.stamps import fingerprint, is_done, mark_done
 
     require_decoder()
-    references = read_references(data_dir)
-    tune_references = references if tune_data is None else read_references(tune_data)
-    if tune_data is not None and tune_references is None:
-        raise ValueError(f"{tune_data}: has no text to tune the acoustic scale with")
-    scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
+    if acoustic_scale is not None and not acoustic_scale > 0:
+        raise ValueError(f"--acoustic-scale is {acoustic_scale}, expected above 0")
+    options = [acoustic_scale, beam, max_active, prior_scale, prior_floor, channel, resample, mdl, tune_data]
+    sources = [model, graph_dir / "HCLG.fst", graph_dir / "words.txt"]
+    for folder in (data_dir, tune_data or data_dir):
+        sources += [folder / name for name in ("wav.scp", "segments", "feats.scp", "text")]
+    stamp = out_dir / ".decode.done"
+    made_from = fingerprint({"options": options}, [path for path in sources if path.is_file()])
+    if is_done(stamp, made_from, [out_dir / "hyp.txt", out_dir / "decode.json"]):
+        print(f"{out_dir}: decoded already", file=sys.stderr)
+        return
     job = SearchJob(graph_dir, mdl, BeamOptions(beam, max_active))
+    scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
     job.check(scorer.metadata.num_pdfs, model)
     source = ScoringInput(scorer.metadata.fbank, root, channel, resample)
     decoder = CorpusDecoder(scorer, job, source, nj or num_cores(), prior_scale, prior_floor)
-    summary: dict[str, object] = {"acoustic_scale": acoustic_scale or DEFAULT_SCALE, "tuned_on": None}
-    if acoustic_scale is None and tune_references is not None:
-        tuned_on = tune_data or data_dir
-        tuning = decoder.decode(str(tuned_on), SCALES)
-        errors = errors_by_scale(tune_references, tuning, SCALES)
-        chosen = best_scale(errors)
-        by_scale = {f"{scale:.4f}": value.wer for scale, value in errors.items()}
-        summary = {"acoustic_scale": chosen, "tuned_on": str(tuned_on), "wer_by_scale": by_scale}
-        if tune_data is None:
-            hypotheses = {utt_id: paths[SCALES.index(chosen)] for utt_id, paths in tuning.items()}
-    if acoustic_scale is not None or tune_references is None or tune_data is not None:
-        scale = float(str(summary["acoustic_scale"]))
-        hypotheses = {utt_id: paths[0] for utt_id, paths in decoder.decode(str(data_dir), [scale]).items()}
-    result = write_hypotheses(out_dir, hypotheses, references, summary)
-    print(
-        f"{out_dir}: {len(hypotheses)} utterances, acoustic scale {summary['acoustic_scale']:.4f}",
-        file=sys.stderr,
-    )
-    if result is not None:
-        print(result)
+    hypotheses, summary = decode_tuned(decoder, data_dir, acoustic_scale, tune_data)
+    errors = write_hypotheses(out_dir, hypotheses, read_references(data_dir), summary)
+    scale = summary["acoustic_scale"]
+    print(f"{out_dir}: {len(hypotheses)} utterances, acoustic scale {scale:.4f}", file=sys.stderr)
+    if errors is not None:
+        print(errors)
+    mark_done(stamp, made_from)

@@ -96,7 +96,7 @@ def h_transducer(hmms: PhoneHmms, disambig: Sequence[int]) -> Any:
 
 
 def add_self_loops(fst: FstArrays, hmms: PhoneHmms) -> FstArrays:
-    """Self-loops after the transition into a state (Kaldi's ``reorder``), costs of staying and leaving included.
+    """Self-loops after the transition into a state (Kaldi's ``reorder``), with their costs.
 
     A state's self-loop must be that of the HMM state that was just left.  Where arcs of several HMM states
     (or none) lead to one state, those of each go to a state of their own in front of it.

@@ -63,6 +63,39 @@ class CorpusDecoder:
         return hypotheses
 
 
+def decode_tuned(
+    decoder: CorpusDecoder, data_dir: Path, acoustic_scale: float | None, tune_data: Path | None
+) -> tuple[dict[str, Hypothesis], dict[str, Any]]:
+    """Hypotheses of ``data_dir`` with the best acoustic scale, and what there is to tell of the scale.
+
+    Args:
+        acoustic_scale: the scale; None chooses the one with the lowest WER on development data.
+        tune_data: the development data; None takes ``data_dir``, or 0.1 if it has no text.
+
+    Raises:
+        ValueError: ``tune_data`` has no text.
+    """
+    tuned_on = tune_data or data_dir
+    references = read_references(tuned_on) if acoustic_scale is None else None
+    if tune_data is not None and acoustic_scale is None and references is None:
+        raise ValueError(f"{tune_data}: has no text to tune the acoustic scale with")
+    if references is None:
+        scale = acoustic_scale or DEFAULT_SCALE
+        return _only(decoder.decode(str(data_dir), [scale]), 0), {"acoustic_scale": scale, "tuned_on": None}
+    tuning = decoder.decode(str(tuned_on), SCALES)
+    errors = errors_by_scale(references, tuning, SCALES)
+    scale = best_scale(errors)
+    by_scale = {f"{candidate:.4f}": value.wer for candidate, value in errors.items()}
+    summary = {"acoustic_scale": scale, "tuned_on": str(tuned_on), "wer_by_scale": by_scale}
+    if tuned_on == data_dir:
+        return _only(tuning, SCALES.index(scale)), summary
+    return _only(decoder.decode(str(data_dir), [scale]), 0), summary
+
+
+def _only(hypotheses: Mapping[str, list[Hypothesis]], index: int) -> dict[str, Hypothesis]:
+    return {utt_id: paths[index] for utt_id, paths in hypotheses.items()}
+
+
 def read_references(data_dir: Path) -> dict[str, list[str]] | None:
     """Words of ``data_dir/text``, or None where there is no such file."""
     path = data_dir / "text"

@@ -155,7 +155,7 @@ def _read_vector(data: bytes, header: _Header, position: int) -> FstArrays:
         raise ValueError(f"{header.path}: cut short: too small for {header.num_states} states")
     words, _ = _array(data, np.dtype("<u4"), (len(data) - position) // 4, position, header.path)
     at = np.zeros(header.num_states + 1, dtype=np.int64)
-    place, view = 0, memoryview(words)
+    place, view = 0, words.data
     for state in range(header.num_states):
         at[state] = place
         if place + 3 > len(words):
