@@ -40,7 +40,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     data = path.read_bytes()
     body, comment = data[:-_COMMENT_BYTES], data[-_COMMENT_BYTES:]
     if not comment.startswith(_PREFIX) or not zipfile.is_zipfile(io.BytesIO(data)):
-        raise ValueError(f"{path}: not a whole checkpoint (no checksum at its end); it was cut short or is another file")
+        raise ValueError(
+            f"{path}: not a whole checkpoint (no checksum at its end); it was cut short or is another file"
+        )
     if comment[len(_PREFIX) :].decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
         raise ValueError(f"{path}: damaged checkpoint (its SHA-256 does not match its contents)")
     state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

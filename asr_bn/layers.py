@@ -1,4 +1,4 @@
-"""``BatchNormLSTM`` and ``BatchNormRNN``: ``torch.nn``'s layers with batch normalization of their transitions."""
+"""``BatchNormLSTM`` and ``BatchNormRNN``: ``torch.nn``'s layers with batch normalization."""
 
 from typing import Any
 
@@ -96,7 +96,8 @@ class BatchNormLSTM(NormalizedRecurrent):
         sizes = (self.input_size, self.hidden_size, self.num_layers, True, self.batch_first)
         options = (self.dropout, self.bidirectional)
         plain = BatchNormLSTM(*sizes, *options, peephole=True) if self.peephole else nn.LSTM(*sizes, *options)
-        plain.to(self.weight_hh_l0.device, self.weight_hh_l0.dtype)
+        like = self.get_parameter("weight_hh_l0")
+        plain.to(like.device, like.dtype)
         self.fold_into(plain)
         return plain
 
@@ -138,8 +139,16 @@ class BatchNormRNN(NormalizedRecurrent):
     @torch.no_grad()
     def fold(self) -> nn.RNN:
         """As :meth:`BatchNormLSTM.fold`."""
-        sizes = (self.input_size, self.hidden_size, self.num_layers, self.nonlinearity, True, self.batch_first)
+        sizes = (
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            self.nonlinearity,
+            True,
+            self.batch_first,
+        )
         plain = nn.RNN(*sizes, self.dropout, self.bidirectional)
-        plain.to(self.weight_hh_l0.device, self.weight_hh_l0.dtype)
+        like = self.get_parameter("weight_hh_l0")
+        plain.to(like.device, like.dtype)
         self.fold_into(plain)
         return plain

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from asr_bn.batches import Batch
-from asr_bn.recurrent_base import NormalizedRecurrent
 from asr_bn.population_stats import PopulationStats
+from asr_bn.recurrent_base import NormalizedRecurrent
 
 
 @torch.no_grad()

@@ -58,7 +58,7 @@ class PopulationStats(nn.Module):
         self.sumsq[:steps].mul_(keep).add_((variance + mean.square()) * count[:, None])
 
     def mean_and_variance(self, num_steps: int = 1) -> tuple[Tensor, Tensor]:
-        """Population mean and biased variance of the first steps, each ``[num_steps, num_features]``, float64.
+        """Population mean and biased variance of the first steps, float64 ``[num_steps, num_features]``.
 
         Raises:
             RuntimeError: no mini-batch has been seen.

@@ -85,12 +85,14 @@ class NormalizedRecurrent(nn.Module):
         if self.peephole:
             shapes["weight_peephole"] = (hidden,)
         for name, shape in shapes.items():
-            self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+            self.register_parameter(
+                name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+            )
         if self.norm is not None:
             self.add_module("stats" + suffix, PopulationStats(width, self.momentum).to(device))
 
     def reset_parameters(self) -> None:
-        """Uniform in ``+-1/sqrt(hidden_size)`` as ``nn.LSTM``; ``gamma`` to its first value, ``beta`` to 0."""
+        """Uniform in ``+-1/sqrt(hidden_size)`` as ``nn.LSTM``; ``gamma`` as asked for, ``beta`` 0."""
         bound = 1.0 / math.sqrt(self.hidden_size)
         for name, parameter in self.named_parameters():
             if name.startswith("gamma"):
@@ -105,7 +107,8 @@ class NormalizedRecurrent(nn.Module):
     ) -> tuple[PackedSequence | Tensor, State]:
         """What ``forward`` of the layers does, with the states in a tuple."""
         if isinstance(input, PackedSequence):
-            return self._run_packed(input, hx)
+            packed: tuple[PackedSequence, State] = self._run_packed(input, hx)
+            return packed
         if input.dim() == 2:
             return self._run_one(input, hx)
         frames = input.shape[1 if self.batch_first else 0]
@@ -130,7 +133,8 @@ class NormalizedRecurrent(nn.Module):
             if self.norm == "frame":
                 taking_part = self._normalized_projection(layer, x, layout).sum()
             else:
-                taking_part = sum(values.sum() for values in self._input_weights(layer, x))
+                weight, bias = self._input_weights(layer, x)
+                taking_part = weight.sum() + bias.sum()
             # Zero times the weights keeps every parameter, and the sums over the ranks, in the graph.
             anchor = 0.0 * (taking_part + self.stacked("weight_hh", layer).sum())
             x = input.new_zeros(0, self.num_directions * self.hidden_size) + anchor
@@ -249,7 +253,9 @@ class NormalizedRecurrent(nn.Module):
             population = mean[:, 0], variance[:, 0]
         normalized, (mean, variance) = reference.batch_norm(z, gamma, beta, self.eps, population)
         if self.training:
-            self._update(layer, mean.detach()[:, None], variance.detach()[:, None], z.new_full((1,), z.shape[1]))
+            self._update(
+                layer, mean.detach()[:, None], variance.detach()[:, None], z.new_full((1,), z.shape[1])
+            )
         return normalized
 
     def _frame_norm(self, layer: int, z: Tensor, gamma: Tensor, beta: Tensor, layout: PackedLayout) -> Tensor:
@@ -273,8 +279,8 @@ class NormalizedRecurrent(nn.Module):
     ) -> tuple[Tensor, State]:
         if self._synchronized:
             raise ValueError(
-                "norm='recurrent' cannot share its statistics among ranks: there would be a sum over all ranks "
-                "in every time step; use sync=False, or another norm"
+                "norm='recurrent' cannot share its statistics among ranks: every time step "
+                "would need a sum over all ranks; use sync=False, or another norm"
             )
         z = project(x, self.stacked("weight_ih", layer), None, layout)
         population = None if self.training else self._population(layer, layout.num_steps, z.dtype)
@@ -294,7 +300,9 @@ class NormalizedRecurrent(nn.Module):
             ValueError: the statistics are of time steps, so that no single weights can hold them.
         """
         if self.norm not in (None, "sequence"):
-            raise ValueError(f"norm={self.norm!r} has statistics for each time step: it cannot be folded into weights")
+            raise ValueError(
+                f"norm={self.norm!r} has statistics for each time step: it cannot be folded into weights"
+            )
         was_training, self.training = self.training, False
         try:
             weight = self.get_parameter(f"weight_ih_l{layer}")

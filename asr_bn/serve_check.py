@@ -31,8 +31,20 @@ def running_server(model: Path) -> Iterator[str]:
         ValueError: it ended, or was not ready in time (what it last printed is in the message).
     """
     port = _free_port()
-    command = [sys.executable, "-m", "asr_bn.cli.main", "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ) as server:
+    command = [
+        sys.executable,
+        "-m",
+        "asr_bn.cli.main",
+        "serve",
+        str(model),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ
+    ) as server:
         try:
             url = f"http://127.0.0.1:{port}"
             _wait_until_ready(server, url)
@@ -102,7 +114,9 @@ def _wait_until_ready(server: "subprocess.Popen[bytes]", url: str) -> None:
     while time.monotonic() < deadline:
         if server.poll() is not None:
             output = server.stdout.read().decode(errors="replace") if server.stdout else ""
-            raise ValueError(f"the server ended at its start with exit code {server.returncode}: {output.strip()[-500:]}")
+            raise ValueError(
+                f"the server ended at its start with exit code {server.returncode}: {output.strip()[-500:]}"
+            )
         try:
             if httpx.get(f"{url}/readyz", timeout=1).status_code == 200:
                 return

@@ -90,8 +90,12 @@ class Trainer:
                 progress.next_batch += 1
                 bar.update(int(batch.lengths.sum()))
                 if progress.sums.frames:
-                    bar.set_postfix(FCE=f"{progress.sums.fce:.3f}", FER=f"{progress.sums.fer:.3f}", refresh=False)
-                if progress.next_batch % training.checkpoint_batches == 0 and progress.next_batch < len(batches):
+                    bar.set_postfix(
+                        FCE=f"{progress.sums.fce:.3f}", FER=f"{progress.sums.fer:.3f}", refresh=False
+                    )
+                if progress.next_batch % training.checkpoint_batches == 0 and progress.next_batch < len(
+                    batches
+                ):
                     self.save("last.pt")
 
     def _step(self, batch: Batch) -> None:
@@ -100,7 +104,7 @@ class Trainer:
         cross_entropy = sums.add(log_posteriors, packed_pdf_ids(batch, self.device))
         averaged_over = len(batch.utt_ids) if training.loss == "sequence_sum" else sums.frames
         self.optimizer.zero_grad(set_to_none=True)
-        (cross_entropy / averaged_over).backward()  # type: ignore[no-untyped-call]
+        (cross_entropy / averaged_over).backward()
         limit = float("inf") if training.max_grad_norm is None else training.max_grad_norm
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         if not torch.isfinite(norm):
@@ -117,7 +121,7 @@ class Trainer:
         self.progress.non_finite_steps += 1
         if self.progress.non_finite_steps >= MAX_NON_FINITE:
             raise ValueError(
-                f"{self.out_dir}: the loss or its gradient was not finite in {MAX_NON_FINITE} steps in a row, "
+                f"{self.out_dir}: loss or gradient was not finite in {MAX_NON_FINITE} steps in a row, "
                 f"the last one on {', '.join(batch.utt_ids)}; a lower learning_rate may help"
             )
 
@@ -200,6 +204,7 @@ def _set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> N
 
 def _summary(figures: dict[str, float], epochs: int) -> str:
     return (
-        f"epoch {figures['epoch']}/{epochs}: train FCE {figures['train_fce']:.3f} FER {figures['train_fer']:.3f}, "
+        f"epoch {figures['epoch']}/{epochs}: "
+        f"train FCE {figures['train_fce']:.3f} FER {figures['train_fer']:.3f}, "
         f"dev FCE {figures['dev_fce']:.3f} FER {figures['dev_fer']:.3f}"
     )

@@ -70,7 +70,12 @@ def load_data(folders: DataFolders, config: ExperimentConfig) -> RunData:
 
 
 def train_model(
-    config: ExperimentConfig, data: RunData, out_dir: Path, device: torch.device, resume: bool, num_workers: int = 0
+    config: ExperimentConfig,
+    data: RunData,
+    out_dir: Path,
+    device: torch.device,
+    resume: bool,
+    num_workers: int = 0,
 ) -> Trainer:
     """Train a model, or finish training it.
 
@@ -86,7 +91,9 @@ def train_model(
     model = AcousticModel(config.model, _num_static(data.description), data.description["num_pdfs"], seed)
     started = (out_dir / "last.pt").is_file()
     if started and not resume:
-        raise ValueError(f"{out_dir}: holds a training run already; add --resume to continue it, or choose another folder")
+        raise ValueError(
+            f"{out_dir}: holds a training run already; add --resume to continue it, or choose another folder"
+        )
     if not started:
         model.feats_mean, model.feats_std = feature_statistics(data.train, config.model.delta_order)
     trainer = Trainer(model.to(device), config, data.train, data.dev, out_dir, data.description, num_workers)
@@ -161,7 +168,9 @@ def _training_batches(config: ExperimentConfig, train: Corpus) -> Iterator[Batch
     # alone (as evaluation makes them) would not be those that training saw.
     training = config.training
     batches = epoch_batches(train.num_frames, training.batch_size, training.seed, training.epochs + 1)
-    yield from tqdm(load_batches(train, batches), "population statistics", len(batches), unit="batch", delay=2)
+    yield from tqdm(
+        load_batches(train, batches), "population statistics", len(batches), unit="batch", delay=2
+    )
 
 
 def _evaluate(model: AcousticModel, corpus: Corpus, config: ExperimentConfig, title: str) -> FrameSums:

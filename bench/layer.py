@@ -97,7 +97,9 @@ def contenders(batch: Batch, device: torch.device) -> dict[str, Callable[[], Ste
         "asr_bn, sequence-wise BN": own(norm="sequence"),
         "asr_bn, sequence-wise BN, peephole": own(norm="sequence", peephole=True),
         "asr_bn, frame-wise BN": own(norm="frame"),
-        "BN-LSTM as a Python loop": lambda: step(PythonLoopLSTM(INPUT, HIDDEN, LAYERS).to(device), batch.padded),
+        "BN-LSTM as a Python loop": lambda: step(
+            PythonLoopLSTM(INPUT, HIDDEN, LAYERS).to(device), batch.padded
+        ),
     }
     if device.type == "cuda":
         for name, make in {"nn.LSTM, PackedSequence": plain, "asr_bn, sequence-wise BN": _sequence}.items():
@@ -131,16 +133,15 @@ def seconds(run: Step, device: torch.device) -> float:
 
 
 def median_seconds(steps: dict[str, Step], device: torch.device, rounds: int) -> dict[str, float]:
-    """Median of each contender, in turns, the first round for warming up.
+    """Median of each contender, in turns, after a round for warming up.
 
-    What takes over five seconds there takes part in two more rounds: it is many times slower anyway.
+    What takes over ten seconds to warm up is not run again: it is many times slower anyway.
     """
     warm_up = {name: seconds(run, device) for name, run in steps.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds):
+    for _ in range(rounds):
         for name, run in steps.items():
-            if number < 2 or warm_up[name] < 5.0:
-                times[name].append(seconds(run, device))
+            times[name].append(seconds(run, device) if warm_up[name] < 10.0 else warm_up[name])
     return {name: statistics.median(values) for name, values in times.items()}
 
 

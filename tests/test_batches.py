@@ -70,8 +70,12 @@ def test_a_corpus_without_a_usable_utterance_says_why(tmp_path):
 
 
 def test_collate_pads_with_zeros():
-    batch = collate([("a", np.ones((2, 2), np.float32), np.array([3, 4], np.int32)),
-                     ("b", np.ones((1, 2), np.float32), np.array([5], np.int32))])
+    batch = collate(
+        [
+            ("a", np.ones((2, 2), np.float32), np.array([3, 4], np.int32)),
+            ("b", np.ones((1, 2), np.float32), np.array([5], np.int32)),
+        ]
+    )
     assert batch.lengths.tolist() == [2, 1]
     assert batch.feats[1].tolist() == [[1, 1], [0, 0]]
     assert batch.pdf_ids.tolist() == [[3, 4], [5, 0]]

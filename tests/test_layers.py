@@ -19,11 +19,11 @@ LENGTHS = [3, 9, 1, 9, 6, 9, 8, 9]
 EPS = 1e-2
 NORMS = (None, "sequence", "frame", "recurrent")
 LSTMS = [
-    dict(norm=norm, bidirectional=bidirectional, peephole=peephole)
+    {"norm": norm, "bidirectional": bidirectional, "peephole": peephole}
     for norm, bidirectional, peephole in itertools.product(NORMS, (False, True), (False, True))
 ]
 RNNS = [
-    dict(cell="RNN", norm=norm, bidirectional=bidirectional, nonlinearity=nonlinearity)
+    {"cell": "RNN", "norm": norm, "bidirectional": bidirectional, "nonlinearity": nonlinearity}
     for norm, bidirectional, nonlinearity in itertools.product(NORMS, (False, True), ("tanh", "relu"))
 ]
 OPTIONS = LSTMS + RNNS
@@ -133,7 +133,9 @@ def test_recurrence_on_a_given_projection_equals_the_reference():
         assert relative_difference(a, b) <= 1e-12
 
 
-@pytest.mark.parametrize("options", [o for o in OPTIONS if not o.get("peephole") and o["norm"] != "recurrent"], ids=str)
+@pytest.mark.parametrize(
+    "options", [o for o in OPTIONS if not o.get("peephole") and o["norm"] != "recurrent"], ids=str
+)
 def test_pytorch_kernels_backend_equals_the_reference(options):
     """What runs on cuDNN on a GPU, run here on PyTorch's CPU kernels."""
     x, lengths = ragged()
@@ -143,7 +145,7 @@ def test_pytorch_kernels_backend_equals_the_reference(options):
         assert relative_difference(a, b) <= 1e-9
 
 
-@pytest.mark.parametrize("options", [dict(peephole=True), dict(norm="recurrent")], ids=str)
+@pytest.mark.parametrize("options", [{"peephole": True}, {"norm": "recurrent"}], ids=str)
 def test_cudnn_backend_refuses_what_it_cannot_do(options):
     with pytest.raises(ValueError, match="no peephole and no normalization"):
         make("cudnn", **options)(*ragged()[:1])
@@ -156,7 +158,8 @@ def test_sequence_wise_normalization_as_the_equations_say():
     nn.init.uniform_(layer.gamma_l0, 0.5, 1.5)
     nn.init.uniform_(layer.beta_l0, -0.5, 0.5)
     parameters = {name: value.detach().numpy() for name, value in layer.named_parameters()}
-    z = [utterance[:length].numpy() @ parameters["weight_ih_l0"].T for utterance, length in zip(x, lengths)]
+    weight = parameters["weight_ih_l0"]
+    z = [utterance[:length].numpy() @ weight.T for utterance, length in zip(x, lengths, strict=True)]
     frames = np.concatenate(z)
     mean, variance = frames.mean(0), frames.var(0)
     output, _ = layer(x, lengths=lengths)
@@ -285,10 +288,10 @@ def test_packed_sequences_go_in_and_come_out():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(hidden_size=0), "hidden_size is 0"),
-        (dict(hidden_size=3, dropout=1.0), "dropout is 1.0"),
-        (dict(hidden_size=3, norm="layer"), "norm is 'layer'"),
-        (dict(hidden_size=3, backend="tpu"), "backend is 'tpu'"),
+        ({"hidden_size": 0}, "hidden_size is 0"),
+        ({"hidden_size": 3, "dropout": 1.0}, "dropout is 1.0"),
+        ({"hidden_size": 3, "norm": "layer"}, "norm is 'layer'"),
+        ({"hidden_size": 3, "backend": "tpu"}, "backend is 'tpu'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

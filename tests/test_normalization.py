@@ -42,7 +42,8 @@ def test_frame_wise_gradients_by_finite_differences():
     torch.manual_seed(0)
     layout = PackedLayout([4, 4, 3, 1])
     z, gamma, beta = (
-        torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [(layout.num_rows, 2), (2,), (2,)]
+        torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        for shape in [(layout.num_rows, 2), (2,), (2,)]
     )
     assert torch.autograd.gradcheck(
         lambda *inputs: normalize_frames(*inputs, layout, 1e-2)[0], (z, gamma, beta)

@@ -35,13 +35,15 @@ def forward_backward(layer: nn.Module, rows: list[int]) -> dict[str, Tensor]:
     output = layer(x, lengths=lengths)[0]
     output.pow(3).sum().backward()
     gradients = {name: parameter.grad for name, parameter in layer.named_parameters()}
-    statistics = {name: buffer for name, buffer in layer.named_buffers()}
+    statistics = dict(layer.named_buffers())
     return {"output": output.detach(), "x": x.grad, **gradients, **statistics}
 
 
 def work(rank: int, folder: str, name: str, share: str) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2
+    )
     results = forward_backward(make(name), SHARES[share][rank])
     torch.save(results, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -61,11 +63,15 @@ def test_two_ranks_equal_one_process_on_the_joined_batch(tmp_path, name, share):
             assert torch.equal(actual, ranks[1][key])
         else:
             actual = ranks[0][key] + ranks[1][key]
-        torch.testing.assert_close(actual, value, rtol=1e-6, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(
+            actual, value, rtol=1e-6, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}"
+        )
 
 
 def refuse(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2
+    )
     with pytest.raises(ValueError, match="cannot share its statistics"):
         BatchNormLSTM(3, 4, norm="recurrent")(torch.zeros(2, 1, 3))
     torch.distributed.destroy_process_group()

@@ -46,7 +46,10 @@ def data(tmp_path) -> RunData:
 def config(dropout: float = 0.0, **training: object) -> ExperimentConfig:
     values = {"epochs": 3, "batch_size": 3, "learning_rate": 1e-2, "checkpoint_batches": 1, **training}
     return ExperimentConfig.from_dict(
-        {"model": {"num_layers": 2, "hidden_size": 6, "norm": "sequence", "dropout": dropout}, "training": values}
+        {
+            "model": {"num_layers": 2, "hidden_size": 6, "norm": "sequence", "dropout": dropout},
+            "training": values,
+        }
     )
 
 
@@ -86,7 +89,9 @@ def test_a_run_stopped_after_any_step_ends_where_the_undisturbed_one_ends(data, 
     train(data, tmp_path / "stopped", resume=True, dropout=0.3)
     for name in ("last.pt", "best.pt"):
         assert_same(*(load_checkpoint(tmp_path / folder / name) for folder in ("whole", "stopped")))
-    assert (tmp_path / "whole" / "metrics.jsonl").read_text() == (tmp_path / "stopped" / "metrics.jsonl").read_text()
+    assert (tmp_path / "whole" / "metrics.jsonl").read_text() == (
+        tmp_path / "stopped" / "metrics.jsonl"
+    ).read_text()
 
 
 def assert_same(actual: object, expected: object) -> None:
@@ -111,7 +116,9 @@ def test_the_two_losses_by_hand(data, tmp_path):
     gradients = {}
     for loss in ("sequence_sum", "frame_mean"):
         # One step without momentum moves the biases, which start at zero, by the gradient.
-        trainer = train(data, tmp_path / loss, loss=loss, learning_rate=1e-3, momentum=0.0, epochs=1, batch_size=10)
+        trainer = train(
+            data, tmp_path / loss, loss=loss, learning_rate=1e-3, momentum=0.0, epochs=1, batch_size=10
+        )
         gradients[loss] = trainer.model.output.bias.detach() / -1e-3
     frames, utterances = int(data.train.num_frames.sum()), len(data.train)
     expected = gradients["frame_mean"] * frames / utterances
@@ -129,7 +136,9 @@ def test_cross_entropy_and_errors_by_hand():
 def test_feature_statistics_against_numpy(data):
     from asr_bn.features.deltas import add_deltas
 
-    frames = np.concatenate([add_deltas(data.train.feats[u], 2) for u in data.train.utt_ids]).astype(np.float64)
+    frames = np.concatenate([add_deltas(data.train.feats[u], 2) for u in data.train.utt_ids]).astype(
+        np.float64
+    )
     mean, std = feature_statistics(data.train, 2)
     np.testing.assert_allclose(mean, frames.mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(std, frames.std(0), rtol=1e-5)

@@ -14,15 +14,20 @@ def report(
     config: Annotated[Path, typer.Option(help="The experiment's TOML file.")],
     command: Annotated[str, typer.Option(help="The command that reproduces the run.")],
     boundary_accuracy: Annotated[
-        list[Path] | None, typer.Option(help="boundary_accuracy.json of an alignment folder; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="boundary_accuracy.json of an alignment folder; may be repeated."),
     ] = None,
 ) -> None:
     """Write results.json, figure1.png and report.html into OUT."""
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     outputs = [out / name for name in ("results.json", "figure1.png", "report.html")]
-    sources = sorted(path for name in ("metrics.jsonl", "final.json", "parity.json") for path in out.rglob(name))
-    made_from = fingerprint({"corpus": corpus, "command": command}, [config, *sources, *(boundary_accuracy or [])])
+    sources = sorted(
+        path for name in ("metrics.jsonl", "final.json", "parity.json") for path in out.rglob(name)
+    )
+    made_from = fingerprint(
+        {"corpus": corpus, "command": command}, [config, *sources, *(boundary_accuracy or [])]
+    )
     stamp = out / ".report.done"
     if is_done(stamp, made_from, outputs):
         typer.echo(f"{out}/report.html: made already", err=True)

@@ -10,9 +10,11 @@ def serve_check(
     exp_dir: Annotated[Path, typer.Argument(metavar="EXP_DIR", help="Folder with final.pt and model.onnx.")],
     data: Annotated[Path, typer.Option(help="Kaldi data dir; its first utterance is posted.")],
     root: Annotated[Path | None, typer.Option(help="Where relative paths in wav.scp start from.")] = None,
-    max_difference: Annotated[float, typer.Option(help="Largest difference allowed, in log posterior.")] = 1e-4,
+    max_difference: Annotated[
+        float, typer.Option(help="Largest difference allowed, in log posterior.")
+    ] = 1e-4,
 ) -> None:
-    """Start the server, post an utterance over HTTP, compare the answer with the models: serve_check.json."""
+    """Start the server, post an utterance over HTTP and compare its answer: serve_check.json."""
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     stamp, report = exp_dir / ".serve_check.done", exp_dir / "serve_check.json"
@@ -29,12 +31,16 @@ def serve_check(
     utterance = next(iter(DataDir.read(data, root).utterances.values()))
     result = check_server(exp_dir, utterance.utt_id, read_waveform(utterance, root))
     write_json(report, result)
+    to_onnx, to_pytorch = result["difference_to_onnx"], result["difference_to_pytorch"]
     typer.echo(
         f"{utterance.utt_id}: {result['num_frames']} frames over HTTP; largest difference in log posterior "
-        f"{result['difference_to_onnx']:.1e} to the exported model, {result['difference_to_pytorch']:.1e} to PyTorch",
+        f"{to_onnx:.1e} to the exported model, {to_pytorch:.1e} to PyTorch",
         err=True,
     )
-    worst = max(result["difference_to_onnx"], result["difference_to_pytorch"])
+    worst = max(to_onnx, to_pytorch)
     if worst > max_difference:
-        raise ValueError(f"{utterance.utt_id}: the server's answer differs by {worst:.1e}, expected at most {max_difference:.1e}")
+        raise ValueError(
+            f"{utterance.utt_id}: the server's answer differs by {worst:.1e}, "
+            f"expected at most {max_difference:.1e}"
+        )
     mark_done(stamp, made_from)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from asr_bn.recurrence import cudnn, lstm_cpu, packed_ops, reference, rnn_cpu
@@ -38,7 +39,14 @@ class Cell(Protocol):
     num_states: int
 
     def layer(
-        self, x: Tensor, w_ih: Tensor, bias: Tensor, weights: Recurrent, state: State, layout: PackedLayout, backend: str
+        self,
+        x: Tensor,
+        w_ih: Tensor,
+        bias: Tensor,
+        weights: Recurrent,
+        state: State,
+        layout: PackedLayout,
+        backend: str,
     ) -> tuple[Tensor, State]:
         """A layer from its input rows: hidden states ``[D, N, H]`` and last states ``[D, B, H]``."""
 
@@ -61,14 +69,22 @@ class LSTMCell:
     num_states = 2
 
     def layer(
-        self, x: Tensor, w_ih: Tensor, bias: Tensor, weights: Recurrent, state: State, layout: PackedLayout, backend: str
+        self,
+        x: Tensor,
+        w_ih: Tensor,
+        bias: Tensor,
+        weights: Recurrent,
+        state: State,
+        layout: PackedLayout,
+        backend: str,
     ) -> tuple[Tensor, State]:
         """See :class:`Cell`."""
         if backend == "cudnn":
             self._refuse(weights, None)
             return cudnn.layer("lstm", x, w_ih, bias, weights.w_hh, state, layout)
         if backend == "cpu":
-            h, *last = lstm_cpu.lstm_layer(x, w_ih, bias, weights.w_hh, weights.peephole, *state, layout)
+            h_0, c_0 = state
+            h, *last = lstm_cpu.lstm_layer(x, w_ih, bias, weights.w_hh, weights.peephole, h_0, c_0, layout)
             return h, tuple(last)
         h, last_state, _ = self.recurrence(project(x, w_ih, bias, layout), weights, state, layout, backend)
         return h, last_state
@@ -87,8 +103,10 @@ class LSTMCell:
             self._refuse(weights, norm)
             return *cudnn.recurrence("lstm", z, weights.w_hh, state, layout), None
         function = reference.lstm_recurrence if backend == "reference" else lstm_cpu.lstm_recurrence
-        inputs = () if norm is None else (norm.gamma, norm.beta, norm.options)
-        h, h_n, c_n, mean, variance = function(z, weights.w_hh, weights.peephole, *state, layout, *inputs)
+        h_0, c_0 = state
+        h, h_n, c_n, mean, variance = function(
+            z, weights.w_hh, weights.peephole, h_0, c_0, layout, *_unpack(norm)
+        )
         return h, (h_n, c_n), None if mean is None or variance is None else (mean, variance)
 
     @staticmethod
@@ -97,7 +115,7 @@ class LSTMCell:
             raise ValueError("cuDNN's LSTM has no peephole and no normalization: use another backend")
 
 
-@dataclass(frozen=True)
+@dataclass
 class RNNCell:
     """Eq. 7."""
 
@@ -106,13 +124,20 @@ class RNNCell:
     num_states: int = 1
 
     def layer(
-        self, x: Tensor, w_ih: Tensor, bias: Tensor, weights: Recurrent, state: State, layout: PackedLayout, backend: str
+        self,
+        x: Tensor,
+        w_ih: Tensor,
+        bias: Tensor,
+        weights: Recurrent,
+        state: State,
+        layout: PackedLayout,
+        backend: str,
     ) -> tuple[Tensor, State]:
         """See :class:`Cell`."""
         if backend == "cudnn":
             return cudnn.layer(self.nonlinearity, x, w_ih, bias, weights.w_hh, state, layout)
         if backend == "cpu":
-            h, h_n = rnn_cpu.rnn_layer(x, w_ih, bias, weights.w_hh, *state, layout, self.nonlinearity)
+            h, h_n = rnn_cpu.rnn_layer(x, w_ih, bias, weights.w_hh, state[0], layout, self.nonlinearity)
             return h, (h_n,)
         h, last_state, _ = self.recurrence(project(x, w_ih, bias, layout), weights, state, layout, backend)
         return h, last_state
@@ -132,15 +157,17 @@ class RNNCell:
                 raise ValueError("cuDNN's recurrence has no normalization: use another backend")
             return *cudnn.recurrence(self.nonlinearity, z, weights.w_hh, state, layout), None
         function = reference.rnn_recurrence if backend == "reference" else rnn_cpu.rnn_recurrence
-        inputs = () if norm is None else (norm.gamma, norm.beta, norm.options)
-        h, h_n, mean, variance = function(z, weights.w_hh, *state, layout, self.nonlinearity, *inputs)
+        (h_0,) = state
+        h, h_n, mean, variance = function(z, weights.w_hh, h_0, layout, self.nonlinearity, *_unpack(norm))
         return h, (h_n,), None if mean is None or variance is None else (mean, variance)
+
+
+def _unpack(norm: StepNormInputs | None) -> tuple[Tensor | None, Tensor | None, StepNormOptions | None]:
+    return (None, None, None) if norm is None else (norm.gamma, norm.beta, norm.options)
 
 
 def project(x: Tensor, w_ih: Tensor, bias: Tensor | None, layout: PackedLayout) -> Tensor:
     """``W x + b`` for each direction, ``[D, N, G]``, with gradients by autograd."""
-    import torch
-
     inputs = packed_ops.by_direction(x, layout, len(w_ih))
     biases = [None] * len(w_ih) if bias is None else list(bias)
     return torch.stack(

@@ -9,9 +9,9 @@ from torch import Tensor
 from asr_bn.recurrence.packing import PackedLayout
 
 _KERNELS: dict[str, Callable[..., Any]] = {
-    "lstm": torch._VF.lstm,  # type: ignore[attr-defined]
-    "tanh": torch._VF.rnn_tanh,  # type: ignore[attr-defined]
-    "relu": torch._VF.rnn_relu,  # type: ignore[attr-defined]
+    "lstm": torch._VF.lstm,
+    "tanh": torch._VF.rnn_tanh,
+    "relu": torch._VF.rnn_relu,
 }
 
 
@@ -48,7 +48,9 @@ def layer(
         bidirectional,
     )
     halves = output.chunk(len(w_ih), dim=1)
-    outputs = [half if d == 0 else half.index_select(0, layout.reversed_rows) for d, half in enumerate(halves)]
+    outputs = [
+        half if d == 0 else half.index_select(0, layout.reversed_rows) for d, half in enumerate(halves)
+    ]
     return torch.stack(outputs), tuple(last)
 
 

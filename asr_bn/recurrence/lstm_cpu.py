@@ -135,9 +135,7 @@ def lstm_layer(
         The hidden states, shape ``[D, N, H]`` (the second direction still reversed in time), and the last
         hidden states and cells, shape ``[D, B, H]``.
     """
-    result: tuple[Tensor, Tensor, Tensor] = LSTMLayer.apply(
-        x, w_ih, bias, w_hh, peephole, h_0, c_0, layout
-    )
+    result: tuple[Tensor, Tensor, Tensor] = LSTMLayer.apply(x, w_ih, bias, w_hh, peephole, h_0, c_0, layout)
     return result
 
 

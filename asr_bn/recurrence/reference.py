@@ -46,7 +46,9 @@ def lstm_recurrence(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """Eqs. 12-16 from the input projections ``z``; arguments and results as in ``lstm_cpu``."""
 
-    def cell(z_t: Tensor, state: tuple[Tensor, ...], normalize: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+    def cell(
+        z_t: Tensor, state: tuple[Tensor, ...], normalize: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, ...]:
         h, c = state
         i, f, g, o = normalize(z_t + h @ w_hh.transpose(1, 2)).chunk(4, dim=2)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)  # (12), (13), (14)
@@ -70,7 +72,9 @@ def rnn_recurrence(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Eq. 7 from the input projections ``z``; arguments and results as in ``rnn_cpu``."""
 
-    def cell(z_t: Tensor, state: tuple[Tensor, ...], normalize: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+    def cell(
+        z_t: Tensor, state: tuple[Tensor, ...], normalize: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, ...]:
         a = normalize(z_t + state[0] @ w_hh.transpose(1, 2))
         return (torch.tanh(a) if nonlinearity == "tanh" else torch.relu(a),)
 
@@ -87,12 +91,16 @@ def _run(
     beta: Tensor | None,
     options: StepNormOptions | None,
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None, Tensor | None]:
-    outputs, statistics = [], []
+    outputs: list[Tensor] = []
+    statistics: list[Statistics] = []
 
     def normalize(a: Tensor) -> Tensor:
         if gamma is None or beta is None or options is None:
             return a
-        population = options.population and tuple(values[:, len(statistics)] for values in options.population)
+        population = None
+        if options.population is not None:
+            mean, variance = options.population
+            population = mean[:, len(statistics)], variance[:, len(statistics)]
         normalized, of_step = batch_norm(a, gamma, beta, options.eps, population)  # (17)
         statistics.append(of_step)
         return normalized
@@ -102,7 +110,9 @@ def _run(
         new = cell(z_t, tuple(values[:, :size] for values in state), normalize)
         outputs.append(new[0])
         # Sequences that have ended keep their last state.
-        state = tuple(torch.cat([values, old[:, size:]], dim=1) for values, old in zip(new, state, strict=True))
+        state = tuple(
+            torch.cat([values, old[:, size:]], dim=1) for values, old in zip(new, state, strict=True)
+        )
     if not statistics:
         return torch.cat(outputs, dim=1), state, None, None
     mean, variance = (torch.stack(values, dim=1).detach() for values in zip(*statistics, strict=True))

@@ -124,7 +124,12 @@ def rnn_recurrence(
 
 
 def _run_forward(
-    h: Tensor, w_hh: Tensor, h_0: Tensor, layout: PackedLayout, nonlinearity: Nonlinearity, norm: StepNorm | None
+    h: Tensor,
+    w_hh: Tensor,
+    h_0: Tensor,
+    layout: PackedLayout,
+    nonlinearity: Nonlinearity,
+    norm: StepNorm | None,
 ) -> None:
     """Fill ``h`` ``[D, N, H]``: the input part in, the hidden states out."""
     recurrent = w_hh.transpose(1, 2)

@@ -17,7 +17,13 @@ from asr_bn.report.results import MODELS, collect_results
 
 
 def build_report(
-    out: Path, corpus: str, feats_dir: Path, ali_dir: Path, config: Path, command: str, boundaries: Sequence[Path]
+    out: Path,
+    corpus: str,
+    feats_dir: Path,
+    ali_dir: Path,
+    config: Path,
+    command: str,
+    boundaries: Sequence[Path],
 ) -> None:
     """Write ``figure1.png``, ``report.html`` and, last, ``results.json`` into ``out``.
 

@@ -32,7 +32,11 @@ def draw_figure1(curves: Mapping[str, Epochs], corpus: str) -> Figure:
         for key, style, kind in (("train_fce", "--", "training"), ("dev_fce", "-", "development")):
             label = f"{LABELS[name]}, {kind}"
             axes.plot(numbers, [entry[key] for entry in epochs], style, color=COLOURS[name], label=label)
-    axes.set(xlabel="epoch", ylabel="frame-wise cross entropy (nats)", title=f"Frame-wise cross entropy on {corpus}")
+    axes.set(
+        xlabel="epoch",
+        ylabel="frame-wise cross entropy (nats)",
+        title=f"Frame-wise cross entropy on {corpus}",
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -55,7 +59,7 @@ def draw_example(example: Example) -> Figure:
 
 def _draw_spectrogram(axes: Axes, example: Example) -> None:
     # librosa counts time in hops of samples: with 1000 samples a second a hop is a frame shift in ms.
-    time = {"x_axis": "time", "sr": 1000, "hop_length": example.frame_shift_ms}
+    time: dict[str, Any] = {"x_axis": "time", "sr": 1000, "hop_length": example.frame_shift_ms}
     librosa.display.specshow(example.feats[:, 1:].T, ax=axes, cmap="magma", **time)
     axes.set(title=f"log mel filterbanks of {example.utt_id}", xlabel="", ylabel="mel bin")
 
@@ -64,7 +68,9 @@ def _draw_phones(axes: Axes, example: Example, values: Any, title: str) -> None:
     seconds = len(example.feats) * example.frame_shift_ms / 1000.0
     count = len(example.phones)
     extent = (0.0, seconds, count - 0.5, -0.5)
-    axes.imshow(values.T, aspect="auto", extent=extent, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
+    axes.imshow(
+        values.T, aspect="auto", extent=extent, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest"
+    )
     axes.set_yticks(range(count), example.phones, fontsize=7)
     axes.set_title(title)
 

@@ -16,7 +16,9 @@ PAPER_TABLE_1 = {
 NAMES = {"baseline": "BiRNN", "batch_norm": "BiRNN (BN)"}
 
 
-def write_page(path: Path, results: dict[str, Any], figure1: bytes, example: bytes, details: dict[str, Any]) -> None:
+def write_page(
+    path: Path, results: dict[str, Any], figure1: bytes, example: bytes, details: dict[str, Any]
+) -> None:
     """Write the page.
 
     Args:
@@ -25,7 +27,10 @@ def write_page(path: Path, results: dict[str, Any], figure1: bytes, example: byt
         details: ``utt_id``, ``config`` (text), ``command``, ``versions``, and ``boundary_accuracy`` or None.
     """
     environment = Environment(
-        loader=PackageLoader("asr_bn.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("asr_bn.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     images = {"figure1": base64.b64encode(figure1).decode(), "example": base64.b64encode(example).decode()}
     page = environment.get_template("page.html").render(

@@ -25,7 +25,10 @@ def collect_results(out: Path, corpus: str, alignment: dict[str, float]) -> dict
         FileNotFoundError: a stage before has not been run.
     """
     models = {name: _model_results(out / name) for name in MODELS}
-    runs = [out, *sorted((path for path in out.glob("seeds/*") if path.is_dir()), key=lambda path: int(path.name))]
+    runs = [
+        out,
+        *sorted((path for path in out.glob("seeds/*") if path.is_dir()), key=lambda path: int(path.name)),
+    ]
     finished = [run for run in runs if all((run / name / ".train.done").is_file() for name in MODELS)]
     return {
         "corpus": corpus,

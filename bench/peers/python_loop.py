@@ -28,7 +28,9 @@ class PythonLoopLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Hidden states of both directions, ``[frames, batch, 2 * hidden_size]``."""
-        for to_gate, recurrent, norms in zip(self.input_to_gate, self.hidden_to_gate, self.norms, strict=True):
+        for to_gate, recurrent, norms in zip(
+            self.input_to_gate, self.hidden_to_gate, self.norms, strict=True
+        ):
             both = torch.cat([x, x.flip(0)], dim=1)
             z = [
                 norm(linear(both).view(-1, self.hidden_size)).view(*both.shape[:2], self.hidden_size)

@@ -79,7 +79,7 @@ def room(
     speech: NDArray[np.int16], sample_frequency: int, peak: float, rng: np.random.Generator
 ) -> NDArray[np.int16]:
     """Resample to 16 kHz, scale to ``peak``, put silence on both sides and white noise over everything."""
-    import soxr  # type: ignore[import-untyped]
+    import soxr
 
     resampled = soxr.resample(speech.astype(np.float64), sample_frequency, SAMPLE_FREQUENCY)
     silence = np.zeros(round(SILENCE_SECONDS * SAMPLE_FREQUENCY))
