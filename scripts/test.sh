@@ -3,5 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/setup_env.sh
-ensure_env mini dev
+ensure_env mini decode dev
 exec python3 -m pytest "$@"

@@ -23,7 +23,7 @@ def report(
 
     outputs = [out / name for name in ("results.json", "figure1.png", "report.html")]
     sources = sorted(
-        path for name in ("metrics.jsonl", "final.json", "parity.json") for path in out.rglob(name)
+        path for name in ("metrics.jsonl", "final.json", "parity.json", "decode.json") for path in out.rglob(name)
     )
     made_from = fingerprint(
         {"corpus": corpus, "command": command}, [config, *sources, *(boundary_accuracy or [])]

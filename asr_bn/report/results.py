@@ -35,12 +35,21 @@ def collect_results(out: Path, corpus: str, alignment: dict[str, float]) -> dict
         "models": models,
         **alignment,
         "convergence": summarize([_curves(run) for run in finished]),
+        "wer": _word_error_rates(out),
         "parity": {name: read_json(out / name / "parity.json") for name in MODELS},
     }
 
 
 def _model_results(folder: Path) -> dict[str, Any]:
     return {"epochs": read_epochs(folder), **read_json(folder / "final.json")}
+
+
+def _word_error_rates(out: Path) -> dict[str, float] | None:
+    """WER of each model as a share, where the recipe has decoded."""
+    files = {name: out / name / "decode_dev" / "decode.json" for name in MODELS}
+    if not all(path.is_file() for path in files.values()):
+        return None
+    return {name: read_json(path)["wer"] for name, path in files.items()}
 
 
 def read_epochs(folder: Path) -> Epochs:

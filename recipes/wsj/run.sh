@@ -10,6 +10,7 @@
 #   --dev NAME             development data dir [data/test_dev93]
 #   --train-ali DIR        alignments of the training set [exp/tri4b_ali_si284]
 #   --dev-ali DIR          alignments of the development set [exp/tri4b_ali_dev93]
+#   --graph DIR            decode the development set with this graph folder (HCLG.fst, words.txt) [mini makes its own]
 #   --corpus NAME          what the results call the corpus [mini, or after the Kaldi folder]
 #   --config FILE          experiment [conf/mini.toml; with --kaldi conf/paper.toml on a GPU, conf/small.toml without]
 #   --out DIR              where everything goes [exp/<corpus>]
@@ -19,17 +20,17 @@
 #   --dev-minutes N        minutes of development speech in mini [4]
 #   --device auto|cpu|cuda [auto]
 #   --nj N                 processes for features [number of cores]
-#   --stage N              first stage [1]; --stop-stage N  last stage [9]
+#   --stage N              first stage [1]; --stop-stage N  last stage [10]
 #
 # Stages: 1 data, 2 features, 3 alignments, 4 training, 5 population statistics, 6 ONNX export, 7 parity,
-# 8 report, 9 server.  A stage that is done and complete is skipped; after a kill, run the same command again.
+# 8 decoding, 9 report, 10 server.  A stage that is done and complete is skipped; after a kill, run the same command again.
 set -euo pipefail
 
 recipe="$(cd "$(dirname "$0")" && pwd)"
 kaldi="" train=data/train_si284 dev=data/test_dev93
 train_ali=exp/tri4b_ali_si284 dev_ali=exp/tri4b_ali_dev93
 corpus="" config="" out="" seed=1 num_seeds="" minutes=30 dev_minutes=4
-device=auto nj="" stage=1 stop_stage=9
+device=auto nj="" stage=1 stop_stage=10 graph=""
 
 command="bash recipes/wsj/run.sh${*:+ $*}"
 
@@ -37,7 +38,7 @@ fail() { echo "run.sh: error: $*" >&2; exit 1; }
 
 while [ $# -gt 0 ]; do
     case "$1" in
-        --kaldi|--train|--dev|--train-ali|--dev-ali|--corpus|--config|--out|--seed|--num-seeds|--minutes|--dev-minutes|--device|--nj|--stage|--stop-stage)
+        --kaldi|--train|--dev|--train-ali|--dev-ali|--graph|--corpus|--config|--out|--seed|--num-seeds|--minutes|--dev-minutes|--device|--nj|--stage|--stop-stage)
             [ $# -ge 2 ] || fail "$1 needs a value"
             name="${1#--}"
             printf -v "${name//-/_}" %s "$2"
@@ -54,6 +55,7 @@ for name in minutes dev_minutes; do
 done
 [[ "$device" =~ ^(auto|cpu|cuda)$ ]] || fail "--device is '$device', expected auto, cpu or cuda"
 [ -z "$kaldi" ] || [ -d "$kaldi" ] || fail "--kaldi $kaldi: no such folder"
+[ -z "$graph" ] || [ -f "$graph/HCLG.fst" ] || fail "--graph $graph: no HCLG.fst there"
 [ -z "$config" ] || [ -f "$config" ] || fail "--config $config: no such file"
 if [ -z "$kaldi" ] && [ -n "$corpus" ] && [ "$corpus" != mini ]; then
     fail "--corpus $corpus: only mini is embedded; another corpus is named by --kaldi DIR"
@@ -168,7 +170,19 @@ if at_stage 7 "compare ONNX Runtime with PyTorch on the development set"; then
     done
 fi
 
-if at_stage 8 "report"; then
+if [ -z "$kaldi" ] && at_stage 8 "decoding graph of mini's grammar"; then
+    graph="$out/graph" local="$out/corpus/data/local"
+    asr-bn make-graph "$local" "$out/corpus/exp/mono_ali_train" "$graph" --grammar "$local/grammar.txt"
+fi
+
+if [ -n "$graph" ] && at_stage 8 "words and word error rate"; then
+    for model in "${models[@]}"; do
+        asr-bn decode "$out/$model/model.onnx" "$graph" "$out/feats/dev" "$out/$model/decode_dev" \
+            --mdl "$out/pdf/dev/final.mdl" --nj "$nj"
+    done
+fi
+
+if at_stage 9 "report"; then
     boundaries=()
     for set in "$train_ali" "$dev_ali"; do
         [ ! -f "$set/boundary_accuracy.json" ] || boundaries+=(--boundary-accuracy "$set/boundary_accuracy.json")
@@ -177,6 +191,6 @@ if at_stage 8 "report"; then
         --command "$command" ${boundaries[@]+"${boundaries[@]}"}
 fi
 
-if at_stage 9 "ask the server for posteriors over HTTP"; then
+if at_stage 10 "ask the server for posteriors over HTTP"; then
     asr-bn serve-check "$out/batch_norm" --data "$dev" --root "$root"
 fi
