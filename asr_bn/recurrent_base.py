@@ -5,13 +5,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from asr_bn import normalization
 from asr_bn.population_stats import PopulationStats
 from asr_bn.recurrence import reference
 from asr_bn.recurrence.cells import Backend, Cell, Recurrent, State, StepNormInputs, project
-from asr_bn.recurrence.packing import PackedLayout
+from asr_bn.recurrence.packing import PackedLayout, pack
 from asr_bn.recurrence.step_norm import StepNormOptions
 from asr_bn.synchronization import is_distributed
 
@@ -114,7 +114,7 @@ class NormalizedRecurrent(nn.Module):
         frames = input.shape[1 if self.batch_first else 0]
         if input.dim() == 3 and input.shape[0 if self.batch_first else 1] == 0:
             return self._run_empty(input)
-        output, state = self._run_packed(_pack(input, lengths, self.batch_first), hx)
+        output, state = self._run_packed(pack(input, lengths, self.batch_first), hx)
         padded, _ = pad_packed_sequence(output, self.batch_first, total_length=frames)
         return padded, state
 
@@ -342,14 +342,3 @@ def _check_arguments(
         raise ValueError(f"norm is {norm!r}, expected one of {NORMS}")
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, expected one of {BACKENDS}")
-
-
-def _pack(input: Tensor, lengths: Tensor | None, batch_first: bool) -> PackedSequence:
-    if input.dim() != 3:
-        raise ValueError(f"the input has {input.dim()} dimensions, expected 2 or 3")
-    frames, batch = input.shape[1 if batch_first else 0], input.shape[0 if batch_first else 1]
-    if lengths is None:
-        lengths = torch.full((batch,), frames)
-    if len(lengths) != batch or int(lengths.min()) < 1 or int(lengths.max()) > frames:
-        raise ValueError(f"lengths are {lengths.tolist()}, expected {batch} numbers from 1 to {frames}")
-    return pack_padded_sequence(input, lengths.cpu(), batch_first, enforce_sorted=False)

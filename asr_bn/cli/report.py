@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+# What the stages before leave for the report.
+SOURCES = ("metrics.jsonl", "final.json", "parity.json", "decode.json")
+
 
 def report(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of the recipe.")],
@@ -22,9 +25,7 @@ def report(
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     outputs = [out / name for name in ("results.json", "figure1.png", "report.html")]
-    sources = sorted(
-        path for name in ("metrics.jsonl", "final.json", "parity.json", "decode.json") for path in out.rglob(name)
-    )
+    sources = sorted(path for name in SOURCES for path in out.rglob(name))
     made_from = fingerprint(
         {"corpus": corpus, "command": command}, [config, *sources, *(boundary_accuracy or [])]
     )

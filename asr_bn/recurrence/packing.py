@@ -7,6 +7,7 @@ from itertools import accumulate, groupby
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 
 @dataclass(frozen=True)
@@ -119,3 +120,19 @@ class PackedLayout:
         if start < len(self.batch_sizes):
             ranges.append(range(start, len(self.batch_sizes)))
         return ranges
+
+
+def pack(input: Tensor, lengths: Tensor | None, batch_first: bool) -> PackedSequence:
+    """Pack a padded batch; absent ``lengths``, every sequence is full.
+
+    Raises:
+        ValueError: not three dimensions, or lengths that do not fit.
+    """
+    if input.dim() != 3:
+        raise ValueError(f"the input has {input.dim()} dimensions, expected 2 or 3")
+    frames, batch = input.shape[1 if batch_first else 0], input.shape[0 if batch_first else 1]
+    if lengths is None:
+        lengths = torch.full((batch,), frames)
+    if len(lengths) != batch or int(lengths.min()) < 1 or int(lengths.max()) > frames:
+        raise ValueError(f"lengths are {lengths.tolist()}, expected {batch} numbers from 1 to {frames}")
+    return pack_padded_sequence(input, lengths.cpu(), batch_first, enforce_sorted=False)
