@@ -183,10 +183,21 @@ def _num_static(description: dict[str, Any]) -> int:
 
 
 def _same_fbank(folders: DataFolders) -> FbankOptions:
-    train, dev = (FbankOptions.read_conf(folder / "fbank.conf") for folder in (folders.train, folders.dev))
+    train, dev = _fbank_of(folders.train), _fbank_of(folders.dev)
     if train != dev:
         raise ValueError(f"{folders.dev}/fbank.conf: has other options than {folders.train}/fbank.conf")
     return train
+
+
+def _fbank_of(folder: Path) -> FbankOptions:
+    for name in ("feats.scp", "fbank.conf"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                2,
+                f"no such file; 'asr-bn features {folder} OUT_DIR' makes features to train on",
+                str(folder / name),
+            )
+    return FbankOptions.read_conf(folder / "fbank.conf")
 
 
 def _same_num_pdfs(folders: DataFolders) -> int:
