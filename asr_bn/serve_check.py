@@ -33,6 +33,7 @@ def running_server(model: Path) -> Iterator[str]:
     port = _free_port()
     command = [
         sys.executable,
+        "-P",
         "-m",
         "asr_bn.cli.main",
         "serve",

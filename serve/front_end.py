@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,10 +115,11 @@ class _Worker:
     def _start(self) -> "subprocess.Popen[bytes]":
         single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         return subprocess.Popen(
-            [sys.executable, "-m", "serve.front_end_worker", str(self._memory_bytes)],
+            # -P: no module of the folder that the server happens to be started in.
+            [sys.executable, "-P", "-m", "serve.front_end_worker", str(self._memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | single,
+            env=os.environ | single | {"PYTHONPATH": _python_path()},
             bufsize=0,
             # Ctrl-C in a terminal goes to the whole group; the server ends its workers when it is done.
             start_new_session=True,
@@ -139,7 +141,9 @@ class _Worker:
     def greet(self, until: float) -> None:
         """Wait for the process to say that it has started."""
         assert self._process.stdout is not None
-        _read(self._process.stdout.fileno(), len(GREETING), until)
+        greeting = bytes(_read(self._process.stdout.fileno(), len(GREETING), until))
+        if greeting != GREETING:
+            raise OSError(f"it said {greeting!r}, expected {GREETING!r}")
 
     def _exchange(self, head: Head, data: bytes, until: float) -> tuple[Head, bytes]:
         source, sink = self._process.stdout, self._process.stdin
@@ -183,3 +187,9 @@ def _read(descriptor: int, size: int, until: float) -> bytes:
         chunks.append(chunk)
         size -= len(chunk)
     return b"".join(chunks)
+
+
+def _python_path() -> str:
+    """Where this package is, installed or not, before what the environment says."""
+    here = str(Path(__file__).resolve().parents[1])
+    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])

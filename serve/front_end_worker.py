@@ -6,6 +6,7 @@ come on standard input and go to standard output, each a frame: the sizes of a J
 """
 
 import json
+import os
 import struct
 import sys
 import time
@@ -144,6 +145,9 @@ def serve_frames(source: BinaryIO, sink: BinaryIO) -> None:
 
 def main() -> None:
     """Read frames from standard input; the first argument is the limit on memory, in bytes."""
+    # Answers go where standard output went; what a library prints goes to standard error.
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     # Before memory is limited, and before work comes: the library imports much of itself when it is needed.
     import av  # noqa: F401
     import soundfile  # noqa: F401
@@ -151,9 +155,9 @@ def main() -> None:
 
     compute_fbank(np.zeros(1600, np.float32), FbankOptions())
     limit_memory(int(sys.argv[1]))
-    sys.stdout.buffer.write(GREETING)
-    sys.stdout.buffer.flush()
-    serve_frames(sys.stdin.buffer, sys.stdout.buffer)
+    sink.write(GREETING)
+    sink.flush()
+    serve_frames(sys.stdin.buffer, sink)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def arpa_fst(arpa: Path, word_ids: Mapping[str, int]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         words, out = Path(folder, "words.txt"), Path(folder, "G.txt")
         words.write_text("".join(f"{word} {number}\n" for word, number in word_ids.items()), encoding="utf-8")
-        command = [sys.executable, "-c", _ARPA_PROGRAM, str(arpa), str(words), str(out)]
+        command = [sys.executable, "-P", "-c", _ARPA_PROGRAM, str(arpa), str(words), str(out)]
         process = subprocess.run(command, capture_output=True, text=True, check=False)
         if process.returncode != 0 or not out.exists():
             reason = " ".join(process.stderr.split())[-300:]
