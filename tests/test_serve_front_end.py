@@ -13,7 +13,7 @@ from serve.front_end import AudioLimits, FrontEndPool
 
 @pytest.fixture
 def in_a_folder_with_a_module_of_a_librarys_name(tmp_path, monkeypatch):
-    (tmp_path / "soxr.py").write_text("print('not the library')\n")
+    (tmp_path / "soxr.py").write_text("raise ImportError('not the library')\n")
     monkeypatch.chdir(tmp_path)
 
 
