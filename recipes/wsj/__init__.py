@@ -1,0 +1,1 @@
+"""The paper's speech experiment: see README.md."""

@@ -1,0 +1,1 @@
+"""Data preparation from the LDC disks of the Wall Street Journal corpus."""
