@@ -221,3 +221,21 @@ def test_folders_without_the_corpus(tmp_path: Path, capsys: pytest.CaptureFixtur
     )
     assert _run(wsj1, wsj1, tmp_path / "data") == 1
     assert f"{wsj1}: neither disks of wsj0 (folders such as 11-1.1)" in capsys.readouterr().err
+
+
+def test_folders_of_kaldi_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wsj0, wsj1 = _make_disks(tmp_path)
+    kaldi = "4k0c0301 sph2pipe -f wav 4k0c0301.wv1 |\n"
+    _write(tmp_path / "data/test_dev93/wav.scp", kaldi)
+    assert _run(wsj0, wsj1, tmp_path / "data") == 1
+    assert "test_dev93/wav.scp: there already, with other contents" in capsys.readouterr().err
+    assert _read(tmp_path / "data/test_dev93") == {"wav.scp": kaldi}
+    assert not (tmp_path / "data/train_si284").exists()
+
+
+def test_again_gives_the_same(tmp_path: Path) -> None:
+    wsj0, wsj1 = _make_disks(tmp_path)
+    assert _run(wsj0, wsj1, tmp_path / "data") == 0
+    first = _read(tmp_path / "data/train_si284")
+    assert _run(wsj0, wsj1, tmp_path / "data") == 0
+    assert _read(tmp_path / "data/train_si284") == first

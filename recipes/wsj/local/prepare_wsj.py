@@ -72,7 +72,8 @@ def prepare(wsj0_dir: Path, wsj1_dir: Path, out_dir: Path, spkrinfo: Path | None
     """Write ``out_dir/train_si284`` and ``out_dir/test_dev93``.
 
     Raises:
-        ValueError: a disk, an index, an audio file or a transcript is missing, or a line is malformed.
+        ValueError: a disk, an index, an audio file or a transcript is missing, a line is malformed, or a
+            folder of another origin, such as Kaldi's, would be overwritten.
         OSError: a file cannot be read or written.
     """
     parts = {"wsj0": Part.find("wsj0", wsj0_dir), "wsj1": Part.find("wsj1", wsj1_dir)}
@@ -80,6 +81,8 @@ def prepare(wsj0_dir: Path, wsj1_dir: Path, out_dir: Path, spkrinfo: Path | None
     dot_files = find_dot_files(dict.fromkeys(folder for part in parts.values() for folder in part.folders()))
     genders = read_genders(parts, spkrinfo)
     text = {name: read_transcripts(paths, dot_files) for name, paths in audio.items()}
+    for name, paths in audio.items():
+        refuse_other(out_dir / name / "wav.scp", paths)
     for name, paths in audio.items():
         write_data_dir(out_dir / name, paths, text[name], genders)
 
@@ -135,6 +138,18 @@ def read_genders(parts: dict[str, Part], spkrinfo: Path | None) -> dict[str, str
     return genders
 
 
+def refuse_other(path: Path, audio: dict[str, Path]) -> None:
+    """Refuse to go on if the ``wav.scp`` at ``path`` is not what would be written there.
+
+    Kaldi's calls sph2pipe, without which Kaldi's own programs cannot read the audio.
+
+    Raises:
+        ValueError: it differs.
+    """
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != _table(_wav_scp(audio)):
+        raise ValueError(f"{path}: there already, with other contents; remove it or choose another OUT_DIR")
+
+
 def write_data_dir(
     folder: Path, audio: dict[str, Path], text: dict[str, str], genders: dict[str, str]
 ) -> None:
@@ -155,13 +170,21 @@ def write_data_dir(
     else:
         # One of an earlier run would no longer fit.
         (folder / "spk2gender").unlink(missing_ok=True)
-    _write_table(folder / "wav.scp", {utt_id: str(path) for utt_id, path in audio.items()})
+    _write_table(folder / "wav.scp", _wav_scp(audio))
     note = f"; no spk2gender: {len(unknown)} speakers are in no spkrinfo.txt (--spkrinfo)" if unknown else ""
     print(f"{folder}: {len(audio)} utterances, {len(speakers)} speakers{note}", file=sys.stderr)
 
 
 def _write_table(path: Path, table: dict[str, str]) -> None:
-    write_text(path, "".join(f"{key} {value}".rstrip() + "\n" for key, value in table.items()))
+    write_text(path, _table(table))
+
+
+def _wav_scp(audio: dict[str, Path]) -> dict[str, str]:
+    return {utt_id: str(path) for utt_id, path in audio.items()}
+
+
+def _table(table: dict[str, str]) -> str:
+    return "".join(f"{key} {value}".rstrip() + "\n" for key, value in table.items())
 
 
 if __name__ == "__main__":
