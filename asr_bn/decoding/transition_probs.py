@@ -7,12 +7,8 @@ topology's order.
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from asr_bn.kaldi_io.model_stream import ModelStream, open_model
-from asr_bn.kaldi_io.rxfilename import read_exact
-from asr_bn.kaldi_io.transition_model import _read_states, _read_topology
+from asr_bn.kaldi_io.model_stream import open_model
+from asr_bn.kaldi_io.transition_model import read_topology_and_states
 
 
 @dataclass(frozen=True)
@@ -48,15 +44,9 @@ class PhoneHmms:
             ValueError: not a transition model, or one whose states depend on the phone's context.
         """
         with open_model(path) as stream:
-            stream.expect("<TransitionModel>")
-            topology = _read_topology(stream)
-            token = stream.token()
-            if token not in ("<Triples>", "<Tuples>"):
-                raise ValueError(f"{path}: expected <Triples> or <Tuples>, found {token[:40]!r}")
-            rows = _read_states(stream, with_self_loop_pdf=token == "<Tuples>")
-            stream.expect(token.replace("<", "</"))
+            topology, rows = read_topology_and_states(stream)
             stream.expect("<LogProbs>")
-            log_probs = _read_log_probs(stream)
+            log_probs = stream.float_vector()  # entry 0 is unused
         seen = {(phone, state) for phone, state, *_ in rows}
         if len(seen) != len(rows):
             raise ValueError(
@@ -72,16 +62,3 @@ class PhoneHmms:
                 arc = Transition(state, target, number, float(log_probs[number]))
                 transitions.setdefault(phone, []).append(arc)
         return cls(transitions, {phone: len(topology[phone]) - 1 for phone in transitions}, number)
-
-
-def _read_log_probs(stream: ModelStream) -> NDArray[np.float32]:
-    """``[num_transition_ids + 1]``; entry 0 is unused."""
-    if stream.binary:
-        stream.expect("FV")
-        size = 4 * stream.integer()
-        return np.frombuffer(read_exact(stream._stream, size, stream.where), dtype="<f4")
-    stream.expect("[")
-    values = []
-    while (word := stream.token()) != "]":
-        values.append(float(word))
-    return np.array(values, dtype=np.float32)

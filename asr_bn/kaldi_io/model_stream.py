@@ -5,6 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from asr_bn.kaldi_io.binary import (
     BINARY_MARK,
     read_basic_float,
@@ -12,7 +15,7 @@ from asr_bn.kaldi_io.binary import (
     read_int_vector,
     read_token,
 )
-from asr_bn.kaldi_io.rxfilename import open_input
+from asr_bn.kaldi_io.rxfilename import open_input, read_exact
 
 
 class ModelStream:
@@ -50,7 +53,9 @@ class ModelStream:
         """The next floating-point number."""
         if self.binary:
             return read_basic_float(self._stream, self.where)
-        word = self.token()
+        return self._as_number(self.token())
+
+    def _as_number(self, word: str) -> float:
         try:
             return float(word)
         except ValueError as error:
@@ -59,6 +64,15 @@ class ModelStream:
     def int_vector(self) -> list[int]:
         """The next binary vector of int32."""
         return [int(value) for value in read_int_vector(self._stream, self.where)]
+
+    def float_vector(self) -> NDArray[np.float32]:
+        """The next vector of floats, ``[length]``."""
+        if not self.binary:
+            self.expect("[")
+            words = iter(self.token, "]")
+            return np.array([self._as_number(word) for word in words], dtype=np.float32)
+        self.expect("FV")
+        return np.frombuffer(read_exact(self._stream, 4 * self.integer(), self.where), dtype="<f4")
 
     def check_count(self, count: int, limit: int, what: str) -> None:
         """Refuse a negative or absurd count from a corrupt file."""

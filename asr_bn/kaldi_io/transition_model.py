@@ -22,6 +22,8 @@ class HmmState:
 
 
 Topology = dict[int, tuple[HmmState, ...]]
+# Phone, HMM state, forward pdf and self-loop pdf
+TransitionState = tuple[int, int, int, int]
 """Phone to its states."""
 
 
@@ -56,14 +58,24 @@ class TransitionModel:
             ValueError: not a transition model, cut short or corrupt.
         """
         with open_model(path) as stream:
-            stream.expect("<TransitionModel>")
-            topology = _read_topology(stream)
-            token = stream.token()
-            if token not in ("<Triples>", "<Tuples>"):
-                raise ValueError(f"{path}: expected <Triples> or <Tuples>, found {token[:40]!r}")
-            rows = _read_states(stream, with_self_loop_pdf=token == "<Tuples>")
-            stream.expect(token.replace("<", "</"))
+            topology, rows = read_topology_and_states(stream)
         return _derive(topology, rows, str(path))
+
+
+def read_topology_and_states(stream: ModelStream) -> tuple[Topology, list[TransitionState]]:
+    """The head of a transition model, up to its log probabilities.
+
+    Raises:
+        ValueError: not a transition model, cut short or corrupt.
+    """
+    stream.expect("<TransitionModel>")
+    topology = _read_topology(stream)
+    token = stream.token()
+    if token not in ("<Triples>", "<Tuples>"):
+        raise ValueError(f"{stream.where}: expected <Triples> or <Tuples>, found {token[:40]!r}")
+    rows = _read_states(stream, with_self_loop_pdf=token == "<Tuples>")
+    stream.expect(token.replace("<", "</"))
+    return topology, rows
 
 
 def _read_topology(stream: ModelStream) -> Topology:
@@ -140,7 +152,7 @@ def _read_text_entry(stream: ModelStream) -> tuple[HmmState, ...]:
     return tuple(HmmState(tuple(destinations)) for destinations in states)
 
 
-def _read_states(stream: ModelStream, with_self_loop_pdf: bool) -> list[tuple[int, int, int, int]]:
+def _read_states(stream: ModelStream, with_self_loop_pdf: bool) -> list[TransitionState]:
     """Phone, HMM state, forward pdf and self-loop pdf of every transition-state."""
     num_states = stream.integer()
     stream.check_count(num_states, _MAX_STATES, "transition-states")
@@ -151,7 +163,7 @@ def _read_states(stream: ModelStream, with_self_loop_pdf: bool) -> list[tuple[in
     return rows
 
 
-def _derive(topology: Topology, rows: list[tuple[int, int, int, int]], where: str) -> TransitionModel:
+def _derive(topology: Topology, rows: list[TransitionState], where: str) -> TransitionModel:
     """Number the transitions as ``TransitionModel::ComputeDerived`` does."""
     pdfs, phones = [-1], [-1]
     for phone, hmm_state, forward_pdf, self_loop_pdf in rows:
