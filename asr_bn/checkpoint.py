@@ -15,23 +15,27 @@ import torch
 
 from asr_bn.files import write_bytes
 
-FORMAT = "asr_bn acoustic model, version 1"
+ACOUSTIC_MODEL = "asr_bn acoustic model, version 1"
+LANGUAGE_MODEL = "asr_bn language model, version 1"
 _PREFIX = b"sha256:"
 _COMMENT_BYTES = len(_PREFIX) + 64
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings and containers of them) to ``path`` atomically."""
+def save_checkpoint(path: Path, state: dict[str, Any], kind: str) -> None:
+    """Write ``state`` (tensors, numbers, strings and containers of them) to ``path`` atomically.
+
+    ``kind`` says what it is the state of: ``ACOUSTIC_MODEL`` or ``LANGUAGE_MODEL``.
+    """
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, buffer)
+    torch.save({"format": kind, **state}, buffer)
     body = buffer.getvalue()
     # The last field of a zip archive is the length of its comment; the checksum covers all before it.
     body = body[:-2] + struct.pack("<H", _COMMENT_BYTES)
     write_bytes(path, body + _PREFIX + hashlib.sha256(body).hexdigest().encode())
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
+    """Read a checkpoint of the given kind onto the CPU.
 
     Raises:
         ValueError: cut short, damaged, or not a checkpoint of this program (one sentence names the file).
@@ -46,6 +50,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if comment[len(_PREFIX) :].decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
         raise ValueError(f"{path}: damaged checkpoint (its SHA-256 does not match its contents)")
     state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    if state.get("format") != FORMAT:
-        raise ValueError(f"{path}: format is {state.get('format')!r}, expected {FORMAT!r}")
+    if state.get("format") != kind:
+        raise ValueError(f"{path}: format is {state.get('format')!r}, expected {kind!r}")
     return state

@@ -12,10 +12,11 @@ from tqdm import tqdm
 from asr_bn import __version__
 from asr_bn.acoustic_model import AcousticModel
 from asr_bn.batches import Batch, Corpus, epoch_batches, load_batches, sorted_batches
-from asr_bn.checkpoint import load_checkpoint, save_checkpoint
+from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint, save_checkpoint
 from asr_bn.evaluation import FrameSums, evaluate, packed_pdf_ids
 from asr_bn.experiment import ExperimentConfig
 from asr_bn.files import write_text
+from asr_bn.run_state import check_same, random_state, set_random_state
 
 # So many steps in a row without a finite gradient end the training.
 MAX_NON_FINITE = 3
@@ -153,9 +154,9 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": asdict(self.progress),
-            "random_state": _random_state(self.device),
+            "random_state": random_state(self.device),
         }
-        save_checkpoint(self.out_dir / name, state)
+        save_checkpoint(self.out_dir / name, state, ACOUSTIC_MODEL)
 
     def resume(self) -> None:
         """Continue from ``out_dir/last.pt``.
@@ -164,42 +165,14 @@ class Trainer:
             ValueError: the checkpoint is damaged, or is of another configuration or corpus.
         """
         path = self.out_dir / "last.pt"
-        state = load_checkpoint(path)
+        state = load_checkpoint(path, ACOUSTIC_MODEL)
         ours = {**self.config.to_dict(), "data": self.description}
-        _check_same(path, {**state["config"], "data": state["description"]}, ours)
+        check_same(path, {**state["config"], "data": state["description"]}, ours)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         progress = dict(state["progress"])
         self.progress = Progress(**progress | {"sums": FrameSums(**progress["sums"])})
-        _set_random_state(state["random_state"], self.device)
-
-
-def _check_same(path: Path, saved: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Refuse to go on where a value of any section differs."""
-    for section in sorted(saved.keys() | expected.keys()):
-        before, now = saved.get(section, {}), expected.get(section, {})
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
-                raise ValueError(
-                    f"{path}: was made with {section}.{key} = {_short(before.get(key))}, this run has "
-                    f"{_short(now.get(key))}; choose another output folder, or what it was made with"
-                )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
-
-
-def _set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+        set_random_state(state["random_state"], self.device)
 
 
 def _summary(figures: dict[str, float], epochs: int) -> str:

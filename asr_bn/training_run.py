@@ -16,7 +16,7 @@ from tqdm import tqdm
 from asr_bn.acoustic_model import AcousticModel
 from asr_bn.alignments import count_pdfs, num_pdfs, read_pdf_ids
 from asr_bn.batches import Batch, Corpus, epoch_batches, load_batches, sorted_batches
-from asr_bn.checkpoint import load_checkpoint, save_checkpoint
+from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint, save_checkpoint
 from asr_bn.evaluation import FrameSums, evaluate
 from asr_bn.experiment import ExperimentConfig
 from asr_bn.features.deltas import add_deltas
@@ -134,7 +134,9 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
         sums = _evaluate(model, corpus, config, f"{out_dir.name} {name}")
         figures |= {f"{name}_fce": sums.fce, f"{name}_fer": sums.fer}
     kept = {key: state[key] for key in ("config", "description", "version")}
-    save_checkpoint(out_dir / "final.pt", kept | {"model": model.state_dict(), "figures": figures})
+    save_checkpoint(
+        out_dir / "final.pt", kept | {"model": model.state_dict(), "figures": figures}, ACOUSTIC_MODEL
+    )
     write_json(out_dir / "final.json", figures)
     return figures
 
@@ -145,7 +147,7 @@ def load_model(path: Path) -> tuple[AcousticModel, dict[str, Any]]:
     Raises:
         ValueError: the checkpoint is damaged.
     """
-    state = load_checkpoint(path)
+    state = load_checkpoint(path, ACOUSTIC_MODEL)
     config = ExperimentConfig.from_dict(state["config"])
     description = state["description"]
     model = AcousticModel(config.model, _num_static(description), description["num_pdfs"])

@@ -150,7 +150,7 @@ def test_the_command_measures_the_loss_of_int8_and_writes_it_down(tmp_path):
 
     from typer.testing import CliRunner
 
-    from asr_bn.checkpoint import save_checkpoint
+    from asr_bn.checkpoint import ACOUSTIC_MODEL, save_checkpoint
     from asr_bn.cli.main import app
     from asr_bn.kaldi_io.int_vector_table import write_int_vectors
     from asr_bn.kaldi_io.matrix_table import MatrixWriter
@@ -170,7 +170,7 @@ def test_the_command_measures_the_loss_of_int8_and_writes_it_down(tmp_path):
         "version": {},
         "figures": {"dev_fer": 0.5},
     }
-    save_checkpoint(exp_dir / "final.pt", state | {"model": model.state_dict()})
+    save_checkpoint(exp_dir / "final.pt", state | {"model": model.state_dict()}, ACOUSTIC_MODEL)
     arguments = ["export", str(exp_dir), str(exp_dir / "int8.onnx"), "--int8"]
     with pytest.raises(ValueError, match="--int8 measures its loss on development data"):
         CliRunner().invoke(app, arguments, catch_exceptions=False)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asr_bn.batches import Corpus
-from asr_bn.checkpoint import load_checkpoint
+from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
 from asr_bn.evaluation import FrameSums
 from asr_bn.experiment import ExperimentConfig
 from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter
@@ -61,7 +61,7 @@ def test_it_learns_and_keeps_the_best_epoch(data, tmp_path):
     trainer = train(data, tmp_path / "out", epochs=12)
     history = trainer.progress.history
     assert history[-1]["train_fce"] < 0.7 * history[0]["train_fce"]
-    best = load_checkpoint(tmp_path / "out" / "best.pt")
+    best = load_checkpoint(tmp_path / "out" / "best.pt", ACOUSTIC_MODEL)
     assert best["progress"]["history"][-1]["epoch"] == trainer.progress.best_epoch
 
 
@@ -88,7 +88,9 @@ def test_a_run_stopped_after_any_step_ends_where_the_undisturbed_one_ends(data, 
     monkeypatch.setattr(Trainer, "_step", original)
     train(data, tmp_path / "stopped", resume=True, dropout=0.3)
     for name in ("last.pt", "best.pt"):
-        assert_same(*(load_checkpoint(tmp_path / folder / name) for folder in ("whole", "stopped")))
+        assert_same(
+            *(load_checkpoint(tmp_path / folder / name, ACOUSTIC_MODEL) for folder in ("whole", "stopped"))
+        )
     assert (tmp_path / "whole" / "metrics.jsonl").read_text() == (
         tmp_path / "stopped" / "metrics.jsonl"
     ).read_text()

@@ -68,11 +68,11 @@ def finish(
         typer.echo(f"{exp_dir}: population statistics are there already", err=True)
         return
 
-    from asr_bn.checkpoint import load_checkpoint
+    from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
     from asr_bn.experiment import ExperimentConfig
     from asr_bn.training_run import DataFolders, choose_device, describe, finish_model, load_data
 
-    config = ExperimentConfig.from_dict(load_checkpoint(best)["config"])
+    config = ExperimentConfig.from_dict(load_checkpoint(best, ACOUSTIC_MODEL)["config"])
     run_data = load_data(DataFolders(data, ali, dev_data, dev_ali), config)
     typer.echo(f"{exp_dir}: {describe(finish_model(exp_dir, run_data, choose_device(device)))}", err=True)
     mark_done(stamp, made_from)
