@@ -1,17 +1,14 @@
 """An experiment's configuration: one TOML file, checked when it is read; unknown keys are refused."""
 
-import dataclasses
-import tomllib
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-_STRICT = ConfigDict(extra="forbid")
+from asr_bn.toml_config import STRICT, TomlConfig
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """The acoustic model: stacked bidirectional LSTM layers below a softmax (paper, section 5.1)."""
 
@@ -25,7 +22,7 @@ class ModelConfig:
     stats_momentum: float = Field(default=0.05, gt=0.0, le=1.0)  # running statistics during training
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
     """Stochastic gradient descent on framewise cross entropy.
 
@@ -44,41 +41,9 @@ class TrainingConfig:
     seed: int = Field(default=1, ge=0)
 
 
-@dataclass(frozen=True, config=_STRICT)
-class ExperimentConfig:
+@dataclass(frozen=True, config=STRICT)
+class ExperimentConfig(TomlConfig):
     """``[model]`` and ``[training]`` of a TOML file."""
 
     model: ModelConfig = Field(default_factory=ModelConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
-
-    @classmethod
-    def read(cls, path: Path) -> "ExperimentConfig":
-        """Read a TOML file.
-
-        Raises:
-            ValueError: not TOML, an unknown key, or a value out of its range (file, key and value named).
-        """
-        try:
-            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ExperimentConfig":
-        """Check ``values`` and fill in defaults; ``ValueError`` names the first key that does not fit."""
-        try:
-            return TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise ValueError(f"{key} = {first['input']!r}: {first['msg']}") from None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they go into checkpoints and models."""
-        return dataclasses.asdict(self)
-
-    def replace(self, section: Literal["model", "training"], **values: Any) -> "ExperimentConfig":
-        """A copy with some values of a section replaced, checked anew."""
-        merged = self.to_dict()
-        merged[section].update(values)
-        return self.from_dict(merged)

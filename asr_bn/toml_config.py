@@ -1,0 +1,47 @@
+"""Configurations that come from TOML files: a pydantic dataclass of sections, each one too."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+STRICT = ConfigDict(extra="forbid")
+
+
+class TomlConfig:
+    """Base of a pydantic dataclass whose fields are the sections of a TOML file."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a TOML file.
+
+        Raises:
+            ValueError: not TOML, an unknown key, or a value out of its range (file, key and value named).
+        """
+        try:
+            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Check ``values`` and fill in defaults; ``ValueError`` names the first key that does not fit."""
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"{key} = {first['input']!r}: {first['msg']}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they go into checkpoints and models."""
+        values: dict[str, Any] = dataclasses.asdict(self)  # type: ignore[call-overload]
+        return values
+
+    def replace(self, section: str, **values: Any) -> Self:
+        """A copy with some values of a section replaced, checked anew."""
+        merged = self.to_dict()
+        merged[section].update(values)
+        return self.from_dict(merged)
