@@ -1,0 +1,80 @@
+"""The language model: tokens in, scores of the token after each out."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from asr_bn.language_model.experiment import LanguageModelConfig
+from asr_bn.layers import BatchNormLSTM, BatchNormRNN
+from asr_bn.recurrence.cells import State
+
+
+class LanguageModel(nn.Module):
+    """Look-up table, stacked recurrent layers, and a softmax's input (paper, section 5.2).
+
+    Args:
+        config: sizes and options.
+        num_words: of the vocabulary.
+        seed: of the initial weights, which are the same with and without a norm.
+    """
+
+    layers: BatchNormLSTM | BatchNormRNN
+
+    def __init__(self, config: LanguageModelConfig, num_words: int, seed: int = 0) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.embedding = nn.Embedding(num_words, size)
+        self.layers = _recurrent_layers(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(size, num_words)
+        self._initialize(config, torch.Generator().manual_seed(seed))
+
+    @torch.no_grad()
+    def _initialize(self, config: LanguageModelConfig, generator: torch.Generator) -> None:
+        for name, values in self.named_parameters():
+            if "gamma" in name or "beta" in name:
+                continue  # as the layer sets them
+            if config.init == "uniform":
+                values.uniform_(-config.init_range, config.init_range, generator=generator)
+            elif name == "embedding.weight":
+                values.normal_(generator=generator)
+            elif values.dim() == 2:
+                nn.init.xavier_uniform_(values, generator=generator)
+            else:
+                values.zero_()
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return self.output.bias.device
+
+    def forward(
+        self, tokens: Tensor, batch_sizes: Tensor, state: State | None = None
+    ) -> tuple[Tensor, State]:
+        """Scores of the next token (logits), and the states of the layers.
+
+        Args:
+            tokens: rows ordered by time, then by stream, shape ``[N]``.
+            batch_sizes: streams at each time step, shape ``[T]``, on the CPU.
+            state: states to start from, each ``[num_layers, batch, hidden_size]``; None starts from zero.
+
+        Returns:
+            Logits, shape ``[N, num_words]``, and the last states.
+        """
+        embedded = self.dropout(self.embedding(tokens))
+        hidden, last = self.layers.run(PackedSequence(embedded, batch_sizes), state, None)
+        return self.output(self.dropout(hidden.data)), last
+
+
+def _recurrent_layers(config: LanguageModelConfig) -> BatchNormLSTM | BatchNormRNN:
+    layers = BatchNormLSTM if config.cell == "lstm" else BatchNormRNN
+    return layers(
+        config.hidden_size,
+        config.hidden_size,
+        config.num_layers,
+        dropout=config.dropout,
+        norm=None if config.norm == "none" else config.norm,
+        eps=config.eps,
+        momentum=config.stats_momentum,
+        initial_gamma=config.initial_gamma,
+    )

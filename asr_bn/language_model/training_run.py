@@ -1,0 +1,124 @@
+"""A training run of a language model from texts to checkpoints, and its best epoch afterwards."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from asr_bn.checkpoint import LANGUAGE_MODEL, load_checkpoint, save_checkpoint
+from asr_bn.files import write_json
+from asr_bn.language_model.evaluation import evaluate
+from asr_bn.language_model.experiment import LanguageModelExperiment, LanguageModelTraining
+from asr_bn.language_model.model import LanguageModel
+from asr_bn.language_model.text import Unit, encode_sentences, read_sentences
+from asr_bn.language_model.trainer import Trainer
+from asr_bn.language_model.vocabulary import Vocabulary
+from asr_bn.language_model.windows import TextWindows, Window
+from asr_bn.population import estimate_population_stats
+from asr_bn.recurrence.cells import State
+
+SETS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The tokens of the three sets, and the vocabulary of the first."""
+
+    vocabulary: Vocabulary
+    tokens: dict[str, NDArray[np.int64]]
+    paths: dict[str, Path]
+
+    @classmethod
+    def read(cls, paths: dict[str, Path], unit: Unit) -> "Texts":
+        """Read ``paths`` of ``train``, ``valid`` and ``test``.
+
+        Raises:
+            ValueError: an empty file, or a word that the training text lacks where it has no ``<unk>``.
+        """
+        sentences = {name: read_sentences(paths[name], unit) for name in SETS}
+        vocabulary = Vocabulary.of(sentences["train"])
+        tokens = {name: encode_sentences(sentences[name], vocabulary, paths[name]) for name in SETS}
+        return cls(vocabulary, tokens, paths)
+
+    def windows(self, name: str, training: LanguageModelTraining) -> TextWindows:
+        """A set cut into streams and windows as ``training`` has it."""
+        return TextWindows(self.tokens[name], training.batch_size, training.num_steps, str(self.paths[name]))
+
+    def describe(self) -> dict[str, Any]:
+        """What checkpoints say of the texts; another text or order of words is another run."""
+        digests = {name: hashlib.sha256(self.tokens[name].tobytes()).hexdigest() for name in SETS}
+        return {"words": list(self.vocabulary.words), "sha256_of_tokens": digests}
+
+
+def train_language_model(
+    experiment: LanguageModelExperiment, texts: Texts, out_dir: Path, device: torch.device
+) -> Trainer:
+    """Train a model, or finish training it: where ``out_dir`` has a ``last.pt`` it goes on from there.
+
+    Raises:
+        ValueError: the run in ``out_dir`` is of another configuration or text.
+        DivergedError: loss or gradient stopped being finite.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    training = experiment.training
+    torch.manual_seed(training.seed)  # of dropout
+    model = LanguageModel(experiment.model, len(texts.vocabulary), training.seed).to(device)
+    train, valid = (texts.windows(name, training) for name in ("train", "valid"))
+    trainer = Trainer(model, experiment, train, valid, out_dir, texts.describe())
+    if (out_dir / "last.pt").is_file():
+        trainer.resume()
+    trainer.run()
+    return trainer
+
+
+def finish_language_model(out_dir: Path, texts: Texts, device: torch.device) -> dict[str, float]:
+    """Estimate population statistics of the best epoch, evaluate it on all sets, write ``final.pt``.
+
+    Returns:
+        Its figures, which ``final.json`` holds too.
+    """
+    model, state = load_language_model(out_dir / "best.pt")
+    model.to(device)
+    training = LanguageModelExperiment.from_dict(state["config"]).training
+    if state["config"]["model"]["norm"] != "none":
+        windows = texts.windows("train", training).windows()
+        estimate_population_stats(model, windows, _StatefulForward(training.carry_state))
+    figures: dict[str, float] = {"best_epoch": state["progress"]["history"][-1]["epoch"]}
+    for name in SETS:
+        sums = evaluate(model, texts.windows(name, training).windows(), training.carry_state)
+        figures |= {f"{name}_nats": sums.nats, f"{name}_perplexity": sums.perplexity}
+    kept = {key: state[key] for key in ("config", "description", "version")}
+    saved = kept | {"model": model.state_dict(), "figures": figures}
+    save_checkpoint(out_dir / "final.pt", saved, LANGUAGE_MODEL)
+    write_json(out_dir / "final.json", figures)
+    return figures
+
+
+def load_language_model(path: Path) -> tuple[LanguageModel, dict[str, Any]]:
+    """The model of a checkpoint, on the CPU, and all that the checkpoint holds.
+
+    Raises:
+        ValueError: the checkpoint is damaged, or not of a language model.
+    """
+    state = load_checkpoint(path, LANGUAGE_MODEL)
+    config = LanguageModelExperiment.from_dict(state["config"]).model
+    model = LanguageModel(config, len(state["description"]["words"]))
+    model.load_state_dict(state["model"])
+    return model, state
+
+
+class _StatefulForward:
+    """How windows go through the model one after the other."""
+
+    def __init__(self, carry_state: bool) -> None:
+        self.carry_state = carry_state
+        self.state: State | None = None
+
+    def __call__(self, model: torch.nn.Module, window: Window) -> None:
+        window = window.to(next(model.parameters()).device)
+        _, last = model(window.tokens, window.batch_sizes, self.state)
+        self.state = last if self.carry_state else None

@@ -1,0 +1,53 @@
+"""The words, or characters, that a language model knows."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+EOS = "</s>"  # the end of a line; a token like any other, predicted and scored
+UNK = "<unk>"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words by number.
+
+    Attributes:
+        words: the end of sentence first, then the most frequent word of the training text, and so on.
+    """
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sentences: Iterable[list[str]]) -> "Vocabulary":
+        """The words of a training text, ties in frequency broken by alphabet."""
+        counts = Counter(word for sentence in sentences for word in sentence)
+        return cls((EOS, *sorted(counts, key=lambda word: (-counts[word], word))))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words)}
+
+    def encode(self, words: Iterable[str], where: str) -> Iterator[int]:
+        """Numbers of the words of a line, the end of the sentence after the last.
+
+        Args:
+            where: file and line, for the message.
+
+        Raises:
+            ValueError: a word is not in the vocabulary, and the vocabulary has no ``<unk>``.
+        """
+        unknown = self._numbers.get(UNK)
+        for word in words:
+            number = self._numbers.get(word, unknown)
+            if number is None:
+                raise ValueError(
+                    f"{where}: {word!r} is not among the {len(self)} words of the training text, "
+                    f"which has no {UNK} to stand for it"
+                )
+            yield number
+        yield self._numbers[EOS]
