@@ -14,6 +14,10 @@ def export(
     with_frontend: Annotated[
         Path | None, typer.Option(help="Also write this file, which takes raw samples instead of features.")
     ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also add the model to this Triton model repository, as version 1."),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="With --int8: development features [EXP_DIR/../feats/dev].")
     ] = None,
@@ -42,6 +46,10 @@ def export(
     stamp = model.parent / f".{model.name}.done"
     made_from = fingerprint({"int8": int8, "float16": float16}, [checkpoint])
     outputs = [model, *([with_frontend] if with_frontend else [])]
+    if triton is not None:
+        from asr_bn.triton_repository import repository_files, write_repository
+
+        outputs += repository_files(model, triton)
     if is_done(stamp, made_from, outputs):
         typer.echo(f"{model}: exported already", err=True)
         return
@@ -50,6 +58,8 @@ def export(
 
     for line in write_variants(checkpoint, model, int8, float16, with_frontend, data, ali):
         typer.echo(line, err=True)
+    if triton is not None:
+        typer.echo(f"{write_repository(model, triton)}: for Triton", err=True)
     mark_done(stamp, made_from)
 
 
