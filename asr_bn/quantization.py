@@ -17,12 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from asr_bn.files import write_bytes
 from asr_bn.model_metadata import METADATA_KEY, ModelMetadata
-from asr_bn.onnx_versions import IR_VERSION, OPSET
+from asr_bn.onnx_versions import IR_VERSION, OPSET, QUANTIZATION_DOMAIN, QUANTIZATION_OPSET
 
 # 7 bits: two 8-bit products overflow the 16-bit sums of processors without VNNI, whose answers would differ.
 _LEVELS = 63
-_DOMAIN = "com.microsoft"
-_DYNAMIC_OPSET = 1
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def quantize_onnx(source: Path, metadata: ModelMetadata, scale: InputScale, path
     proto = onnx.load(source)
     body = _Body(proto, scale, source)
     graph = _outer_graph(proto, body.finish(), body.tensors)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_DOMAIN, _DYNAMIC_OPSET)]
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(QUANTIZATION_DOMAIN, QUANTIZATION_OPSET)]
     quantized = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="asr_bn")
     helper.set_model_props(quantized, {METADATA_KEY: metadata.to_json()})
     onnx.checker.check_model(quantized)
@@ -119,7 +117,7 @@ class _Body:
             inputs.append(self._tensor(f"{name}.{key}.scale", values))
             inputs.append(self._tensor(f"{name}.{key}.zero", np.zeros(values.shape, dtype=np.int8)))
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        self._node("DynamicQuantizeLSTM", inputs, f"{name}.Y", domain=_DOMAIN, **attributes)
+        self._node("DynamicQuantizeLSTM", inputs, f"{name}.Y", domain=QUANTIZATION_DOMAIN, **attributes)
         self._node("Transpose", [f"{name}.Y"], f"{name}.by_direction", perm=[0, 2, 1, 3])
         if name == "layer0":
             self._tensor("joined_shape", self._joined)
@@ -130,7 +128,7 @@ class _Body:
         inputs = [hidden, self._tensor("output.weight", weight), self._tensor("output.scale", scale)]
         inputs.append(self._tensor("output.zero", np.zeros(scale.shape, dtype=np.int8)))
         inputs.append(self._tensor("output.bias", self._weights["output.bias"]))
-        self._node("DynamicQuantizeMatMul", inputs, "scores", domain=_DOMAIN)
+        self._node("DynamicQuantizeMatMul", inputs, "scores", domain=QUANTIZATION_DOMAIN)
         self._node("LogSoftmax", ["scores"], "log_softmax", axis=-1)
         self._node("Squeeze", ["log_softmax", "int.1"], "rows")
         self._node("Shape", ["padded"], "padded_shape")

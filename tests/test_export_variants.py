@@ -81,11 +81,14 @@ def test_what_cannot_be_read_back_is_refused(exported, int8, tmp_path):
         import_onnx(exported[1])
 
 
-def test_half_precision_keeps_float_inputs_and_outputs(tmp_path):
-    """ONNX Runtime's CPU has no float16 LSTM: what is checked here is that the file is a valid graph."""
-    export_onnx(
-        make_model(norm="sequence"), make_metadata(norm="sequence"), tmp_path / "half.onnx", half=True
-    )
+def test_half_precision_keeps_float_inputs_and_outputs(exported, tmp_path):
+    """ONNX Runtime's CPU has no float16 LSTM and casts around it: half-precision weights, float32 sums."""
+    export_onnx(exported[0], make_metadata(), tmp_path / "half.onnx", half=True)
+    half, plain = (AcousticScorer.load(path, "cpu") for path in (tmp_path / "half.onnx", exported[1]))
+    inputs = [half.with_deltas(feats) for feats in utterances()]
+    for expected, answer in zip(plain.log_posteriors(inputs), half.log_posteriors(inputs), strict=True):
+        assert 0 < np.abs(expected - answer).max() < 5e-3
+    onnx.checker.check_model(onnx.load(tmp_path / "half.onnx"), full_check=True)
     graph = onnx.load(tmp_path / "half.onnx").graph
     kinds = {tensor.data_type for tensor in graph.initializer if tensor.name.startswith(("layer", "output"))}
     assert kinds == {onnx.TensorProto.FLOAT16}

@@ -24,7 +24,15 @@ def decode(
     acoustic_scale: Annotated[
         float | None, typer.Option(help="[the one with the lowest WER on --tune-data; 0.1 without a text]")
     ] = None,
-    tune_data: Annotated[Path | None, typer.Option(help="Development data for the scale [DATA_DIR].")] = None,
+    word_penalty: Annotated[
+        float | None,
+        typer.Option(
+            help="Cost of each word [0, 0.5 or 1, the best on --tune-data; 0 with --acoustic-scale]"
+        ),
+    ] = None,
+    tune_data: Annotated[
+        Path | None, typer.Option(help="Development data for scale and penalty [DATA_DIR].")
+    ] = None,
     beam: Annotated[float, typer.Option(help="Of the search, in scaled log likelihood.")] = 13.0,
     max_active: Annotated[int, typer.Option(help="Most states in a frame.")] = 7000,
     prior_scale: Annotated[float, typer.Option(help="How much of the log prior is subtracted.")] = 1.0,
@@ -52,7 +60,17 @@ def decode(
     require_decoder()
     if acoustic_scale is not None and not acoustic_scale > 0:
         raise ValueError(f"--acoustic-scale is {acoustic_scale}, expected above 0")
-    options = [acoustic_scale, beam, max_active, prior_scale, prior_floor, channel, resample, mdl, tune_data]
+    options: list[object] = [
+        acoustic_scale,
+        word_penalty,
+        beam,
+        max_active,
+        prior_scale,
+        prior_floor,
+        channel,
+        resample,
+    ]
+    options += [mdl, tune_data]
     sources = [model, graph_dir / "HCLG.fst", graph_dir / "words.txt"]
     for folder in (data_dir, tune_data or data_dir):
         sources += [folder / name for name in ("wav.scp", "segments", "feats.scp", "text")]
@@ -66,10 +84,10 @@ def decode(
     job.check(scorer.metadata.num_pdfs, model)
     source = ScoringInput(scorer.metadata.fbank, root, channel, resample)
     decoder = CorpusDecoder(scorer, job, source, nj or num_cores(), prior_scale, prior_floor)
-    hypotheses, summary = decode_tuned(decoder, data_dir, acoustic_scale, tune_data)
+    hypotheses, summary = decode_tuned(decoder, data_dir, acoustic_scale, word_penalty, tune_data)
     errors = write_hypotheses(out_dir, hypotheses, read_references(data_dir), summary)
-    scale = summary["acoustic_scale"]
-    print(f"{out_dir}: {len(hypotheses)} utterances, acoustic scale {scale:.4f}", file=sys.stderr)
+    weights = f"acoustic scale {summary['acoustic_scale']:.4f}, word penalty {summary['word_penalty']:g}"
+    print(f"{out_dir}: {len(hypotheses)} utterances, {weights}", file=sys.stderr)
     if errors is not None:
         print(errors)
     mark_done(stamp, made_from)

@@ -54,7 +54,7 @@ def posteriors(
     from asr_bn.cli.options import device_of, num_cores
     from asr_bn.kaldi_io.matrix_table import MatrixWriter
     from asr_bn.posteriors import AcousticScorer, convert, floored
-    from asr_bn.scoring import score_all
+    from asr_bn.scoring import score_blocks
     from asr_bn.scoring_inputs import ScoringInput
 
     scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
@@ -68,9 +68,15 @@ def posteriors(
         MatrixWriter(wspecifier, compress) as writer,
         tqdm(desc="posteriors", unit="utt", total=total, delay=2) as progress,
     ):
-        for utt_id, scores in score_all(scorer, feats, nj, skipped.append):
-            writer.write(utt_id, convert(scores, log_priors, output.value, prior_scale, acoustic_scale))
-            num_utterances, num_frames = num_utterances + 1, num_frames + len(scores)
+        for log_posteriors in score_blocks(scorer, feats, nj, skipped.append):
+            scores = log_posteriors.mapped(
+                lambda rows: convert(rows, log_priors, output.value, prior_scale, acoustic_scale)
+            )
+            if scores.is_long:
+                writer.write_blocks(scores.utt_id, scores.num_frames, scores.blocks)
+            else:
+                writer.write(scores.utt_id, scores.matrix())
+            num_utterances, num_frames = num_utterances + 1, num_frames + scores.num_frames
             progress.update()
         if not num_utterances:
             raise ValueError(

@@ -1,6 +1,6 @@
 """Beam search through a decoding graph, by ``kaldi-decoder``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +28,31 @@ class BeamOptions:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """How scores and graph are weighed, as in Kaldi's ``score.sh``.
+
+    Attributes:
+        acoustic_scale: a factor for the log likelihoods (1 / LMWT).
+        word_penalty: cost of each word, in the graph's units (``--word-ins-penalty``).
+    """
+
+    acoustic_scale: float
+    word_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.acoustic_scale > 0:
+            raise ValueError(f"acoustic scale {self.acoustic_scale}: expected above 0")
+
+
+@dataclass(frozen=True)
 class Hypothesis:
     """The best path.
 
     Attributes:
         words: as the graph spells them.
         transition_ids: int32 ``[num_frames]``, its alignment.
-        graph_cost, acoustic_cost: negated log probabilities; the acoustic one is not scaled.
+        graph_cost, acoustic_cost: negated log probabilities, the acoustic one not scaled, the graph's one
+            without the words' penalties.
         is_complete: it ends in a final state; otherwise it is the best of the partial ones.
     """
 
@@ -57,37 +75,54 @@ class BeamSearch:
     """
 
     def __init__(self, graph: DecodingGraph, options: BeamOptions) -> None:
-        import kaldi_decoder
-
-        self._graph = graph
+        self._graph, self._options = graph, options
         self._columns = graph.model.tid_to_pdf[1:]
-        settings = kaldi_decoder.FasterDecoderOptions(beam=options.beam, max_active=options.max_active)
-        self._decoder: Any = kaldi_decoder.FasterDecoder(graph.fst, settings)
-        self._decodable = kaldi_decoder.DecodableCtc
+        self._graphs: dict[float, Any] = {0.0: graph.fst}
+        self._decoders: dict[tuple[int, float], Any] = {}
 
-    def decode(self, log_likelihoods: NDArray[np.float32], acoustic_scale: float) -> Hypothesis:
+    def decode(
+        self, log_likelihoods: NDArray[np.float32], acoustic_scale: float, word_penalty: float = 0.0
+    ) -> Hypothesis:
         """Best path of one utterance, ``[num_frames, num_pdfs]``; no frames give no words."""
-        return self.decode_blocks([log_likelihoods], acoustic_scale)
+        return self.decode_blocks([log_likelihoods], [Weights(acoustic_scale, word_penalty)])[0]
 
-    def decode_blocks(self, blocks: Iterable[NDArray[np.float32]], acoustic_scale: float) -> Hypothesis:
-        """The same from consecutive pieces of an utterance.
+    def decode_blocks(
+        self, blocks: Iterable[NDArray[np.float32]], weights: Sequence[Weights]
+    ) -> list[Hypothesis]:
+        """Best paths with each of ``weights``, from consecutive pieces of an utterance, which are read once.
 
         Raises:
-            ValueError: a scale that is not positive, or columns that are not the transition model's pdfs.
+            ValueError: columns that are not the transition model's pdfs, or a value that is not finite.
         """
-        if not acoustic_scale > 0:
-            raise ValueError(f"acoustic scale {acoustic_scale}: expected above 0")
-        self._decoder.init_decoding()
+        from kaldi_decoder import DecodableCtc
+
+        decoders = [self._decoder(index, weight.word_penalty) for index, weight in enumerate(weights)]
+        for decoder in decoders:
+            decoder.init_decoding()
         num_frames = 0
         for block in blocks:
             self._check(block)
             for start in range(0, len(block), BLOCK_FRAMES):
-                scaled = np.float32(acoustic_scale) * block[start : start + BLOCK_FRAMES]
                 # The decoder's column k - 1 scores the label k: here, transition-id k.
-                scores = np.ascontiguousarray(scaled[:, self._columns])
-                self._decoder.advance_decoding(self._decodable(scores, offset=num_frames))
-                num_frames += len(scores)
-        return self._best_path(acoustic_scale) if num_frames else NOTHING
+                rows = block[start : start + BLOCK_FRAMES][:, self._columns]
+                for decoder, weight in zip(decoders, weights, strict=True):
+                    scores = np.ascontiguousarray(np.float32(weight.acoustic_scale) * rows)
+                    decoder.advance_decoding(DecodableCtc(scores, offset=num_frames))
+                num_frames += len(rows)
+        if not num_frames:
+            return [NOTHING] * len(weights)
+        return [self._best_path(decoder, weight) for decoder, weight in zip(decoders, weights, strict=True)]
+
+    def _decoder(self, index: int, word_penalty: float) -> Any:
+        """A decoder for the ``index``-th weights; it keeps its paths until it is used again."""
+        from kaldi_decoder import FasterDecoder, FasterDecoderOptions
+
+        if word_penalty not in self._graphs:
+            self._graphs[word_penalty] = self._graph.with_word_penalty(word_penalty)
+        if (index, word_penalty) not in self._decoders:
+            settings = FasterDecoderOptions(beam=self._options.beam, max_active=self._options.max_active)
+            self._decoders[index, word_penalty] = FasterDecoder(self._graphs[word_penalty], settings)
+        return self._decoders[index, word_penalty]
 
     def _check(self, block: NDArray[np.float32]) -> None:
         if block.ndim != 2 or block.shape[1] != self._graph.model.num_pdfs:
@@ -98,18 +133,18 @@ class BeamSearch:
         if not np.isfinite(block).all():
             raise ValueError("scores hold a value that is not finite")
 
-    def _best_path(self, acoustic_scale: float) -> Hypothesis:
+    def _best_path(self, decoder: Any, weight: Weights) -> Hypothesis:
         import kaldifst
 
-        is_complete = self._decoder.reached_final()
-        found, lattice = self._decoder.get_best_path(use_final_probs=True)
+        is_complete = decoder.reached_final()
+        found, lattice = decoder.get_best_path(use_final_probs=True)
         if not found:
             return NOTHING
-        _, transition_ids, words, weight = kaldifst.get_linear_symbol_sequence(lattice)
+        _, transition_ids, words, cost = kaldifst.get_linear_symbol_sequence(lattice)
         return Hypothesis(
             tuple(self._graph.words[word] for word in words),
             np.array(transition_ids, dtype=np.int32),
-            float(weight.value1),
-            float(weight.value2) / acoustic_scale,
+            float(cost.value1) - weight.word_penalty * len(words),
+            float(cost.value2) / weight.acoustic_scale,
             bool(is_complete),
         )

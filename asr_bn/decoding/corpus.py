@@ -1,4 +1,4 @@
-"""Decoding a corpus: from features to words, the acoustic scale chosen on development data."""
+"""Decoding a corpus: from features to words, acoustic scale and word penalty chosen on development data."""
 
 import math
 import sys
@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from asr_bn.decoding.beam_search import NOTHING, Hypothesis
+from asr_bn.decoding.beam_search import NOTHING, Hypothesis, Weights
 from asr_bn.decoding.word_errors import WordErrors, count_word_errors
 from asr_bn.decoding.workers import SearchJob, decode_all
 from asr_bn.files import write_json, write_text
 from asr_bn.kaldi_io.int_vector_table import write_int_vectors
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.posteriors import AcousticScorer, convert, floored
-from asr_bn.scoring import score_all
+from asr_bn.scoring import score_blocks
 from asr_bn.scoring_inputs import ScoringInput
 
 # Kaldi's scoring tries 1/7 to 1/17; networks trained frame by frame may want more.
 SCALES = tuple(1 / divisor for divisor in (20, 17, 15, 13, 11, 10, 9, 7, 5, 3))
 DEFAULT_SCALE = 0.1
+# As Kaldi's score.sh; 0 comes with the scales.
+PENALTIES = (0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -44,33 +46,38 @@ class CorpusDecoder:
     prior_scale: float = 1.0
     prior_floor: float = 0.0
 
-    def decode(self, data_dir: str, scales: Sequence[float]) -> dict[str, list[Hypothesis]]:
-        """Hypotheses of every utterance, one for each scale; those without frames have no words."""
+    def decode(self, data_dir: str, weights: Sequence[Weights]) -> dict[str, list[Hypothesis]]:
+        """Hypotheses of every utterance, one for each of ``weights``; those without frames have no words."""
         feats, total = self.source.feats([data_dir])
         log_priors = floored(self.scorer.metadata.log_priors, self.prior_floor)
         empty: list[str] = []
         log_likelihoods = (
-            (utt_id, convert(scores, log_priors, "log_likelihood", self.prior_scale))
-            for utt_id, scores in score_all(self.scorer, feats, self.num_jobs, empty.append)
+            scores.mapped(lambda rows: convert(rows, log_priors, "log_likelihood", self.prior_scale))
+            for scores in score_blocks(self.scorer, feats, self.num_jobs, empty.append)
         )
-        decoded = decode_all(self.job, log_likelihoods, scales, self.num_jobs)
+        decoded = decode_all(self.job, log_likelihoods, weights, self.num_jobs)
         hypotheses = dict(tqdm(decoded, "decode", total, unit="utt", delay=2))
         if not hypotheses:
             raise ValueError(f"{data_dir}: nothing to decode ({len(empty)} utterances without frames)")
         for utt_id in empty:
             print(f"{utt_id}: no frames (shorter than one frame): no words", file=sys.stderr)
-            hypotheses[utt_id] = [NOTHING] * len(scales)
+            hypotheses[utt_id] = [NOTHING] * len(weights)
         return hypotheses
 
 
 def decode_tuned(
-    decoder: CorpusDecoder, data_dir: Path, acoustic_scale: float | None, tune_data: Path | None
+    decoder: CorpusDecoder,
+    data_dir: Path,
+    acoustic_scale: float | None = None,
+    word_penalty: float | None = None,
+    tune_data: Path | None = None,
 ) -> tuple[dict[str, Hypothesis], dict[str, Any]]:
-    """Hypotheses of ``data_dir`` with the best acoustic scale, and what there is to tell of the scale.
+    """Hypotheses of ``data_dir`` with the best weights, and what there is to tell of these.
 
     Args:
-        acoustic_scale: the scale; None chooses the one with the lowest WER on development data.
-        tune_data: the development data; None takes ``data_dir``, or 0.1 if it has no text.
+        acoustic_scale: None chooses the one with the fewest word errors on development data.
+        word_penalty: None chooses it there too, or is 0 where the scale is given.
+        tune_data: the development data; None takes ``data_dir``, or a scale of 0.1 if it has no text.
 
     Raises:
         ValueError: ``tune_data`` has no text.
@@ -80,16 +87,46 @@ def decode_tuned(
     if tune_data is not None and acoustic_scale is None and references is None:
         raise ValueError(f"{tune_data}: has no text to tune the acoustic scale with")
     if references is None:
-        scale = acoustic_scale or DEFAULT_SCALE
-        return _only(decoder.decode(str(data_dir), [scale]), 0), {"acoustic_scale": scale, "tuned_on": None}
-    tuning = decoder.decode(str(tuned_on), SCALES)
-    errors = errors_by_scale(references, tuning, SCALES)
-    scale = best_scale(errors)
-    by_scale = {f"{candidate:.4f}": value.wer for candidate, value in errors.items()}
-    summary = {"acoustic_scale": scale, "tuned_on": str(tuned_on), "wer_by_scale": by_scale}
-    if tuned_on == data_dir:
-        return _only(tuning, SCALES.index(scale)), summary
-    return _only(decoder.decode(str(data_dir), [scale]), 0), summary
+        best = Weights(acoustic_scale or DEFAULT_SCALE, word_penalty or 0.0)
+        return _only(decoder.decode(str(data_dir), [best]), 0), _told(best, None, {})
+    errors, tuning = tune(decoder, str(tuned_on), references, word_penalty)
+    best = best_weights(errors)
+    if tuned_on != data_dir:
+        tuning = _only(decoder.decode(str(data_dir), [best]), 0)
+    return tuning, _told(best, tuned_on, errors)
+
+
+def tune(
+    decoder: CorpusDecoder, data_dir: str, references: Mapping[str, Sequence[str]], word_penalty: float | None
+) -> tuple[dict[Weights, WordErrors], dict[str, Hypothesis]]:
+    """Errors with all scales, then with word penalties around the best scale; and the best hypotheses."""
+    weights = [Weights(scale, word_penalty or 0.0) for scale in SCALES]
+    hypotheses = decoder.decode(data_dir, weights)
+    errors = errors_by_weights(references, hypotheses, weights)
+    best = best_weights(errors)
+    kept = _only(hypotheses, weights.index(best))
+    if word_penalty is not None or not errors[best].total:
+        return errors, kept
+    index = SCALES.index(best.acoustic_scale)
+    near = SCALES[max(index - 1, 0) : index + 2]
+    weights = [Weights(scale, penalty) for scale in near for penalty in PENALTIES]
+    hypotheses = decoder.decode(data_dir, weights)
+    errors |= errors_by_weights(references, hypotheses, weights)
+    best = best_weights(errors)
+    return errors, _only(hypotheses, weights.index(best)) if best in weights else kept
+
+
+def _told(best: Weights, tuned_on: Path | None, errors: Mapping[Weights, WordErrors]) -> dict[str, Any]:
+    summary: dict[str, Any] = {"acoustic_scale": best.acoustic_scale, "word_penalty": best.word_penalty}
+    summary["tuned_on"] = None if tuned_on is None else str(tuned_on)
+    if errors:
+        by_scale: dict[str, float] = {}
+        for weights, value in errors.items():
+            scale = f"{weights.acoustic_scale:.4f}"
+            by_scale[scale] = min(value.wer, by_scale.get(scale, math.inf))
+        summary["wer_by_scale"] = by_scale
+        summary["tried"] = [{**vars(weights), "wer": value.wer} for weights, value in errors.items()]
+    return summary
 
 
 def _only(hypotheses: Mapping[str, list[Hypothesis]], index: int) -> dict[str, Hypothesis]:
@@ -117,21 +154,23 @@ def word_errors(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str
     return sum(counts, WordErrors())
 
 
-def best_scale(errors: Mapping[float, WordErrors]) -> float:
-    """The scale with the fewest errors; of equals the one nearest to 0.1."""
-    return min(errors, key=lambda scale: (errors[scale].total, abs(math.log(scale / DEFAULT_SCALE))))
+def best_weights(errors: Mapping[Weights, WordErrors]) -> Weights:
+    """Those with the fewest errors; of equals the scale nearest to 0.1, then the lowest penalty."""
+
+    def rank(weights: Weights) -> tuple[int, float, float]:
+        distance = abs(math.log(weights.acoustic_scale / DEFAULT_SCALE))
+        return errors[weights].total, distance, weights.word_penalty
+
+    return min(errors, key=rank)
 
 
-def errors_by_scale(
+def errors_by_weights(
     references: Mapping[str, Sequence[str]],
     hypotheses: Mapping[str, list[Hypothesis]],
-    scales: Sequence[float],
-) -> dict[float, WordErrors]:
-    """Errors with each scale."""
-    return {
-        scale: word_errors(references, {utt_id: paths[k] for utt_id, paths in hypotheses.items()})
-        for k, scale in enumerate(scales)
-    }
+    weights: Sequence[Weights],
+) -> dict[Weights, WordErrors]:
+    """Errors with each of ``weights``."""
+    return {weight: word_errors(references, _only(hypotheses, index)) for index, weight in enumerate(weights)}
 
 
 def write_hypotheses(

@@ -1,7 +1,7 @@
 """A decoding graph: ``HCLG.fst``, ``words.txt``, and the transition model its labels belong to."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,15 @@ class DecodingGraph:
         model = TransitionModel.read(model_path)
         _check_labels(arrays, words, model, graph_dir, model_path)
         return cls(to_kaldifst(arrays), words, model)
+
+    def with_word_penalty(self, penalty: float) -> Any:
+        """The ``kaldifst.StdVectorFst`` in which every word costs ``penalty`` more."""
+        with tempfile.NamedTemporaryFile(suffix=".fst") as stream:
+            self.fst.write(stream.name)
+            arrays = FstArrays.read(Path(stream.name))
+        arcs = arrays.arcs.copy()
+        arcs["weight"][arcs["olabel"] > 0] += np.float32(penalty)
+        return to_kaldifst(replace(arrays, arcs=arcs))
 
 
 def to_kaldifst(arrays: FstArrays) -> Any:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.decoding.beam_search import BeamOptions, BeamSearch, Hypothesis
+from asr_bn.decoding.beam_search import BeamOptions, BeamSearch, Hypothesis, Weights
 from asr_bn.decoding.graph import DecodingGraph, find_transition_model
 from asr_bn.kaldi_io.transition_model import TransitionModel
+from asr_bn.scoring import Scores
 
 # Utterances handed out for each process: enough to keep it busy, few enough to bound memory.
 _AHEAD = 3
@@ -48,32 +49,34 @@ class SearchJob:
 
 
 def decode_all(
-    job: SearchJob, scores: Iterable[tuple[str, NDArray[np.float32]]], scales: Sequence[float], num_jobs: int
+    job: SearchJob, scores: Iterable[Scores], weights: Sequence[Weights], num_jobs: int
 ) -> Iterator[tuple[str, list[Hypothesis]]]:
-    """Best path of every utterance with each acoustic scale, in the order they come.
+    """Best path of every utterance with each of ``weights``, in the order they come.
 
     Args:
         job: opened once in each process.
-        scores: utterance ids and log likelihoods ``[num_frames, num_pdfs]``.
-        scales: acoustic scales.
+        scores: log likelihoods; long recordings are decoded in this process, as their blocks come.
+        weights: acoustic scales and word penalties.
         num_jobs: processes; 1 is this one.
 
     Raises:
         ValueError: the graph cannot be loaded, scores do not fit it (the message begins with the
             utterance id), or a process died.
     """
-    if num_jobs == 1:
-        search = job.open()
-        for utt_id, log_likelihoods in scores:
-            yield utt_id, _decode(search, utt_id, log_likelihoods, scales)
-        return
+    search = job.open() if num_jobs == 1 else None
     # Not forked: this process runs ONNX Runtime's threads.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(num_jobs, mp_context=context, initializer=_start, initargs=(job,))
     pending: deque[tuple[str, Future[list[Hypothesis]]]] = deque()
     try:
-        for utt_id, log_likelihoods in scores:
-            pending.append((utt_id, pool.submit(_work, utt_id, log_likelihoods, scales)))
+        for item in scores:
+            if num_jobs == 1 or item.is_long:
+                while pending:
+                    yield _finished(pending)
+                search = search or job.open()
+                yield item.utt_id, _decode(search, item.utt_id, item.blocks, weights)
+                continue
+            pending.append((item.utt_id, pool.submit(_work, item.utt_id, item.matrix(), weights)))
             if len(pending) > num_jobs * _AHEAD:
                 yield _finished(pending)
         while pending:
@@ -94,16 +97,16 @@ def _start(job: SearchJob) -> None:
     _search = job.open()
 
 
-def _work(utt_id: str, log_likelihoods: NDArray[np.float32], scales: Sequence[float]) -> list[Hypothesis]:
+def _work(utt_id: str, log_likelihoods: NDArray[np.float32], weights: Sequence[Weights]) -> list[Hypothesis]:
     if _search is None:
         raise ValueError("this process was not started by decode_all")
-    return _decode(_search, utt_id, log_likelihoods, scales)
+    return _decode(_search, utt_id, [log_likelihoods], weights)
 
 
 def _decode(
-    search: BeamSearch, utt_id: str, log_likelihoods: NDArray[np.float32], scales: Sequence[float]
+    search: BeamSearch, utt_id: str, blocks: Iterable[NDArray[np.float32]], weights: Sequence[Weights]
 ) -> list[Hypothesis]:
     try:
-        return [search.decode(log_likelihoods, scale) for scale in scales]
+        return search.decode_blocks(blocks, weights)
     except ValueError as error:
         raise ValueError(f"{utt_id}: {error}") from error

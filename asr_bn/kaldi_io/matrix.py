@@ -52,19 +52,25 @@ def read_matrix_shape(stream: IO[bytes], where: str) -> tuple[int, int]:
 
 def encode_matrix(matrix: NDArray[np.floating]) -> bytes:
     """The binary form with its ``\\0B`` mark: ``DM`` for float64, ``FM`` for anything else."""
-    double = matrix.dtype == np.float64
-    token, dtype = (b"DM ", "<f8") if double else (b"FM ", "<f4")
+    token, dtype = ("DM", "<f8") if matrix.dtype == np.float64 else ("FM", "<f4")
     num_rows, num_cols = (0, 0) if matrix.size == 0 else matrix.shape
+    return encode_header(num_rows, num_cols, token) + np.ascontiguousarray(matrix, dtype=dtype).tobytes()
+
+
+def encode_header(num_rows: int, num_cols: int, token: str = "FM") -> bytes:
+    """What comes before the values of a plain matrix, float32 (``FM``) or float64 (``DM``)."""
     sizes = b"".join(b"\x04" + int(size).to_bytes(4, "little") for size in (num_rows, num_cols))
-    return b"\0B" + token + sizes + np.ascontiguousarray(matrix, dtype=dtype).tobytes()
+    return b"\0B" + token.encode() + b" " + sizes
 
 
 def format_matrix(matrix: NDArray[np.floating]) -> str:
     """Kaldi's text form, with as many digits as it takes to read the same values back."""
-    if matrix.size == 0:
-        return " [ ]\n"
-    rows = [" ".join(str(value) for value in row) for row in matrix]
-    return " [\n  " + " \n  ".join(rows) + " ]\n"
+    return " [ ]\n" if matrix.size == 0 else f" [{format_rows(matrix)}]\n"
+
+
+def format_rows(rows: NDArray[np.floating]) -> str:
+    """What stands between the brackets of the text form."""
+    return "".join("\n  " + " ".join(map(str, row)) + " " for row in rows)
 
 
 def _expect_binary_mark(stream: IO[bytes], where: str) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator, KeysView
+from collections.abc import Iterable, Iterator, KeysView
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from asr_bn.files import atomic_path
 from asr_bn.kaldi_io.binary import read_key
 from asr_bn.kaldi_io.compressed_matrix import encode_compressed
-from asr_bn.kaldi_io.matrix import Matrix, encode_matrix, format_matrix, read_matrix, read_matrix_shape
+from asr_bn.kaldi_io.matrix import (
+    Matrix,
+    encode_header,
+    encode_matrix,
+    format_matrix,
+    format_rows,
+    read_matrix,
+    read_matrix_shape,
+)
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, naming, open_input
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
@@ -136,16 +144,50 @@ class MatrixWriter:
             ValueError: an id that is empty, has spaces or was written before; a matrix that is not
                 two-dimensional or cannot be compressed.
         """
+        check_id(utt_id, self._written, self._target.archive)
+        data = encode_table_matrix(utt_id, matrix, self._target.text, self._compression_method)
+        self._begin(utt_id)
+        self._append(data)
+
+    def write_blocks(self, utt_id: str, num_frames: int, blocks: Iterable[NDArray[np.floating]]) -> None:
+        """Append a float32 matrix of ``num_frames`` rows from blocks of rows, one in memory at a time.
+
+        Raises:
+            ValueError: as `write`; blocks of unlike widths, or with another number of rows in all; an
+                archive that is compressed, since Kaldi's codes need the whole matrix first.
+        """
+        if self._compression_method is not None:
+            raise ValueError(
+                f"{utt_id}: {num_frames} frames are written block by block, which Kaldi's compressed form"
+                " does not allow; leave out --compress"
+            )
+        check_id(utt_id, self._written, self._target.archive)
+        num_written, width, is_text = 0, 0, self._target.text
+        for block in blocks:
+            if not num_written:
+                width = block.shape[1]
+                self._begin(utt_id)
+                self._append(b" [" if is_text else encode_header(num_frames, width))
+            num_written += len(block)
+            if block.shape[1] != width or num_written > num_frames:
+                break
+            self._append(
+                format_rows(block).encode() if is_text else block.astype("<f4", copy=False).tobytes()
+            )
+        if num_written != num_frames or not width:
+            raise ValueError(f"{utt_id}: blocks that do not make a matrix of {num_frames} rows")
+        self._append(b"]\n" if is_text else b"")
+
+    def _begin(self, utt_id: str) -> None:
+        self._append(f"{utt_id} ".encode())
+        if self._script is not None:
+            self._script.write(f"{utt_id} {self._target.archive}:{self._position}\n".encode())
+
+    def _append(self, data: bytes) -> None:
         if self._archive is None:
             raise ValueError(f"{self._target.archive}: not open; use MatrixWriter in a with statement")
-        check_id(utt_id, self._written, self._target.archive)
-        key = f"{utt_id} ".encode()
-        data = encode_table_matrix(utt_id, matrix, self._target.text, self._compression_method)
-        self._archive.write(key + data)
-        if self._script is not None:
-            line = f"{utt_id} {self._target.archive}:{self._position + len(key)}\n"
-            self._script.write(line.encode())
-        self._position += len(key) + len(data)
+        self._archive.write(data)
+        self._position += len(data)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
