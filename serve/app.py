@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
+from uvicorn.config import STARTUP_FAILURE
 
 import asr_bn
 from serve import open_inference, v1
@@ -126,7 +127,11 @@ def __getattr__(name: str) -> Any:
     # Made when uvicorn asks for it: importing this module needs no environment.
     if name == "app":
         try:
-            return create_app(load_settings())
+            settings = load_settings()
+            service = Service(settings)
+            service.load()
+            return create_app(settings, service)
         except (ValueError, OSError) as error:
-            sys.exit(f"asr-bn serve: error: {error}")
+            print(f"asr-bn serve: error: {error}", file=sys.stderr)
+            sys.exit(STARTUP_FAILURE)
     raise AttributeError(f"module 'serve.app' has no attribute {name!r}")

@@ -51,20 +51,18 @@ class RequestLog:
                     headers["connection"] = "close"
             await send(message)
 
-        self.service.metrics.in_flight.inc()
+        self.service.metrics.begin_request()
         try:
             await self.app(scope, receive, send_noted)
         except ClientGone:
             status = CLIENT_CLOSED_REQUEST
         finally:
-            self.service.metrics.in_flight.dec()
             self._note(scope, request_id, status, time.monotonic() - started)
 
     def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         # The template, not the path: clients must not be able to make up label values.
         path = getattr(scope.get("route"), "path", "other")
-        self.service.metrics.requests.labels(path, str(status)).inc()
-        self.service.metrics.request_seconds.labels(path).observe(seconds)
+        self.service.metrics.end_request(path, status, seconds)
         if self.access_log:
             client = scope["client"][0] if scope.get("client") else ""
             line = {

@@ -71,7 +71,7 @@ class ModelStore:
 
     def __init__(self, path: Path, name: str, options: LoadOptions) -> None:
         self.options = options
-        self.files = _model_files(path, name)
+        self.files = model_files(path, name)
         self._loaded: dict[str, dict[str, ServedModel]] = {}
 
     def load_all(self) -> None:
@@ -154,7 +154,13 @@ def is_quantized(file: Path) -> bool:
     return any(operator in data for operator in (b"DynamicQuantizeLSTM", b"DynamicQuantizeLinear"))
 
 
-def _model_files(path: Path, name: str) -> dict[str, dict[str, Path]]:
+def model_files(path: Path, name: str) -> dict[str, dict[str, Path]]:
+    """The model files of a path, by name and version; ``name`` is that of a single file, empty for its own.
+
+    Raises:
+        FileNotFoundError: there is neither file nor folder.
+        ValueError: the folder holds no model.
+    """
     if path.is_file():
         return {name or path.stem: {"1": path}}
     if not path.is_dir():

@@ -293,6 +293,8 @@ def _encoding(accept_encoding: str) -> str:
 
 
 def _check_admin(request: Request, service: Service) -> None:
+    if service.settings.processes > 1:
+        raise Refusal(400, "one of several processes cannot load or unload the models of all")
     file = service.settings.admin_token_file
     token = bearer_token(request.headers) or request.headers.get("x-admin-token", "")
     tokens = read_secrets(file) if file is not None else []

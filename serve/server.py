@@ -1,31 +1,96 @@
-"""The server as a process: uvicorn with the settings' limits, one line when it is ready."""
+"""The server as a process, or several: uvicorn with the settings' limits, one line when it is ready."""
 
 import json
 import os
+import signal
 import socket
+import tempfile
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
+from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
 from serve.app import create_app
+from serve.connections import Connection, ConnectionLimits
+from serve.metrics import MULTIPROCESS_VARIABLE
+from serve.models import model_files
 from serve.service import Service
 from serve.settings import ENV_PREFIX, Settings
 
+HEALTH_CHECK_S = 15
+
 
 class AnnouncingServer(uvicorn.Server):
-    """Prints where it listens as soon as it does."""
+    """Prints where it listens as soon as it does; ends by a signal as by itself, with exit status 0."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
         if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            at = f"[{host}]" if ":" in host else host
-            print(f"asr-bn: ready at http://{at}:{port}", flush=True)
+            announce(self.servers[0].sockets[0])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; at once with a second Ctrl-C."""
+        # Not as uvicorn, which raises the signal again at the end, so that the process would not exit with 0.
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's: starts the processes, replaces those that die or hang, passes signals on.
+
+    Args:
+        config: of each process.
+        listener: the socket that they share.
+        metrics_dir: where they keep what they count.
+    """
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, metrics_dir: str) -> None:
+        super().__init__(config, [listener])
+        self.metrics_dir = metrics_dir
+        self.failed = False
+
+    def init_processes(self) -> None:
+        """Start one process; when it listens, say so and start the others.
+
+        So what keeps them from starting is said once.
+        """
+        first = Process(self.config, self.sockets)
+        first.start()
+        self.processes.append(first)
+        while not first.is_ready(timeout=0.5):
+            if self.signal_queue:
+                return
+            if not first.process.is_alive():
+                self.failed = True
+                self.should_exit.set()
+                return
+        announce(self.sockets[0])
+        for _ in range(1, self.processes_num):
+            self.processes.append(Process(self.config, self.sockets))
+            self.processes[-1].start()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace what died, and take its gauges out of the metrics; what it has counted stays."""
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            mark_process_dead(pid, self.metrics_dir)  # type: ignore[no-untyped-call]
+
+
+def announce(listener: socket.socket) -> None:
+    """Print where the server listens."""
+    host, port = listener.getsockname()[:2]
+    at = f"[{host}]" if ":" in host else host
+    print(f"asr-bn: ready at http://{at}:{port}", flush=True)
 
 
 def serve(settings: Settings) -> int:
-    """Serve until a signal comes; the exit code.
+    """Serve until a signal comes; the exit status.
 
     Raises:
         ValueError, OSError: a model cannot be loaded, or the port is taken.
@@ -44,7 +109,10 @@ def serve(settings: Settings) -> int:
 
 
 def _options(settings: Settings) -> dict[str, Any]:
+    limits = ConnectionLimits(settings.max_connections, settings.head_timeout_s, settings.body_timeout_s)
     return {
+        "http": partial(Connection, limits),
+        "ws": "none",
         "host": settings.host,
         "port": settings.port,
         "log_level": "warning",
@@ -52,6 +120,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         "server_header": False,
         "timeout_keep_alive": 15,
         "timeout_graceful_shutdown": int(settings.grace_s),
+        "timeout_worker_healthcheck": HEALTH_CHECK_S,
         "backlog": 2048,
     }
 
@@ -65,10 +134,13 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _serve_with_processes(settings: Settings) -> int:
-    """uvicorn's supervisor: starts the processes, replaces those that die, passes signals on."""
-    os.environ |= environment(settings)
-    uvicorn.run("serve.app:app", workers=settings.processes, **_options(settings))
-    return 0
+    model_files(settings.model, settings.model_name)  # what is missing is said once, not by every process
+    config = uvicorn.Config("serve.app:app", workers=settings.processes, **_options(settings))
+    with _listen(settings.host, settings.port) as listener, tempfile.TemporaryDirectory() as folder:
+        os.environ |= environment(settings) | {MULTIPROCESS_VARIABLE: folder}
+        supervisor = Supervisor(config, listener, folder)
+        supervisor.run()
+    return int(supervisor.failed)
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -89,8 +89,8 @@ class Service:
             settings.front_end,
             AudioLimits(settings.max_audio_seconds, settings.decode_timeout_s, settings.decode_memory_bytes),
         )
-        self.metrics.queue_depth.set_function(lambda: self.batcher.num_waiting)
-        self.metrics.accepted.set_function(lambda: self.accepted)
+        self.metrics.watch(self.metrics.queue_depth, lambda: self.batcher.num_waiting)
+        self.metrics.watch(self.metrics.accepted, lambda: self.accepted)
         self.encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
         self.accepted = 0
         self.held_frames = 0

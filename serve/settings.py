@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     )
     body_timeout_s: float = Field(20.0, gt=0, description="time that receiving a body may take")
     send_timeout_s: float = Field(60.0, gt=0, description="time that a client may take to read its answer")
+    head_timeout_s: float = Field(10.0, gt=0, description="time that a request's head may take to arrive")
+    max_connections: int = Field(512, ge=1, description="open connections of a process at most")
     max_uploads: int = Field(128, ge=1, description="bodies being received at the same time at most")
     max_body_bytes: int = Field(32 << 20, ge=1, description="bytes of a body at most, inflated or not")
     max_audio_seconds: float = Field(120.0, gt=0, description="seconds of decoded audio at most")

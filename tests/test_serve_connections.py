@@ -1,0 +1,158 @@
+"""Connections that mean harm, over plain sockets: slow, endless and too many heads; idle ones."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.serving import npy, running_server, write_model
+
+HEAD = b"POST /v1/posteriors HTTP/1.1\r\nhost: x\r\n"
+TIMEOUT_S = 0.6
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    model = write_model(tmp_path_factory.mktemp("connections") / "tiny.onnx")
+    limits = {"ASR_BN_HEAD_TIMEOUT_S": str(TIMEOUT_S), "ASR_BN_MAX_CONNECTIONS": "20"}
+    with running_server(model, ASR_BN_BODY_TIMEOUT_S="1", **limits) as (url, _):
+        yield url
+
+
+def connect(url: str) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+    connection.settimeout(10)
+    return connection
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """All that the server says before it closes."""
+    said = b""
+    while data := connection.recv(65536):
+        said += data
+    return said
+
+
+def crawl(connection: socket.socket, seconds: float) -> bytes:
+    """Send a byte of a head now and then; what the server says, which closes long before ``seconds``."""
+    started = time.monotonic()
+    connection.sendall(HEAD)
+    connection.setblocking(False)
+    said = b""
+    while time.monotonic() - started < seconds:
+        try:
+            connection.send(b"x")
+            data = connection.recv(65536)
+            if not data:
+                return said
+            said += data
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            return said
+        time.sleep(0.05)
+    raise AssertionError(f"still open after {seconds} s")
+
+
+def test_a_head_at_a_crawl_is_cut_off(server):
+    with connect(server) as connection:
+        assert b"408 Request Timeout" in crawl(connection, 5)
+
+
+def test_a_later_head_at_a_crawl_is_cut_off(server):
+    with connect(server) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"200 OK" in connection.recv(65536)
+        assert b"408 Request Timeout" in crawl(connection, 5)
+
+
+def test_a_connection_that_says_nothing_is_closed(server):
+    with connect(server) as connection:
+        assert until_closed(connection) == b""
+
+
+def test_a_connection_that_says_only_new_lines_is_closed(server):
+    """Which come before no request, but end the wait of an idle connection for one."""
+    with connect(server) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"200 OK" in connection.recv(65536)
+        started = time.monotonic()
+        with pytest.raises(ConnectionError):
+            while time.monotonic() - started < 5:
+                connection.sendall(b"\r\n")
+                time.sleep(0.05)
+
+
+def test_an_idle_connection_is_kept_between_requests(server):
+    """Longer than a head may take: it is the head that is timed, not the pause before it."""
+    with httpx.Client(base_url=server) as client:
+        assert client.get("/healthz").status_code == 200
+        time.sleep(TIMEOUT_S * 1.5)
+        answer = client.get("/healthz")
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"x: y\r\n" * 200,
+        b"x: " + b"y" * 40_000 + b"\r\n",
+        b"".join(b"x%d: %s\r\n" % (k, b"y" * 1000) for k in range(50)),
+    ],
+    ids=["many", "one long", "long together"],
+)
+@pytest.mark.parametrize("end", [b"\r\n", b""], ids=["whole", "unfinished"])
+def test_large_heads_are_refused(server, lines, end):
+    with connect(server) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\n" + lines + end)
+        said = until_closed(connection)
+        if end or len(lines) > 32 << 10:
+            assert b"431 Request Header Fields Too Large" in said
+        else:
+            assert b"408" in said
+
+
+def test_a_head_just_within_the_limits_is_served(server):
+    headers = {f"x-{k}": "y" * 300 for k in range(90)}
+    assert httpx.get(f"{server}/healthz", headers=headers).status_code == 200
+
+
+def test_large_bodies_behind_one_another_are_not_taken_for_heads(server):
+    body = npy(np.zeros((200, 123), np.float32))
+    request = HEAD + b"content-type: application/x-npy\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    with connect(server) as connection:
+        connection.sendall(request * 3 + b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert until_closed(connection).count(b"HTTP/1.1 200 OK") == 4
+
+
+def test_what_is_still_sent_after_the_answer_does_not_hold_the_connection(server):
+    with connect(server) as connection:
+        connection.sendall(b"POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n")
+        assert b"404 Not Found" in connection.recv(65536)
+        started = time.monotonic()
+        with pytest.raises(ConnectionError):
+            while time.monotonic() - started < 10:
+                connection.sendall(b"x" * 100)
+                time.sleep(0.05)
+
+
+def test_one_connection_too_many_is_refused_and_the_others_go_on(server):
+    with ExitStack() as stack:
+        held = [stack.enter_context(connect(server)) for _ in range(20)]
+        time.sleep(0.1)
+        with connect(server) as one_more:
+            assert b"503 Service Unavailable" in until_closed(one_more)
+        held[0].sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert b"200 OK" in until_closed(held[0])
+        assert [until_closed(connection) for connection in held[1:]] == [b""] * 19  # their time is over
+    assert httpx.get(f"{server}/healthz").status_code == 200
+
+
+def test_what_is_not_http_is_answered_400(server):
+    with connect(server) as connection:
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 tls hello\r\n\r\n")
+        assert b"400 Bad Request" in until_closed(connection)
