@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
 
     By default glibc asks the system for every large tensor anew and gives it back when it is freed, and the
     system clears each page again: on long utterances a fifth of a training step on a CPU.  The process then
-    stays as large as it has ever been; its peak does not change.
+    stays as large as it has ever been, which may be a tenth more than it would have come to.
 
     Returns:
         False where there is no glibc, and nothing was changed.
