@@ -1,5 +1,6 @@
 """Writing files so that a name is either whole or absent."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -65,6 +66,22 @@ def sha256_of_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and keep other runs out of it until the block, or the process, ends.
+
+    Raises:
+        ValueError: another run is going on there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another run is going on there; wait for it, or stop it") from None
+        yield
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -10,6 +10,7 @@ ensure_env() {
     for extra in "$@"; do
         case "$extra" in
             mini) modules+=" espeakng_loader kaldi_hmm_gmm" ;;
+            search) modules+=" optuna" ;;
             decode) modules+=" kaldi_decoder kaldifst kaldilm kaldialign" ;;
             dev) modules+=" pytest hypothesis kaldi_native_io kaldi_decoder tritonclient schemathesis selenium httpx2 psutil" ;;
         esac

@@ -1,0 +1,87 @@
+"""The command line of ``recipes/ptb/run.py``."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr_bn.cli.main import describe
+from asr_bn.files import locked_folder
+
+CONF = Path(__file__).parents[1] / "conf"
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with ptb.train.txt, ptb.valid.txt, ptb.test.txt, or an archive of them. Default: "
+            "download them; where that fails, a synthetic text of known entropy."
+        ),
+    ] = None,
+    any_text: Annotated[
+        bool, typer.Option("--any-text", help="Accept texts in --data that are not the Penn Treebank.")
+    ] = False,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(help="small, medium, large, char, or a TOML file; give it several times for several."),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a value of every config, e.g. training.epochs=3."),
+    ] = None,
+    search: Annotated[
+        int,
+        typer.Option(min=0, help="Trials of the appendix's random search (the paper made 52); 0: none."),
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder [exp/ptb, exp/ptb_synthetic, or exp/text].")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the initial weights, and of the synthetic text.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train the paper's language models with and without batch normalization, and report on them."""
+    from asr_bn.training_run import choose_device
+    from recipes.ptb.local.experiments import run_experiments, run_random_search
+    from recipes.ptb.local.overrides import read_experiment
+    from recipes.ptb.local.report import write_report
+    from recipes.ptb.local.texts import find_text
+
+    names = config or ([] if search else ["small"])
+    experiments = {
+        Path(name).stem: read_experiment(_config_file(name), override or [], seed) for name in names
+    }
+    where = choose_device(device)
+    text = find_text(data, any_text, seed)
+    out = out or Path("exp") / text.kind
+    command = shlex.join(["python", "recipes/ptb/run.py", *sys.argv[1:]])
+    with locked_folder(out):
+        for name, experiment in experiments.items():
+            run_experiments(out / name, experiment, text, where)
+        if search:
+            base = read_experiment(CONF / "char.toml", override or [], seed)
+            run_random_search(out / "search", base, text, search, where, seed)
+        write_report(out, list(experiments), text, command)
+    typer.echo(f"{out}: results.json, report.html", err=True)
+
+
+def _config_file(name: str) -> Path:
+    path = CONF / f"{name}.toml"
+    return path if path.is_file() else Path(name)
+
+
+def main() -> None:
+    """Run the command; errors are one line and exit code 1."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if os.environ.get("ASR_BN_TRACEBACK"):
+            raise
+        print(f"run.py: error: {describe(error)}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,76 @@
+"""A configuration with and without batch normalization: trained, finished, exported."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from asr_bn.language_model.experiment import LanguageModelExperiment
+from asr_bn.language_model.onnx_export import export_language_model
+from asr_bn.language_model.training_run import Texts, finish_language_model, train_language_model
+from asr_bn.stamps import fingerprint, is_done, mark_done
+from recipes.ptb.local.texts import Text
+
+MODELS = ("baseline", "batch_norm")
+OUTPUTS = ("final.pt", "final.json", "model.onnx", "step.onnx")
+
+# What `norm` each cell has in the paper.
+_NORM: dict[str, Literal["frame", "recurrent"]] = {"lstm": "frame", "tanh": "recurrent"}
+
+
+def run_experiments(
+    folder: Path, experiment: LanguageModelExperiment, text: Text, device: torch.device
+) -> None:
+    """Train ``folder/baseline`` and ``folder/batch_norm`` one after the other, or go on where they were.
+
+    Raises:
+        ValueError: the runs there are of another configuration or text.
+        DivergedError: loss or gradient stopped being finite.
+    """
+    texts = text.read(experiment.training.unit)
+    norm = _NORM[experiment.model.cell] if experiment.model.norm == "none" else experiment.model.norm
+    for model, its_norm in zip(MODELS, ("none", norm), strict=True):
+        _run_one(folder / model, experiment.replace("model", norm=its_norm), texts, device)
+
+
+def _run_one(folder: Path, experiment: LanguageModelExperiment, texts: Texts, device: torch.device) -> None:
+    train_language_model(experiment, texts, folder, device)
+    made_from = fingerprint({}, [folder / "best.pt"])
+    stamp = folder / ".finish.done"
+    if is_done(stamp, made_from, [folder / name for name in OUTPUTS]):
+        print(f"{folder}: trained and exported already", file=sys.stderr)
+        return
+    print(f"{folder}: {_describe(finish_language_model(folder, texts, device))}", file=sys.stderr)
+    export_language_model(folder)
+    mark_done(stamp, made_from)
+
+
+def _describe(figures: dict[str, float]) -> str:
+    perplexities = ", ".join(
+        f"{figures[f'{name}_perplexity']:.1f} {name}" for name in ("train", "valid", "test")
+    )
+    return f"epoch {figures['best_epoch']:.0f} with population statistics: perplexity {perplexities}"
+
+
+def run_random_search(
+    folder: Path,
+    base: LanguageModelExperiment,
+    text: Text,
+    num_trials: int,
+    device: torch.device,
+    seed: int,
+) -> None:
+    """The appendix's random search and its report (see :mod:`recipes.ptb.local.search`).
+
+    Raises:
+        ValueError: Optuna is not installed.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise ValueError("--search needs Optuna: pip install 'asr-bn[search]'")
+    from recipes.ptb.local.search import run_search
+    from recipes.ptb.local.search_report import write_search_report
+
+    results = run_search(text.read("character"), base, folder, num_trials, device, seed)
+    write_search_report(results, folder)

@@ -1,0 +1,121 @@
+"""``results.json``, ``figure2.png`` and ``report.html`` of the language models."""
+
+import base64
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from asr_bn import __version__
+from asr_bn.files import read_json, write_json, write_text
+from asr_bn.report.figures import COLOURS, LABELS, save_png
+from recipes.ptb.local.experiments import MODELS
+from recipes.ptb.local.texts import Text
+
+# Table 2: training and validation perplexity; Table 3: cross entropy in nats.
+PAPER = {
+    "small": {"baseline": (78.5, 119.2), "batch_norm": (62.5, 120.9)},
+    "medium": {"baseline": (49.1, 89.0), "batch_norm": (41.0, 90.6)},
+    "large": {"baseline": (49.3, 81.8), "batch_norm": (35.0, 97.4)},
+    "char": {"baseline": (1.05, 1.10), "batch_norm": (1.07, 1.11)},
+}
+
+
+def write_report(out: Path, names: list[str], text: Text, command: str) -> None:
+    """Gather what is in ``out`` and write the report; models of earlier calls are in it too.
+
+    Args:
+        out: output folder, with a folder for each configuration.
+        names: the configurations of this call.
+        text: what they were trained on.
+        command: how to make it again.
+    """
+    others = [path.parent.parent.name for path in out.glob("*/baseline/.finish.done")]
+    finished = [n for n in dict.fromkeys([*names, *sorted(others)]) if _is_finished(out / n)]
+    results: dict[str, Any] = {
+        "text": {"name": text.name, "kind": text.kind, "floor": text.floor},
+        "configs": {name: {m: _model(out / name / m) for m in MODELS} for name in finished},
+        "versions": {
+            "asr_bn": __version__,
+            "torch": str(torch.__version__),
+            "Python": platform.python_version(),
+        },
+    }
+    if finished:
+        figure = save_png(draw_figure2(results["configs"], text.floor), out / "figure2.png")
+        _write_page(out / "report.html", results, figure, command)
+    write_json(out / "results.json", results)
+
+
+def _is_finished(folder: Path) -> bool:
+    return all((folder / model / ".finish.done").is_file() for model in MODELS)
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return {"epochs": [json.loads(line) for line in lines], **read_json(folder / "final.json")}
+
+
+def draw_figure2(configs: dict[str, Any], floor: float | None) -> Figure:
+    """Training (dotted) and validation perplexity over the epochs, a panel for each configuration."""
+    matplotlib.use("Agg")
+    figure = Figure(figsize=(7, 4.2 * len(configs)), layout="constrained")
+    panels = figure.subplots(len(configs), 1, squeeze=False)[:, 0]
+    for axes, (name, models) in zip(panels, configs.items(), strict=True):
+        _draw_panel(axes, name, models, floor)
+    return figure
+
+
+def _draw_panel(axes: Axes, name: str, models: dict[str, Any], floor: float | None) -> None:
+    unit = unit_of(name)
+    for model, results in models.items():
+        numbers = [entry["epoch"] for entry in results["epochs"]]
+        for part, style, kind in (("train", ":", "training"), ("valid", "-", "validation")):
+            values = [entry[f"{part}_{unit}"] for entry in results["epochs"]]
+            axes.plot(numbers, values, style, color=COLOURS[model], label=f"{LABELS[model]}, {kind}")
+    if floor is not None and unit == "perplexity":
+        axes.axhline(floor, color="0.4", linewidth=1, label="entropy rate of the source")
+        axes.set_ylim(0.8 * floor, 3 * floor)
+    elif unit == "perplexity":
+        # The first epochs would hide all that follows.
+        worst = max(
+            entry["valid_perplexity"] for results in models.values() for entry in results["epochs"][1:2]
+        )
+        axes.set_ylim(top=worst * 1.3)
+    ylabel = "perplexity" if unit == "perplexity" else "cross entropy (nats a character)"
+    axes.set(
+        xlabel="epoch", ylabel=ylabel, title=f"LSTM language model, {name}" if unit == "perplexity" else name
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def unit_of(name: str) -> str:
+    """What a configuration is measured in: the key of its figures."""
+    return "nats" if name.startswith("char") else "perplexity"
+
+
+def _write_page(path: Path, results: dict[str, Any], figure: bytes, command: str) -> None:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    page = environment.get_template("report.html").render(
+        results=results,
+        paper=PAPER,
+        labels=LABELS,
+        figure=base64.b64encode(figure).decode(),
+        command=command,
+        unit_of=unit_of,
+    )
+    write_text(path, page + "\n")
