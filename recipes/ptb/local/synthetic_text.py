@@ -1,9 +1,10 @@
 """A text of known entropy for those who have no Penn Treebank: a Markov source with Zipfian words.
 
-Every word belongs to one class, every class has words of Zipfian frequencies.  A sentence is of one of a few
-kinds, which its opening word tells; the class of each word after it is drawn given the class before *and the
-kind of the sentence*, until the sentence ends.  All this can be seen in the words so far, so that the entropy
-rate is exact: no model can do better, and one that forgets the opening word does worse.
+Every word belongs to one class, every class has words of Zipfian frequencies: as in a language, a few closed
+classes share the frequent words, a few open ones the many rare words.  A sentence is of one of a few kinds,
+which its opening word tells; the class of each word after it is drawn given the class before *and the kind of
+the sentence*, until the sentence ends.  All this can be seen in the words so far, so that the entropy rate is
+exact: no model can do better, and one that forgets the opening word does worse.
 """
 
 import math
@@ -19,8 +20,11 @@ from asr_bn.language_model.vocabulary import EOS
 
 NUM_WORDS = 9_999  # with the end of the sentence 10,000 types, as many as the Penn Treebank has
 NUM_KINDS = 4  # of sentences
-NUM_CLASSES = 16  # of the words after the first
-SUCCESSORS = 3  # classes that can follow a class in a kind of sentence
+NUM_CLOSED, NUM_OPEN = 12, 4  # classes of the words after the first
+NUM_CLASSES = NUM_CLOSED + NUM_OPEN
+NUM_FREQUENT = 300  # words, those of the openings and of the closed classes
+SUCCESSORS = 2  # closed classes that can follow a class in a kind of sentence, beside one open class
+OPEN = 0.25  # probability of the open one
 END = 0.05  # probability that a sentence ends after a word
 NUM_TOKENS = {"train": 200_000, "valid": 20_000, "test": 20_000}
 
@@ -48,8 +52,9 @@ class Source:
         """A source of its own for every seed."""
         random = np.random.default_rng([seed, 0])
         classes = 1 + NUM_KINDS + NUM_CLASSES
-        class_of_rank = random.integers(1, classes, NUM_WORDS)
-        class_of_rank[: classes - 1] = np.arange(1, classes)  # none is left without a word
+        class_of_rank = random.integers(classes - NUM_OPEN, classes, NUM_WORDS)
+        closed = np.arange(1, classes - NUM_OPEN)
+        class_of_rank[:NUM_FREQUENT] = random.permutation(np.resize(closed, NUM_FREQUENT))
         words, frequencies = [[EOS]], [np.ones(1)]
         for number in range(1, classes):
             ranks = np.flatnonzero(class_of_rank == number)
@@ -121,9 +126,11 @@ def _transitions(random: np.random.Generator) -> Array:
     for kind in range(NUM_KINDS):
         first = 1 + NUM_KINDS + kind * NUM_CLASSES
         for state in (1 + kind, *range(first, first + NUM_CLASSES)):
-            chosen = first + random.choice(NUM_CLASSES, SUCCESSORS, replace=False)
             ends = END if state >= first else 0.0
-            transitions[state, chosen] = (1.0 - ends) * random.dirichlet(np.ones(SUCCESSORS))
+            closed = first + random.choice(NUM_CLOSED, SUCCESSORS, replace=False)
+            shares = random.dirichlet(np.ones(SUCCESSORS))
+            transitions[state, closed] = (1.0 - ends) * (1.0 - OPEN) * shares
+            transitions[state, first + NUM_CLOSED + random.integers(NUM_OPEN)] = (1.0 - ends) * OPEN
             transitions[state, 0] = ends
     return transitions
 
