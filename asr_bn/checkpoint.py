@@ -8,6 +8,7 @@ import hashlib
 import io
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,28 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
     if state.get("format") != kind:
         raise ValueError(f"{path}: format is {state.get('format')!r}, expected {kind!r}")
     return state
+
+
+def load_first_whole(paths: Sequence[Path], kind: str) -> tuple[Path, dict[str, Any], list[str]]:
+    """The first of ``paths`` that is there and whole.
+
+    Returns:
+        Its path, what it holds, and a sentence for each one before it that is damaged.
+
+    Raises:
+        ValueError: none is whole; the message is of the first one.
+        FileNotFoundError: none is there.
+    """
+    damages: list[str] = []
+    for path in paths:
+        try:
+            return path, load_checkpoint(path, kind), damages
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            damages.append(str(error))
+    if not damages:
+        raise FileNotFoundError(2, "no such file", str(paths[0]))
+    raise ValueError(
+        f"{damages[0]}; there is no other whole checkpoint beside it, so the run must start anew"
+    )

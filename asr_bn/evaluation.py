@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from asr_bn.acoustic_model import AcousticModel
 from asr_bn.batches import Batch
+from asr_bn.out_of_memory import naming_batch
 
 
 @dataclass
@@ -31,17 +32,28 @@ class FrameSums:
 
     def add(self, log_posteriors: Tensor, pdf_ids: Tensor) -> Tensor:
         """Count rows ``[N, num_pdfs]`` against ``[N]``; return the summed cross entropy, for the gradient."""
-        cross_entropy = torch.nn.functional.nll_loss(log_posteriors, pdf_ids, reduction="sum")
+        cross_entropy, errors = count_frames(log_posteriors, pdf_ids)
         self.cross_entropy += cross_entropy.item()
-        self.errors += int((log_posteriors.detach().argmax(1) != pdf_ids).sum())
+        self.errors += int(errors)
         self.frames += len(pdf_ids)
         return cross_entropy
 
 
+def count_frames(log_posteriors: Tensor, pdf_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed cross entropy, with its gradient, and number of wrong frames of rows ``[N, num_pdfs]``."""
+    # Under autocast on a CPU the rows are of half precision, in which sums would be rounded.
+    if log_posteriors.dtype in (torch.float16, torch.bfloat16):
+        log_posteriors = log_posteriors.float()
+    cross_entropy = torch.nn.functional.nll_loss(log_posteriors, pdf_ids, reduction="sum")
+    return cross_entropy, (log_posteriors.detach().argmax(1) != pdf_ids).sum()
+
+
 def packed_pdf_ids(batch: Batch, device: torch.device) -> Tensor:
     """The pdf-ids of a batch in the row order of the model's packed output, shape ``[sum(lengths)]``."""
-    packed = pack_padded_sequence(batch.pdf_ids, batch.lengths, batch_first=True, enforce_sorted=False)
-    return packed.data.to(device)
+    pdf_ids = batch.pdf_ids.to(device, non_blocking=True)
+    if not len(batch.lengths):
+        return pdf_ids.flatten()
+    return pack_padded_sequence(pdf_ids, batch.lengths, batch_first=True, enforce_sorted=False).data
 
 
 @torch.no_grad()
@@ -51,7 +63,8 @@ def evaluate(model: AcousticModel, batches: Iterable[Batch]) -> FrameSums:
     model.eval()
     device = model.feats_mean.device
     for batch in batches:
-        log_posteriors = model(batch.feats.to(device), batch.lengths).data
-        sums.add(log_posteriors, packed_pdf_ids(batch, device))
+        with naming_batch(batch):
+            log_posteriors = model(batch.feats.to(device, non_blocking=True), batch.lengths).data
+            sums.add(log_posteriors, packed_pdf_ids(batch, device))
     model.train(was_training)
     return sums

@@ -1,6 +1,6 @@
 """An experiment's configuration: one TOML file, checked when it is read; unknown keys are refused."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -28,6 +28,17 @@ class TrainingConfig:
 
     ``loss``: ``"sequence_sum"`` sums over frames and averages over utterances, the convention that goes
     with the paper's learning rate; ``"frame_mean"`` averages over all frames of the mini-batch.
+
+    ``batch_frames``: a mini-batch is as many utterances of like length as fit in so many padded frames;
+    where it is set, ``batch_size`` has no meaning.
+
+    ``precision``: ``"tf32"`` rounds the factors of float32 products to 10 bits on a GPU, ``"bfloat16"`` and
+    ``"float16"`` are autocast (float16 with a scaled loss); statistics are float32 in all of them.
+
+    ``schedule`` of the learning rate, by the development set's cross entropy after every epoch: with
+    ``"newbob"`` it is multiplied by ``schedule_factor`` from the first epoch on that improves by less than
+    the share ``schedule_threshold``; with ``"plateau"`` each time that ``schedule_patience`` epochs and one
+    more have gone by without such an improvement on the best one.
     """
 
     epochs: int = Field(default=30, ge=1)
@@ -39,6 +50,25 @@ class TrainingConfig:
     max_grad_norm: float | None = Field(default=None, gt=0.0)
     checkpoint_batches: int = Field(default=500, ge=1)  # steps between checkpoints inside an epoch
     seed: int = Field(default=1, ge=0)
+    batch_frames: int | None = Field(default=None, ge=1)  # padded
+    optimizer: Literal["sgd", "adam"] = "sgd"  # momentum is sgd's
+    schedule: Literal["constant", "newbob", "plateau"] = "constant"
+    schedule_factor: float = Field(default=0.5, gt=0.0, lt=1.0)
+    schedule_threshold: float = Field(default=0.01, ge=0.0, lt=1.0)
+    schedule_patience: int = Field(default=0, ge=0)  # epochs, of "plateau"
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
+
+
+# Options that came after the first checkpoints and stamps.
+_LATER = (
+    "batch_frames",
+    "optimizer",
+    "schedule",
+    "schedule_factor",
+    "schedule_threshold",
+    "schedule_patience",
+    "precision",
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -47,3 +77,12 @@ class ExperimentConfig(TomlConfig):
 
     model: ModelConfig = Field(default_factory=ModelConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; later options only where they are set, so that what older runs wrote stays equal."""
+        values = super().to_dict()
+        defaults = TrainingConfig()
+        for name in _LATER:
+            if values["training"][name] == getattr(defaults, name):
+                del values["training"][name]
+        return values

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from asr_bn.batches import Batch
 from asr_bn.population_stats import PopulationStats
@@ -64,3 +64,20 @@ def _switch_off_dropout(model: nn.Module) -> list[tuple[nn.Module, tuple[str, fl
 def forward_batch(model: nn.Module, batch: Batch) -> None:
     """How a :class:`Batch` goes through the acoustic model."""
     model(batch.feats.to(next(model.parameters()).device), batch.lengths)
+
+
+class StatisticsCopy:
+    """The population statistics of a model as they are now, to be put back after a step that is not taken."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._copies: list[tuple[PopulationStats, dict[str, Tensor]]] = [
+            (stats, {name: buffer.clone() for name, buffer in stats.named_buffers()})
+            for stats in model.modules()
+            if isinstance(stats, PopulationStats)
+        ]
+
+    def put_back(self) -> None:
+        """Make the statistics what they were."""
+        for stats, buffers in self._copies:
+            for name, buffer in buffers.items():
+                setattr(stats, name, buffer)

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from asr_bn.acoustic_model import AcousticModel
@@ -21,9 +24,14 @@ from asr_bn.evaluation import FrameSums, evaluate
 from asr_bn.experiment import ExperimentConfig
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.fbank_options import FbankOptions
-from asr_bn.files import write_json
+from asr_bn.files import locked_folder, write_json
+from asr_bn.optimization import set_precision
 from asr_bn.population import estimate_population_stats, forward_batch
+from asr_bn.ranks import Ranks
+from asr_bn.read_ahead import read_ahead
+from asr_bn.run_checkpoints import RunCheckpoints
 from asr_bn.trainer import Trainer
+from asr_bn.training_log import TrainingLog, check_tensorboard
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,10 @@ class RunData:
     description: dict[str, Any]
 
 
-def load_data(folders: DataFolders, config: ExperimentConfig) -> RunData:
+def load_data(folders: DataFolders, config: ExperimentConfig, quiet: bool = False) -> RunData:
     """Read the folders of a run; utterances over ``max_frames`` leave the training set only.
+
+    Both sets are described on standard error unless ``quiet``.
 
     Raises:
         ValueError: training and development sets do not belong together, or lengths differ.
@@ -57,7 +67,8 @@ def load_data(folders: DataFolders, config: ExperimentConfig) -> RunData:
     train = Corpus.load(folders.train, train_pdf_ids, config.training.max_frames)
     dev = Corpus.load(folders.dev, read_pdf_ids(folders.dev_ali), None)
     for name, corpus in (("training", train), ("development", dev)):
-        _say_what_is_there(name, corpus)
+        if not quiet:
+            print(_what_is_there(name, corpus), file=sys.stderr)
     counts = count_pdfs((train_pdf_ids[utt_id] for utt_id in train.utt_ids), classes)
     description = {
         "fbank": dataclasses.asdict(fbank),
@@ -76,46 +87,115 @@ def train_model(
     device: torch.device,
     resume: bool,
     num_workers: int = 0,
+    ranks: Ranks = Ranks(),
+    tensorboard: bool = False,
 ) -> Trainer:
     """Train a model, or finish training it.
 
     Args:
-        resume: continue from ``out_dir/last.pt`` where there is one.
+        resume: continue from the last whole checkpoint in ``out_dir`` where there is one.
+        num_workers: processes that read ahead.
+        ranks: the processes that share each mini-batch; every one of them calls this.
+        tensorboard: write event files too.
 
     Raises:
-        ValueError: ``out_dir`` holds a run already and ``resume`` is not set, or that run differs from this.
+        ValueError: ``out_dir`` holds a run already and ``resume`` is not set, that run differs from this,
+            or training cannot go on (see ``Trainer.run``).
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    seed = config.training.seed
-    torch.manual_seed(seed)  # of dropout
-    model = AcousticModel(config.model, _num_static(data.description), data.description["num_pdfs"], seed)
-    started = (out_dir / "last.pt").is_file()
+    checkpoints = RunCheckpoints(out_dir, ACOUSTIC_MODEL)
+    started = checkpoints.exist
     if started and not resume:
         raise ValueError(
             f"{out_dir}: holds a training run already; add --resume to continue it, or choose another folder"
         )
-    if not started:
-        model.feats_mean, model.feats_std = feature_statistics(data.train, config.model.delta_order)
-    trainer = Trainer(model.to(device), config, data.train, data.dev, out_dir, data.description, num_workers)
-    if started:
-        trainer.resume()
-    trainer.run()
+    if tensorboard:
+        check_tensorboard()
+    with _own_folder(out_dir, checkpoints, ranks):
+        model = new_model(config, data.description, ranks)
+        if not started:
+            model.feats_mean, model.feats_std = feature_statistics(
+                data.train, config.model.delta_order, num_workers, ranks
+            )
+        trainer = Trainer(
+            model.to(device), config, data.train, data.dev, out_dir, data.description, num_workers, ranks
+        )
+        if started:
+            trainer.resume()
+        if ranks.is_first:
+            trainer.log = TrainingLog(out_dir, tensorboard, trainer.progress.steps + 1)
+        trainer.run()
+        if trainer.log is not None:
+            trainer.log.close()
     return trainer
 
 
-def feature_statistics(corpus: Corpus, delta_order: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each feature, deltas included, over a corpus (pooled in float64)."""
-    count, total, squares = 0, np.float64(0.0), np.float64(0.0)
-    for utt_id in tqdm(corpus.utt_ids, desc="feature statistics", unit="utt", delay=2):
-        feats = add_deltas(corpus.feats[utt_id], delta_order).astype(np.float64)
-        count += len(feats)
-        total = total + feats.sum(0)
-        squares = squares + np.square(feats).sum(0)
-    mean: NDArray[np.float64] = np.asarray(total / count)
-    variance = np.asarray(squares / count) - np.square(mean)
+def new_model(config: ExperimentConfig, description: dict[str, Any], ranks: Ranks = Ranks()) -> AcousticModel:
+    """A model before training, with the random state and the precision of products that go with it."""
+    seed = config.training.seed
+    torch.manual_seed(seed + ranks.rank)  # of dropout
+    set_precision(config.training.precision)
+    return AcousticModel(config.model, _num_static(description), description["num_pdfs"], seed)
+
+
+@contextmanager
+def _own_folder(out_dir: Path, checkpoints: RunCheckpoints, ranks: Ranks) -> Iterator[None]:
+    """Keep other runs out of ``out_dir`` (the first rank does, for all)."""
+    if not ranks.is_first:
+        yield
+        return
+    with locked_folder(out_dir):
+        checkpoints.remove_leftovers()
+        yield
+
+
+def default_num_workers(device: torch.device, ranks: Ranks = Ranks()) -> int:
+    """Processes that read ahead: none beside a CPU that computes, up to four for each GPU."""
+    if device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, cores // ranks.local_size - 1))
+
+
+def feature_statistics(
+    corpus: Corpus, delta_order: int, num_workers: int = 0, ranks: Ranks = Ranks()
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each feature, deltas included, over a corpus (pooled in float64).
+
+    Raises:
+        ValueError: an utterance cannot be read.
+    """
+    if len(corpus) < ranks.size:
+        raise ValueError(f"{len(corpus)} training utterances for {ranks.size} processes")
+    count, total, squares = 0, np.zeros(()), np.zeros(())
+    indices = ranks.share(range(len(corpus)))
+    blocks = [indices[first : first + 32] for first in range(0, len(indices), 32)]
+    with tqdm(
+        desc="feature statistics", total=len(indices), unit="utt", delay=2, disable=not ranks.is_first
+    ) as bar:
+        for block in read_ahead(_Moments(corpus, delta_order), blocks, num_workers):
+            for utt_count, utt_total, utt_squares in block:
+                count += utt_count
+                total = total + utt_total
+                squares = squares + utt_squares
+            bar.update(len(block))
+    sums = ranks.sum(torch.from_numpy(np.concatenate([[count], total, squares]))).numpy()
+    num_features = len(sums) // 2
+    mean = sums[1 : num_features + 1] / sums[0]
+    variance = sums[num_features + 1 :] / sums[0] - np.square(mean)
     # A constant column carries nothing; dividing it by its deviation would make noise of it.
     std = np.sqrt(np.where(variance > 1e-8, variance, 1.0))
     return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+
+class _Moments(Dataset[list[tuple[int, NDArray[np.float64], NDArray[np.float64]]]]):
+    """For each of several utterances: its frames, and the sums of its features and of their squares."""
+
+    def __init__(self, corpus: Corpus, delta_order: int) -> None:
+        self.corpus, self.delta_order = corpus, delta_order
+
+    def __getitem__(self, indices: range) -> list[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+        feats = (add_deltas(self.corpus[i][1], self.delta_order).astype(np.float64) for i in indices)
+        return [(len(utt), utt.sum(0), np.square(utt).sum(0)) for utt in feats]
 
 
 def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str, float]:
@@ -124,14 +204,16 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
     Returns:
         Its figures, which ``final.json`` holds too.
     """
+    num_workers = default_num_workers(device)
     model, state = load_model(out_dir / "best.pt")
     config = ExperimentConfig.from_dict(state["config"])
     model.to(device)
     if config.model.norm != "none":
-        estimate_population_stats(model, _training_batches(config, data.train), forward_batch)
+        batches = _training_batches(config, data.train, num_workers)
+        estimate_population_stats(model, batches, forward_batch)
     figures: dict[str, float] = {"best_epoch": state["progress"]["history"][-1]["epoch"]}
     for name, corpus in (("train", data.train), ("dev", data.dev)):
-        sums = _evaluate(model, corpus, config, f"{out_dir.name} {name}")
+        sums = _evaluate(model, corpus, config, f"{out_dir.name} {name}", num_workers)
         figures |= {f"{name}_fce": sums.fce, f"{name}_fer": sums.fer}
     kept = {key: state[key] for key in ("config", "description", "version")}
     save_checkpoint(
@@ -155,29 +237,47 @@ def load_model(path: Path) -> tuple[AcousticModel, dict[str, Any]]:
     return model.eval(), state
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one; ``ValueError`` where CUDA is asked for and there is none."""
+def choose_device(name: str, ranks: Ranks = Ranks()) -> torch.device:
+    """``auto`` is CUDA where there is one, each rank its own.
+
+    Raises:
+        ValueError: CUDA is asked for and there is none, or there are more ranks here than GPUs.
+    """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ValueError("device 'cuda' was asked for, but PyTorch finds no CUDA device here")
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device is {name!r}, expected 'auto', 'cpu' or 'cuda'")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
+    if not available or name == "cpu":
+        return torch.device("cpu")
+    if ranks.size == 1:
+        return torch.device("cuda")
+    if ranks.local_size > torch.cuda.device_count():
+        raise ValueError(
+            f"{ranks.local_size} processes were started here, but there are {torch.cuda.device_count()} GPUs"
+        )
+    return torch.device("cuda", ranks.local_rank)
 
 
-def _training_batches(config: ExperimentConfig, train: Corpus) -> Iterator[Batch]:
+def _training_batches(config: ExperimentConfig, train: Corpus, num_workers: int) -> Iterator[Batch]:
     # The batches of an epoch that was not trained on: the statistics of mini-batches of one length
     # alone (as evaluation makes them) would not be those that training saw.
     training = config.training
-    batches = epoch_batches(train.num_frames, training.batch_size, training.seed, training.epochs + 1)
-    yield from tqdm(
-        load_batches(train, batches), "population statistics", len(batches), unit="batch", delay=2
+    epoch = training.epochs + 1
+    batches = epoch_batches(
+        train.num_frames, training.batch_size, training.seed, epoch, training.batch_frames
     )
+    loaded = load_batches(train, batches, num_workers)
+    yield from tqdm(loaded, "population statistics", len(batches), unit="batch", delay=2)
 
 
-def _evaluate(model: AcousticModel, corpus: Corpus, config: ExperimentConfig, title: str) -> FrameSums:
-    batches = sorted_batches(corpus.num_frames, config.training.batch_size)
-    return evaluate(model, tqdm(load_batches(corpus, batches), title, len(batches), unit="batch", delay=2))
+def _evaluate(
+    model: AcousticModel, corpus: Corpus, config: ExperimentConfig, title: str, num_workers: int
+) -> FrameSums:
+    training = config.training
+    batches = sorted_batches(corpus.num_frames, training.batch_size, training.batch_frames)
+    loaded = load_batches(corpus, batches, num_workers)
+    return evaluate(model, tqdm(loaded, title, len(batches), unit="batch", delay=2))
 
 
 def _num_static(description: dict[str, Any]) -> int:
@@ -212,14 +312,14 @@ def _same_num_pdfs(folders: DataFolders) -> int:
     return train
 
 
-def _say_what_is_there(name: str, corpus: Corpus) -> None:
+def _what_is_there(name: str, corpus: Corpus) -> str:
     text = f"{name} set: {len(corpus)} utterances, {int(corpus.num_frames.sum())} frames"
     skipped = corpus.skipped
     if skipped.without_alignment:
         text += f"; {skipped.without_alignment} without alignment left out"
     if skipped.too_long:
         text += f"; {skipped.too_long} over max_frames left out"
-    print(text, file=sys.stderr)
+    return text
 
 
 def describe(figures: dict[str, float]) -> str:

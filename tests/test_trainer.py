@@ -73,19 +73,19 @@ class Stopped(Exception):
 def test_a_run_stopped_after_any_step_ends_where_the_undisturbed_one_ends(data, tmp_path, monkeypatch, steps):
     """Bit for bit: parameters, momentum, statistics and figures."""
     train(data, tmp_path / "whole", dropout=0.3)
-    original, taken = Trainer._step, 0
+    original, taken = Trainer.step, 0
 
-    def stopping(self, batch):
+    def stopping(self, batch, indices):
         nonlocal taken
         if taken == steps:
             raise Stopped
         taken += 1
-        original(self, batch)
+        original(self, batch, indices)
 
-    monkeypatch.setattr(Trainer, "_step", stopping)
+    monkeypatch.setattr(Trainer, "step", stopping)
     with pytest.raises(Stopped):
         train(data, tmp_path / "stopped", dropout=0.3)
-    monkeypatch.setattr(Trainer, "_step", original)
+    monkeypatch.setattr(Trainer, "step", original)
     train(data, tmp_path / "stopped", resume=True, dropout=0.3)
     for name in ("last.pt", "best.pt"):
         assert_same(

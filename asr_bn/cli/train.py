@@ -1,9 +1,12 @@
 """``asr-bn train`` and ``asr-bn finish``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from asr_bn.experiment import ExperimentConfig
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="TOML file, e.g. recipes/wsj/conf/paper.toml.")
@@ -26,9 +29,30 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Override [training] seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
     device: Device = "auto",
-    num_workers: Annotated[int, typer.Option(help="Processes that read batches ahead.")] = 0,
+    num_workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that read batches ahead [none beside a CPU, up to 4 for each GPU].", min=0
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files to OUT/tensorboard too.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check data, configuration, OUT, and a step on the largest mini-batch; write nothing.",
+        ),
+    ] = False,
 ) -> None:
-    """Train an acoustic model; OUT gets last.pt, best.pt and metrics.jsonl."""
+    """Train an acoustic model.
+
+    OUT gets last.pt, previous.pt (the checkpoint before it) and best.pt (lowest development FCE), and after
+    every epoch metrics.jsonl, metrics.txt and figure.png.
+
+    On several GPUs, which share each mini-batch: torchrun --nproc_per_node=N -m asr_bn.cli train CONFIG ...
+    """
     from asr_bn.experiment import ExperimentConfig
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
@@ -38,17 +62,38 @@ def train(
     if seed is not None:
         experiment = experiment.replace("training", seed=seed)
     folders = [data, ali, dev_data, dev_ali]
+    if dry_run:
+        _dry_run(experiment, folders, out, device)
+        return
     made_from = fingerprint({"config": experiment.to_dict()}, _identifying_files(folders))
     stamp = out / ".train.done"
     if resume and is_done(stamp, made_from, [out / "last.pt", out / "best.pt", out / "metrics.jsonl"]):
         typer.echo(f"{out}: trained already", err=True)
         return
 
-    from asr_bn.training_run import DataFolders, choose_device, load_data, train_model
+    from asr_bn.ranks import Ranks, joined
+    from asr_bn.training_run import DataFolders, choose_device, default_num_workers, load_data, train_model
 
-    run_data = load_data(DataFolders(data, ali, dev_data, dev_ali), experiment)
-    train_model(experiment, run_data, out, choose_device(device), resume, num_workers)
-    mark_done(stamp, made_from)
+    ranks = Ranks.from_environment()
+    chosen = choose_device(device, ranks)
+    workers = default_num_workers(chosen, ranks) if num_workers is None else num_workers
+    with joined(ranks, chosen):
+        run_data = load_data(DataFolders(*folders), experiment, quiet=not ranks.is_first)
+        train_model(experiment, run_data, out, chosen, resume, workers, ranks, tensorboard)
+    if ranks.is_first:
+        mark_done(stamp, made_from)
+
+
+def _dry_run(experiment: "ExperimentConfig", folders: list[Path], out: Path, device: str) -> None:
+    from asr_bn.dry_run import dry_run
+    from asr_bn.ranks import Ranks
+    from asr_bn.training_run import DataFolders, choose_device, load_data
+
+    if Ranks.from_environment().size > 1:
+        raise ValueError("--dry-run is for one process: leave torchrun out")
+    run_data = load_data(DataFolders(*folders), experiment)
+    for line in dry_run(experiment, run_data, out, choose_device(device)):
+        typer.echo(line)
 
 
 def finish(

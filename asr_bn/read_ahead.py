@@ -1,0 +1,72 @@
+"""Reading ahead in processes of their own, with errors that stay sentences."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why something could not be read; an exception would reach the program wrapped in its traceback."""
+
+    message: str
+
+
+class _Guarded(Dataset[Any], Generic[T]):
+    def __init__(self, items: Dataset[T]) -> None:
+        self.items = items
+
+    def __getitem__(self, key: Any) -> T | _Failure:
+        try:
+            return self.items[key]
+        except (ValueError, OSError) as error:
+            return _Failure(str(error))
+
+
+def read_ahead(
+    items: Dataset[T], keys: Sequence[Any], num_workers: int = 0, pin_memory: bool = False
+) -> Iterator[T]:
+    """``items[key]`` for each of ``keys``, in this order, read by ``num_workers`` processes (0: by this one).
+
+    Args:
+        pin_memory: whether what is read is copied to pinned memory (it then has ``pin_memory()``).
+
+    Raises:
+        ValueError: an item cannot be read, or a process died.
+    """
+    # A generator of its own: the loader's seed must not come from the one that dropout draws from, which
+    # a resumed epoch has to find as it was.
+    loader: DataLoader[T | _Failure] = DataLoader(
+        _Guarded(items),
+        batch_size=None,
+        sampler=keys,
+        collate_fn=_as_it_is,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        generator=torch.Generator().manual_seed(0),
+    )
+    for item in _naming_dead_workers(iter(loader)):
+        if isinstance(item, _Failure):
+            raise ValueError(item.message)
+        yield item
+
+
+def _naming_dead_workers(items: Iterator[T]) -> Iterator[T]:
+    try:
+        yield from items
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ValueError(
+            f"a process that reads batches ahead died ({' '.join(str(error).split())}); if memory ran out, "
+            "use fewer of them (--num-workers)"
+        ) from error
+
+
+def _as_it_is(item: T) -> T:
+    return item
