@@ -1,7 +1,11 @@
 """The answer of ``/v1/posteriors`` in its three forms: JSON, npy, Kaldi archive."""
 
 import io
+import math
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,17 @@ NPY = "application/x-npy"
 KALDI_ARK = "application/x-kaldi-ark"
 Chunks = list[bytes | memoryview]
 MEDIA_TYPES = (JSON, NPY, KALDI_ARK)
+
+_PIECE_BYTES = 1 << 20
+_VALUES_AT_ONCE = 1 << 14
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A body: its chunks, and what follows them, made as it is taken; None where nothing does."""
+
+    chunks: Chunks
+    rest: Iterator[bytes] | None = None
 
 
 def negotiate(accept: str) -> str:
@@ -71,12 +86,36 @@ def top(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDA
     return pdf_ids, np.take_along_axis(values, pdf_ids, axis=1)
 
 
-def json_bytes(fields: dict[str, Any], values: NDArray[np.float32], top_k: int | None) -> bytes:
-    """``fields`` with the matrix, or its ``top_k`` of each frame, as JSON."""
+def json_pieces(fields: dict[str, Any], values: NDArray[np.float32], top_k: int | None) -> Iterator[bytes]:
+    """``fields`` with the matrix, or its ``top_k`` of each frame, as JSON, in pieces made as they are taken.
+
+    The text of an answer may be four times as large as its values: it is never in memory as a whole.
+    """
+    matrices: dict[str, NDArray[Any]] = {"values": values}
     if top_k is not None:
-        pdf_ids, values = top(values, top_k)
-        fields = fields | {"pdf_ids": pdf_ids}
-    return orjson.dumps(fields | {"values": np.ascontiguousarray(values)}, option=orjson.OPT_SERIALIZE_NUMPY)
+        pdf_ids, best = top(values, top_k)
+        matrices = {"pdf_ids": pdf_ids, "values": best}
+    texts = [orjson.dumps(fields)[:-1]]
+    for name, matrix in matrices.items():
+        texts.append(b',"%s":[' % name.encode())
+        for number, text in enumerate(json_items(matrix)):
+            texts.append(b"," + text if number else text)
+            if sum(map(len, texts)) >= _PIECE_BYTES:
+                yield b"".join(texts)
+                texts = []
+        texts.append(b"]")
+    yield b"".join([*texts, b"}"])
+
+
+def json_items(array: NDArray[Any]) -> Iterator[bytes]:
+    """The items of an array along its first axis, as JSON, some at a time, with commas between them.
+
+    Each call of orjson holds the interpreter's lock from beginning to end, and the event loop needs it too.
+    """
+    step = max(1, _VALUES_AT_ONCE // max(1, math.prod(array.shape[1:])))
+    for start in range(0, len(array), step):
+        some = np.ascontiguousarray(array[start : start + step])
+        yield orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
 def npy_chunks(values: NDArray[np.float32], top_k: int | None) -> Chunks:
@@ -104,16 +143,20 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
     return array.view(np.uint8).reshape(-1).data
 
 
-def encode(media_type: str, fields: dict[str, Any], values: NDArray[np.float32], top_k: int | None) -> Chunks:
+def encode(
+    media_type: str, fields: dict[str, Any], values: NDArray[np.float32], top_k: int | None
+) -> Encoded:
     """The body of an answer.
 
     Raises:
         Refusal: 406 ``top_k`` of a Kaldi archive, which has no form for it.
     """
     if media_type == JSON:
-        return [json_bytes(fields, values, top_k)]
+        pieces = json_pieces(fields, values, top_k)
+        first: Chunks = list(islice(pieces, 2))
+        return Encoded(first, pieces if len(first) == 2 else None)
     if media_type == NPY:
-        return npy_chunks(values, top_k)
+        return Encoded(npy_chunks(values, top_k))
     if top_k is not None:
         raise Refusal(406, f"top_k has no form in {KALDI_ARK}; accept {JSON} or {NPY}")
-    return kaldi_ark_chunks(str(fields["utt_id"]), values)
+    return Encoded(kaldi_ark_chunks(str(fields["utt_id"]), values))

@@ -61,6 +61,8 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
+    # A thread that computes lets the event loop run after a millisecond, not after Python's five.
+    sys.setswitchinterval(0.001)
     if not service.models_loaded:
         await asyncio.to_thread(service.load)
     with watch_for_shutdown(service):

@@ -11,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+
+from serve.estimates import Estimate
 
 Matrix = NDArray[np.float32]
 
@@ -72,6 +75,7 @@ class Ticket:
     feats: Matrix
     future: "asyncio.Future[Scored]"
     enqueued: float
+    deadline: float = float("inf")
     timer: asyncio.TimerHandle | None = field(default=None)
 
     @property
@@ -102,6 +106,15 @@ class Announcement:
         return batcher is not None
 
 
+@dataclass(eq=False)
+class Call:
+    """A batch that runs, since when and for about how long."""
+
+    batch: list[Ticket]
+    started: float
+    expected_s: float
+
+
 class Batcher:
     """Utterances in, log posteriors out; to be used from one event loop."""
 
@@ -110,13 +123,13 @@ class Batcher:
         self._observe = observe
         self._waiting: list[Ticket] = []
         self._announced = 0
-        self._running = 0
-        self._running_long = 0
+        self._running: list[Call] = []
         self._wake: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        self._seconds_per_utterance = 0.05
-        self._seconds_per_step = 0.0
+        self._seconds_per_cost: WeakKeyDictionary[Scorer, Estimate] = WeakKeyDictionary()
+        self._seconds_per_utterance = Estimate()
+        self._seconds_per_call = Estimate()
         self._executor = ThreadPoolExecutor(limits.calls, thread_name_prefix="onnxruntime")
 
     @property
@@ -125,9 +138,17 @@ class Batcher:
         return len(self._waiting)
 
     @property
-    def retry_after_s(self) -> float:
-        """About how long the queue takes to empty, in seconds."""
-        return len(self._waiting) * self._seconds_per_utterance / self.limits.calls
+    def wait_s(self) -> float:
+        """About how long an utterance that comes now would wait for its turn, in seconds."""
+        now = time.monotonic()
+        running = sum(max(0.0, call.started + call.expected_s - now) for call in self._running)
+        waiting = (len(self._waiting) + self._announced) * self._seconds_per_utterance.mean
+        return (running + waiting) / self.limits.calls
+
+    @property
+    def call_s(self) -> float:
+        """What a call will hardly exceed, in seconds."""
+        return self._seconds_per_call.upper
 
     @contextmanager
     def announce(self) -> Iterator["Announcement"]:
@@ -148,7 +169,7 @@ class Batcher:
             QueueFull: ``count`` utterances do not fit in the queue.
         """
         if len(self._waiting) + count > self.limits.max_queue:
-            raise QueueFull(self.retry_after_s)
+            raise QueueFull(self.wait_s)
 
     async def score(
         self,
@@ -192,13 +213,20 @@ class Batcher:
     def _enqueue(self, scorer: Scorer, feats: Matrix, deadline: float) -> Ticket:
         loop = asyncio.get_running_loop()
         now = time.monotonic()
-        ticket = Ticket(scorer, feats, loop.create_future(), now)
+        ticket = Ticket(scorer, feats, loop.create_future(), now, deadline)
         # The answer is due at the deadline, not the turn: what could not be done in time is not begun.
-        latest_start = deadline - ticket.num_frames * self._seconds_per_step
+        latest_start = deadline - self._upper_s([ticket])
         ticket.timer = loop.call_later(max(0.0, latest_start - now), self._expire, ticket)
         self._waiting.append(ticket)
         self._idle.clear()
         return ticket
+
+    def _estimate(self, scorer: Scorer) -> Estimate:
+        return self._seconds_per_cost.setdefault(scorer, Estimate())
+
+    def _upper_s(self, batch: list[Ticket]) -> float:
+        """What a call with ``batch`` will hardly exceed, in seconds."""
+        return self._estimate(batch[0].scorer).upper * _cost(batch)
 
     def _expire(self, ticket: Ticket) -> None:
         if ticket in self._waiting and not ticket.future.done():
@@ -221,8 +249,8 @@ class Batcher:
             self._idle.set()
 
     def _dispatch(self) -> None:
-        while self._running < self.limits.calls:
-            batch = choose_batch(self._eligible(), self.limits)
+        while len(self._running) < self.limits.calls:
+            batch = choose_batch(self._eligible(), self.limits, self._in_time)
             if not batch:
                 return
             wait_s = self._time_to_wait(batch)
@@ -233,9 +261,15 @@ class Batcher:
 
     def _eligible(self) -> list[Ticket]:
         """What may start now: long utterances leave one of the calls to the short ones."""
-        if self._running_long < max(1, self.limits.calls - 1):
+        running_long = sum(_is_long(call.batch, self.limits) for call in self._running)
+        if running_long < max(1, self.limits.calls - 1):
             return self._waiting
         return [ticket for ticket in self._waiting if ticket.num_frames <= self.limits.long_frames]
+
+    def _in_time(self, batch: list[Ticket]) -> bool:
+        """Whether a call with ``batch`` would end before the deadlines of all in it."""
+        end = time.monotonic() + self._upper_s(batch)
+        return end <= min(ticket.deadline for ticket in batch)
 
     def _time_to_wait(self, batch: list[Ticket]) -> float:
         if self._announced == 0 or len(batch) >= batch[0].scorer.max_batch_size:
@@ -252,22 +286,21 @@ class Batcher:
         for ticket in batch:
             self._waiting.remove(ticket)
         alone = not self._running and not self._waiting and not self._announced
-        self._running += 1
-        self._running_long += _is_long(batch, self.limits)
-        loop = asyncio.get_running_loop()
-        started = time.monotonic()
+        expected_s = self._estimate(batch[0].scorer).mean * _cost(batch)
+        call = Call(batch, time.monotonic(), expected_s)
+        self._running.append(call)
         feats = [ticket.feats for ticket in batch]
+        loop = asyncio.get_running_loop()
         task = loop.run_in_executor(self._executor, batch[0].scorer.log_posteriors, feats, alone)
-        task.add_done_callback(lambda done: self._finish(batch, started, done))
+        task.add_done_callback(lambda done: self._finish(call, done))
 
-    def _finish(self, batch: list[Ticket], started: float, done: "asyncio.Future[list[Matrix]]") -> None:
-        seconds = time.monotonic() - started
-        self._running -= 1
-        self._running_long -= _is_long(batch, self.limits)
-        longest = max(ticket.num_frames for ticket in batch)
-        self._seconds_per_step += 0.1 * (seconds / longest - self._seconds_per_step)
-        self._seconds_per_utterance += 0.1 * (seconds / len(batch) - self._seconds_per_utterance)
-        self._deliver(batch, started, seconds, done)
+    def _finish(self, call: Call, done: "asyncio.Future[list[Matrix]]") -> None:
+        seconds = time.monotonic() - call.started
+        self._running.remove(call)
+        self._estimate(call.batch[0].scorer).observe(seconds / _cost(call.batch))
+        self._seconds_per_utterance.observe(seconds / len(call.batch))
+        self._seconds_per_call.observe(seconds)
+        self._deliver(call.batch, call.started, seconds, done)
         self._note_idle()
         self._dispatch()
 
@@ -288,11 +321,19 @@ class Batcher:
             ticket.future.set_result(Scored(done.result()[index], queue_s, seconds, len(batch)))
 
 
-def choose_batch(waiting: Sequence[Ticket], limits: BatchLimits) -> list[Ticket]:
+def always(batch: list[Ticket]) -> bool:
+    """Accept any batch."""
+    return True
+
+
+def choose_batch(
+    waiting: Sequence[Ticket], limits: BatchLimits, in_time: Callable[[list[Ticket]], bool] = always
+) -> list[Ticket]:
     """The oldest utterance that waits, with those of like length that make the call most efficient.
 
     Every candidate is a run of neighbours in order of length around the oldest one; the best has most
-    frames for its cost (`call_cost`).  Nothing waits: an empty list.
+    frames for its cost (`call_cost`).  Company that would not be ``in_time``, or make the oldest one late, is
+    not taken.  Nothing waits: an empty list.
     """
     if not waiting:
         return []
@@ -304,7 +345,7 @@ def choose_batch(waiting: Sequence[Ticket], limits: BatchLimits) -> list[Ticket]
     for first in range(max(0, position - most + 1), position + 1):
         for last in range(position, min(first + most, len(peers))):
             batch = peers[first : last + 1]
-            if len(batch) * batch[-1].num_frames > limits.max_batch_frames:
+            if len(batch) * batch[-1].num_frames > limits.max_batch_frames or not in_time(batch):
                 break
             rate = _rate(batch)
             if rate > best_rate:
@@ -318,8 +359,12 @@ def call_cost(size: int, longest: int) -> float:
     return longest * (0.35 + size)
 
 
+def _cost(batch: Sequence[Ticket]) -> float:
+    return call_cost(len(batch), max(ticket.num_frames for ticket in batch))
+
+
 def _rate(batch: Sequence[Ticket]) -> float:
-    return sum(ticket.num_frames for ticket in batch) / call_cost(len(batch), batch[-1].num_frames)
+    return sum(ticket.num_frames for ticket in batch) / _cost(batch)
 
 
 def _is_long(batch: Sequence[Ticket], limits: BatchLimits) -> bool:

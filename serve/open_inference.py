@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 
 import asr_bn
+from serve.answers import Chunks, Encoded
 from serve.documentation import v2_answers
 from serve.errors import Refusal
 from serve.middleware import bearer_token, read_secrets
@@ -202,7 +203,7 @@ async def infer(request: Request, name: str, version: str) -> Response:
     service = _service(request)
     service.models.get(name, version)
     timing = Timing()
-    body = await receive(request, service, timing)
+    body = await receive(request, service, timing, service.deadline(timing, None))
     return await unless_client_leaves(request, _infer(request, service, name, version, body, timing))
 
 
@@ -210,7 +211,7 @@ async def _infer(
     request: Request, service: Service, name: str, version: str, body: bytes, timing: Timing
 ) -> Response:
     with ExitStack() as held:
-        place = held.enter_context(service.admit())
+        place = held.enter_context(service.admit(service.deadline(timing, None)))
         model = service.models.get(name, version)
         json_size = request.headers.get("inference-header-content-length")
         call = await service.in_front_end(read_request, body, json_size, inputs_of(model))
@@ -224,7 +225,7 @@ async def _infer(
         answer, headers = await service.in_encoders(_encode, model, call, rows, encoding)
         service.note(timing, "serialize", time.monotonic() - started)
         headers["server-timing"] = timing.server_timing()
-        return HeldResponse(held.pop_all(), service.settings.send_timeout_s, [answer], headers=headers)
+        return HeldResponse(service, held.pop_all(), Encoded(answer), headers=headers)
 
 
 def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
@@ -262,7 +263,7 @@ def _deadline(service: Service, timing: Timing, call: InferRequest) -> float:
 
 def _encode(
     model: ServedModel, call: InferRequest, rows: list[Matrix], encoding: str
-) -> tuple[bytes, dict[str, str]]:
+) -> tuple[Chunks, dict[str, str]]:
     batch, frames, _ = call.inputs["features"].shape
     padded = np.zeros((batch, frames, model.metadata.num_pdfs), dtype=np.float32)
     for row, scores in enumerate(rows):
@@ -278,7 +279,8 @@ def _encode(
         headers["inference-header-content-length"] = str(json_size)
     if encoding:
         headers["content-encoding"] = encoding
-        body = gzip.compress(body, 1) if encoding == "gzip" else zlib.compress(body, 1)
+        plain = b"".join(body)
+        body = [gzip.compress(plain, 1) if encoding == "gzip" else zlib.compress(plain, 1)]
     return body, headers
 
 

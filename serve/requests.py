@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serve.answers import Chunks
+from serve.answers import Encoded
 from serve.bodies import read_body
 from serve.errors import ClientGone
 from serve.service import Service, Timing
@@ -18,13 +18,13 @@ from serve.service import Service, Timing
 T = TypeVar("T")
 
 
-async def receive(request: Request, service: Service, timing: Timing) -> bytes:
+async def receive(request: Request, service: Service, timing: Timing, deadline: float) -> bytes:
     """The body, once there is room for it.
 
     Raises:
         Refusal: as `serve.service.Service.check_admission` and `serve.bodies.read_body`.
     """
-    service.check_admission()
+    service.check_admission(deadline)
     settings = service.settings
     with service.upload():
         body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
@@ -61,21 +61,24 @@ class HeldResponse(Response):
     """A response in chunks that lets go of what its request held when it has been sent, or cannot be.
 
     Args:
+        service: whose encoders make the later chunks, and whose settings bound the time to read them.
         held: to be closed then.
-        timeout_s: time that the client may take to read it.
-        chunks: the body, sent without being copied together.
+        body: sent without being copied together.
     """
 
-    def __init__(self, held: ExitStack, timeout_s: float, chunks: Chunks, **arguments: Any) -> None:
+    def __init__(self, service: Service, held: ExitStack, body: Encoded, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.headers["content-length"] = str(sum(len(chunk) for chunk in chunks))
-        self.held, self.timeout_s, self.chunks = held, timeout_s, chunks
+        if body.rest is None:
+            self.headers["content-length"] = str(sum(len(chunk) for chunk in body.chunks))
+        else:
+            del self.headers["content-length"]
+        self.service, self.held, self.encoded = service, held, body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         with self.held:
             try:
-                async with asyncio.timeout(self.timeout_s):
+                async with asyncio.timeout(self.service.settings.send_timeout_s):
                     await self._send(send)
             except TimeoutError as error:
                 raise ClientGone from error
@@ -83,6 +86,9 @@ class HeldResponse(Response):
     async def _send(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await send(start)
-        for chunk in self.chunks:
+        for chunk in self.encoded.chunks:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if rest := self.encoded.rest:
+            while piece := await self.service.in_encoders(next, rest, b""):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from serve.batching import Announcement, Batcher, BatchLimits, DeadlinePassed, QueueFull, Scored
 from serve.errors import Refusal
+from serve.estimates import Estimate
 from serve.front_end import AudioLimits, FrontEndPool
 from serve.metrics import Metrics
 from serve.models import LoadOptions, ModelStore, ServedModel
@@ -53,7 +54,7 @@ class Place:
         if num_frames > most:
             raise Refusal(413, f"{num_frames} frames, this server takes up to {most}")
         if self.service.held_frames + num_frames > max(most, settings.max_held_frames):
-            raise full(self.service.batcher.retry_after_s)
+            raise full(self.service.batcher.wait_s)
         self.num_frames += num_frames
         self.service.held_frames += num_frames
 
@@ -95,6 +96,7 @@ class Service:
         self.accepted = 0
         self.held_frames = 0
         self.uploads = 0
+        self.serialize_s = Estimate()
         self.models_loaded = False
         self.draining = False
 
@@ -139,7 +141,8 @@ class Service:
             Refusal: 429 the queue is full, 504 ``deadline`` came first.
         """
         try:
-            scored = await self.batcher.score(model, feats, deadline, announced)
+            # The deadline is that of the answer, which has to be written yet.
+            scored = await self.batcher.score(model, feats, deadline - self.serialize_s.upper, announced)
         except QueueFull as error:
             raise full(error.retry_after_s) from error
         except DeadlinePassed as error:
@@ -157,16 +160,19 @@ class Service:
     def note(self, timing: Timing, stage: str, seconds: float) -> None:
         """Note what a request spent in one of `serve.metrics.STAGES`."""
         timing.stages[stage] = seconds
+        if stage == "serialize":
+            self.serialize_s.observe(seconds)
         self.metrics.observe_stage(stage, seconds)
 
     @contextmanager
-    def admit(self) -> Iterator["Place"]:
+    def admit(self, deadline: float) -> Iterator["Place"]:
         """Hold one of the places for accepted requests, of which there are ``max_queue``.
 
         Raises:
-            Refusal: 503 the models are not loaded yet, 429 every place is taken.
+            Refusal: 503 the models are not loaded yet, 429 every place is taken, or so many wait that an
+                answer before ``deadline`` is not to be expected.
         """
-        self.check_admission()
+        self.check_admission(deadline)
         place = Place(self)
         self.accepted += 1
         try:
@@ -175,7 +181,7 @@ class Service:
             self.accepted -= 1
             self.held_frames -= place.num_frames
 
-    def check_admission(self) -> None:
+    def check_admission(self, deadline: float) -> None:
         """Refuse what `admit` would refuse, before reading a body.
 
         Raises:
@@ -183,8 +189,13 @@ class Service:
         """
         if not self.models_loaded:
             raise Refusal(503, "the models are not loaded yet", {"retry-after": "1"})
+        wait_s = self.batcher.wait_s
         if self.accepted >= self.settings.max_queue:
-            raise full(self.batcher.retry_after_s)
+            raise full(wait_s)
+        # Where nothing waits, the time that a call takes is no reason to refuse: it may be out of date.
+        needed_s = wait_s + self.batcher.call_s + self.serialize_s.upper
+        if self.batcher.num_waiting and time.monotonic() + needed_s > deadline:
+            raise full(wait_s)
 
     @contextmanager
     def upload(self) -> Iterator[None]:
@@ -210,4 +221,6 @@ class Service:
 
 def full(retry_after_s: float) -> Refusal:
     """The refusal of a request that finds no room."""
-    return Refusal(429, "too many requests are waiting", {"retry-after": str(math.ceil(retry_after_s))})
+    return Refusal(
+        429, "too many requests are waiting", {"retry-after": str(max(1, math.ceil(retry_after_s)))}
+    )

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from serve.answers import Chunks, json_items
 from serve.errors import Refusal
 
 # The types that tensors of an acoustic model have; little-endian on the wire.
@@ -197,7 +198,7 @@ def _from_json(tensor: dict[str, Any], spec: TensorSpec, shape: tuple[int, ...])
 
 def write_response(
     head: dict[str, Any], outputs: list[tuple[TensorSpec, Array, bool]]
-) -> tuple[bytes, int | None]:
+) -> tuple[Chunks, int | None]:
     """An ``infer`` response.
 
     Args:
@@ -207,15 +208,16 @@ def write_response(
     Returns:
         The body, and the size of its JSON if binary data follow.
     """
-    described, binary = [], []
-    for spec, values, as_binary in outputs:
+    texts, binary = [orjson.dumps(head)[:-1], b',"outputs":['], []
+    for number, (spec, values, as_binary) in enumerate(outputs):
         tensor: dict[str, Any] = spec.describe() | {"shape": list(values.shape)}
+        data = np.ascontiguousarray(values, dtype=DATATYPES[spec.datatype])
+        texts.append(b"," if number else b"")
         if as_binary:
-            data = np.ascontiguousarray(values, dtype=DATATYPES[spec.datatype]).tobytes()
-            tensor["parameters"] = {"binary_data_size": len(data)}
-            binary.append(data)
+            tensor["parameters"] = {"binary_data_size": data.nbytes}
+            binary.append(data.view(np.uint8).reshape(-1).data)
+            texts.append(orjson.dumps(tensor))
         else:
-            tensor["data"] = np.ascontiguousarray(values).ravel()
-        described.append(tensor)
-    text = orjson.dumps(head | {"outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY)
-    return b"".join([text, *binary]), len(text) if binary else None
+            texts += [orjson.dumps(tensor)[:-1], b',"data":[', b",".join(json_items(data.ravel())), b"]}"]
+    text = b"".join([*texts, b"]}"])
+    return [text, *binary], len(text) if binary else None

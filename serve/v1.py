@@ -69,15 +69,15 @@ async def _job(request: Request, channel: int | None, name: str, timeout_ms: int
     service: Service = request.app.state.service
     timing = Timing()
     model = service.models.get(name)
-    body = await receive(request, service, timing)
     deadline = service.deadline(timing, timeout_ms / 1000 if timeout_ms else None)
+    body = await receive(request, service, timing, deadline)
     return Job(service, model, body, request.headers.get("content-type", ""), channel, deadline, timing)
 
 
 async def _posteriors(job: Job, asked: Asked) -> Response:
     service = job.service
     with ExitStack() as held:
-        place = held.enter_context(service.admit())
+        place = held.enter_context(service.admit(job.deadline))
         with service.batcher.announce() as announced:
             utterance = await utterance_of(job)
             place.take_frames(job.model, len(utterance.feats))
@@ -92,21 +92,20 @@ async def _posteriors(job: Job, asked: Asked) -> Response:
 
 async def _features(job: Job) -> Response:
     with ExitStack() as held:
-        place = held.enter_context(job.service.admit())
+        place = held.enter_context(job.service.admit(job.deadline))
         utterance = await utterance_of(job)
         place.take_frames(job.model, len(utterance.feats))
         static = utterance.feats[:, : job.model.metadata.num_static]
-        encoded = await job.service.in_encoders(answers.npy_chunks, static, None)
-        return _held_response(job, held, encoded, answers.NPY)
+        chunks = await job.service.in_encoders(answers.npy_chunks, static, None)
+        return _held_response(job, held, answers.Encoded(chunks), answers.NPY)
 
 
-def _held_response(job: Job, held: ExitStack, encoded: answers.Chunks, media_type: str) -> Response:
+def _held_response(job: Job, held: ExitStack, encoded: answers.Encoded, media_type: str) -> Response:
     headers = {
         "server-timing": job.timing.server_timing(),
         "x-frame-shift-ms": f"{job.model.metadata.fbank.frame_shift_ms:g}",
     }
-    timeout_s = job.service.settings.send_timeout_s
-    return HeldResponse(held.pop_all(), timeout_s, encoded, media_type=media_type, headers=headers)
+    return HeldResponse(job.service, held.pop_all(), encoded, media_type=media_type, headers=headers)
 
 
 def _note_real_time_factor(job: Job, num_frames: int) -> None:
@@ -114,7 +113,7 @@ def _note_real_time_factor(job: Job, num_frames: int) -> None:
     job.service.metrics.real_time_factor.observe((time.monotonic() - job.timing.started) / spanned_s)
 
 
-def _encode(model: ServedModel, log_posteriors: Matrix, asked: Asked, utt_id: str) -> answers.Chunks:
+def _encode(model: ServedModel, log_posteriors: Matrix, asked: Asked, utt_id: str) -> answers.Encoded:
     fields: dict[str, Any] = {
         "utt_id": utt_id,
         "model": model.name,

@@ -186,6 +186,60 @@ def test_what_could_not_be_answered_before_its_deadline_is_not_begun():
     asyncio.run(main())
 
 
+def test_company_that_would_make_the_call_late_is_not_taken():
+    """Calls take 10 ms a frame and utterance (about): 10 frames alone end in time, in a batch of six not."""
+
+    class Slow(Recorder):
+        def log_posteriors(self, feats: Sequence[Array], alone: bool) -> list[Array]:
+            time.sleep(0.01 * len(feats) * max(map(len, feats)))
+            return super().log_posteriors(feats, alone)
+
+    async def main() -> list[list[int]]:
+        batcher, scorer = Batcher(BatchLimits(calls=1)), Slow()
+        for _ in range(20):
+            await batcher.score(scorer, [matrix(10)], FAR)
+        del scorer.batches[:]
+        running = asyncio.ensure_future(batcher.score(scorer, [matrix(2)], FAR))
+        await asyncio.sleep(0)
+        urgent = batcher.score(scorer, [matrix(10)], time.monotonic() + 0.5)
+        others = [batcher.score(scorer, [matrix(10)], FAR) for _ in range(5)]
+        await asyncio.gather(running, urgent, *others)
+        await asyncio.wait_for(batcher.close(), 10)
+        return scorer.batches
+
+    batches = asyncio.run(main())
+    assert batches[0] == [2]
+    assert len(batches[1]) < 6
+    assert sum(map(len, batches)) == 7
+
+
+def test_the_time_to_wait_is_that_of_what_is_before_over_the_calls():
+    """Two calls side by side, one utterance each: nothing, then four calls' time for eight utterances."""
+
+    class Slow(Recorder):
+        max_batch_size = 1
+
+        def log_posteriors(self, feats: Sequence[Array], alone: bool) -> list[Array]:
+            time.sleep(0.1)
+            return super().log_posteriors(feats, alone)
+
+    async def main() -> None:
+        batcher, scorer = Batcher(BatchLimits(calls=2)), Slow()
+        assert batcher.wait_s == 0
+        for _ in range(10):
+            await batcher.score(scorer, [matrix(10)], FAR)
+        assert batcher.wait_s == 0
+        waiting = [asyncio.ensure_future(batcher.score(scorer, [matrix(10)], FAR)) for _ in range(8)]
+        await asyncio.sleep(0)
+        assert batcher.num_waiting == 6
+        assert batcher.wait_s == pytest.approx(4 * batcher._seconds_per_utterance.mean, rel=0.1)
+        assert batcher.wait_s >= 0.4
+        await asyncio.gather(*waiting)
+        await asyncio.wait_for(batcher.close(), 10)
+
+    asyncio.run(main())
+
+
 def test_long_requests_leave_a_call_to_short_ones():
     async def scenario(batcher: Batcher, scorer: Recorder) -> None:
         scorer.go.clear()

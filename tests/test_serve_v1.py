@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.fbank import FbankOptions, compute_fbank
+from serve import answers, requests
 from serve.app import create_app
+from serve.batching import Batcher
 from serve.settings import load_settings
 from tests.serving import NUM_PDFS, chirp, npy, wav, write_model
 
@@ -196,6 +198,56 @@ def test_a_gzip_bomb_is_refused_and_a_gzip_body_read(client, feats, expected):
     assert bomb.status_code == 413
     answer = client.post(URL, content=gzip.compress(npy(feats)), headers=headers)
     assert np.array_equal(np.load(io.BytesIO(answer.content)), expected)
+
+
+def test_a_large_json_answer_comes_in_pieces(client, model, monkeypatch):
+    monkeypatch.setattr(answers, "_PIECE_BYTES", 50_000)
+    long = np.random.default_rng(2).standard_normal((2000, 123)).astype(np.float32)
+    answer = client.post(URL, content=npy(long), headers=NPY, params={"output": "log_likelihood"})
+    assert "content-length" not in answer.headers
+    counts = 10.0 * (np.arange(NUM_PDFS) + 1) + 0.5
+    expected = alone(model, long) - np.log(counts / counts.sum())
+    np.testing.assert_allclose(answer.json()["values"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_would_wait_past_its_deadline_is_refused_before_its_body_is_read(client, feats, monkeypatch):
+    """Others wait, for 7 seconds: who allows less is refused, who allows more is answered."""
+    monkeypatch.setattr(Batcher, "wait_s", 6.5)
+    monkeypatch.setattr(Batcher, "num_waiting", 3)
+
+    def never_read() -> Iterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    in_time = client.post(URL, content=npy(feats), headers=NPY | {"x-timeout-ms": "20000"})
+    assert in_time.status_code == 200
+    late = client.post(URL, content=npy(feats), headers=NPY | {"x-timeout-ms": "6000"})
+    assert late.status_code == 429
+    assert late.headers["retry-after"] == "7"
+    monkeypatch.setattr(requests, "read_body", never_read)
+    assert client.post(URL, content=b"x", headers={"x-timeout-ms": "6000"}).status_code == 429
+    monkeypatch.undo()
+    monkeypatch.setattr(Batcher, "wait_s", 6.5)  # of a call that runs: it may be out of date
+    assert client.post(URL, content=npy(feats), headers=NPY | {"x-timeout-ms": "6000"}).status_code == 200
+
+
+def test_browsers_of_other_sites_may_call_only_where_the_settings_say(client, model, feats, monkeypatch):
+    asks = {"origin": "https://x.example", "access-control-request-method": "POST"}
+    closed = client.options(URL, headers=asks)
+    assert closed.status_code == 405
+    assert not [name for name in closed.headers if name.startswith("access-control")]
+    monkeypatch.setenv("ASR_BN_CORS_ORIGINS", '["https://x.example"]')
+    settings = load_settings(model=model, access_log=False, front_end_threads=1)
+    with TestClient(create_app(settings)) as opened:
+        allowed = opened.options(URL, headers=asks)
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-origin"] == "https://x.example"
+        answer = opened.post(URL, content=npy(feats), headers=NPY | {"origin": "https://x.example"})
+        assert answer.headers["access-control-allow-origin"] == "https://x.example"
+        assert "x-request-id" in answer.headers["access-control-expose-headers"]
+        other = opened.options(URL, headers=asks | {"origin": "https://y.example"})
+        assert other.status_code == 400
+        assert "access-control-allow-origin" not in other.headers
 
 
 def test_probes_metrics_and_request_ids(client):
