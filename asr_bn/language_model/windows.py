@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asr_bn.language_model.streams import Streams
+
 
 @dataclass(frozen=True)
 class Window:
@@ -29,12 +31,9 @@ class Window:
 
 
 class TextWindows:
-    """All of a text in windows, every token predicted once and none dropped.
+    """All of a text in windows of consecutive time steps of its streams (see :class:`Streams`).
 
-    The text is cut into ``batch_size`` streams of equal length, the first ones one token longer where the
-    division has a rest.  A token is predicted from the one before it, the first of the text from the end
-    of a sentence (number 0); so a stream starts with the last token of the stream before it.  The last
-    window is as short as what is left.
+    The last window is as short as what is left.
 
     Args:
         text: the tokens, shape ``[num_tokens]``.
@@ -47,16 +46,10 @@ class TextWindows:
     """
 
     def __init__(self, text: NDArray[np.int64], batch_size: int, num_steps: int, name: str) -> None:
-        if len(text) < batch_size:
-            raise ValueError(
-                f"{name}: has {len(text)} tokens, expected at least one for each of {batch_size} streams"
-            )
-        self.num_steps, self.num_tokens = num_steps, len(text)
-        self._targets = _streams(text, batch_size)
-        self._tokens = _streams(np.concatenate([[0], text[:-1]]), batch_size)
-        longest = -(-len(text) // batch_size)
-        # Streams that have a token at the very last time step; all have one at those before it.
-        self._at_the_end = len(text) - (longest - 1) * batch_size
+        streams = Streams.of(text, batch_size, name)
+        self.num_steps, self.num_tokens = num_steps, streams.num_tokens
+        self._tokens, self._targets = torch.from_numpy(streams.tokens), torch.from_numpy(streams.targets)
+        self._at_the_end = streams.num_at_the_end
 
     def __len__(self) -> int:
         return -(-len(self._tokens) // self.num_steps)
@@ -71,12 +64,3 @@ class TextWindows:
                 sizes[-1] = self._at_the_end
             rows = int(sizes.sum())
             yield Window(tokens.reshape(-1)[:rows], targets.reshape(-1)[:rows], sizes)
-
-
-def _streams(text: NDArray[np.int64], batch_size: int) -> Tensor:
-    """Shape ``[steps, batch_size]``, the last row filled up with zeros."""
-    parts = np.array_split(text, batch_size)  # the first ones are the longer ones
-    columns = np.zeros((batch_size, len(parts[0])), dtype=np.int64)
-    for column, part in zip(columns, parts, strict=True):
-        column[: len(part)] = part
-    return torch.from_numpy(columns.T.copy())
