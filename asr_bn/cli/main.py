@@ -12,6 +12,8 @@ from asr_bn.cli import (
     decode,
     export,
     features,
+    lm_export,
+    lm_score,
     make_graph,
     posteriors,
     report,
@@ -38,6 +40,8 @@ app.command("parity")(export.parity)
 app.command("posteriors")(posteriors.posteriors)
 app.command("make-graph")(make_graph.make_graph)
 app.command("decode")(decode.decode)
+app.command("lm-export")(lm_export.lm_export)
+app.command("lm-score")(lm_score.lm_score)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.command("serve-check")(serve_check.serve_check)
