@@ -105,7 +105,7 @@ def test_same_seed_same_text(tmp_path):
     assert Source.make(2).entropy_rate != Source.make(1).entropy_rate
 
 
-def tiny_texts(folder: Path, train: str = "a b c a b <unk>\n" * 40) -> Path:
+def tiny_texts(folder: Path, train: str = "a b c a z <unk>\n" * 40) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("train", train), ("valid", "a b c\n" * 30), ("test", "c b zzz\n" * 30)):
         (folder / f"ptb.{name}.txt").write_text(text)
@@ -118,7 +118,7 @@ def test_a_wrong_checksum_is_told(tmp_path):
         find_text(folder, any_text=False, seed=1)
     text = find_text(folder, any_text=True, seed=1)
     assert text.kind == "text" and text.floor is None
-    assert len(text.read("word").vocabulary) == 5
+    assert len(text.read("word").vocabulary) == 6
 
 
 @pytest.mark.parametrize(
