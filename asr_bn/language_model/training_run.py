@@ -26,21 +26,24 @@ SETS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Texts:
-    """The tokens of the three sets, and the vocabulary of the first."""
+    """The tokens of the three sets, and the vocabulary."""
 
     vocabulary: Vocabulary
     tokens: dict[str, NDArray[np.int64]]
     paths: dict[str, Path]
 
     @classmethod
-    def read(cls, paths: dict[str, Path], unit: Unit) -> "Texts":
+    def read(cls, paths: dict[str, Path], unit: Unit, words: Path | None = None) -> "Texts":
         """Read ``paths`` of ``train``, ``valid`` and ``test``.
 
+        Args:
+            words: the vocabulary, one word a line; None takes the words of the training text.
+
         Raises:
-            ValueError: an empty file, or a word that the training text lacks where it has no ``<unk>``.
+            ValueError: an empty file, or a word that the vocabulary lacks where it has no ``<unk>``.
         """
         sentences = {name: read_sentences(paths[name], unit) for name in SETS}
-        vocabulary = Vocabulary.of(sentences["train"])
+        vocabulary = Vocabulary.of(sentences["train"]) if words is None else Vocabulary.read(words)
         tokens = {name: encode_sentences(sentences[name], vocabulary, paths[name]) for name in SETS}
         return cls(vocabulary, tokens, paths)
 

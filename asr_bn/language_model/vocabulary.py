@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 EOS = "</s>"  # the end of a line; a token like any other, predicted and scored
 UNK = "<unk>"
@@ -24,6 +25,21 @@ class Vocabulary:
         """The words of a training text, ties in frequency broken by alphabet."""
         counts = Counter(word for sentence in sentences for word in sentence)
         return cls((EOS, *sorted(counts, key=lambda word: (-counts[word], word))))
+
+    @classmethod
+    def read(cls, path: Path) -> "Vocabulary":
+        """The words of a file, one a line; the end of the sentence is put first where the file lacks it.
+
+        Raises:
+            ValueError: a word is there twice, or a line has not one word.
+        """
+        words: dict[str, None] = {EOS: None}
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            word = line.strip()
+            if len(line.split()) != 1 or (word in words and word != EOS):
+                raise ValueError(f"{path}, line {number}: {line!r}, expected one word that is not there yet")
+            words[word] = None
+        return cls(tuple(words))
 
     def __len__(self) -> int:
         return len(self.words)
