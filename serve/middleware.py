@@ -38,7 +38,10 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        if self.service.tracing is not None:
+            state["trace"] = self.service.tracing.begin(scope, request_id)
         status, started = 500, time.monotonic()
 
         async def send_noted(message: Message) -> None:
@@ -63,6 +66,8 @@ class RequestLog:
         # The template, not the path: clients must not be able to make up label values.
         path = getattr(scope.get("route"), "path", "other")
         self.service.metrics.end_request(path, status, seconds)
+        if self.service.tracing is not None:
+            scope["state"]["trace"].end(scope, path, status)
         if self.access_log:
             client = scope["client"][0] if scope.get("client") else ""
             line = {

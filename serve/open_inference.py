@@ -22,7 +22,7 @@ from serve.documentation import v2_answers
 from serve.errors import Refusal
 from serve.middleware import bearer_token, read_secrets
 from serve.models import ServedModel
-from serve.requests import HeldResponse, receive, unless_client_leaves
+from serve.requests import HeldResponse, receive, timing_of, unless_client_leaves
 from serve.service import Service, Timing
 from serve.tensors import InferRequest, TensorSpec, read_request, write_response
 
@@ -202,7 +202,7 @@ async def infer(request: Request, name: str, version: str) -> Response:
     """Log posteriors of a batch of utterances, padded to the longest; padding is answered with zeros."""
     service = _service(request)
     service.models.get(name, version)
-    timing = Timing()
+    timing = timing_of(request)
     body = await receive(request, service, timing, service.deadline(timing, None))
     return await unless_client_leaves(request, _infer(request, service, name, version, body, timing))
 

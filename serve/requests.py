@@ -18,6 +18,11 @@ from serve.service import Service, Timing
 T = TypeVar("T")
 
 
+def timing_of(request: Request) -> Timing:
+    """What the request spends is noted here, from now on."""
+    return Timing(getattr(request.state, "trace", None))
+
+
 async def receive(request: Request, service: Service, timing: Timing, deadline: float) -> bytes:
     """The body, once there is room for it.
 

@@ -19,6 +19,7 @@ from serve.front_end import AudioLimits, FrontEndPool
 from serve.metrics import Metrics
 from serve.models import LoadOptions, ModelStore, ServedModel
 from serve.settings import Settings
+from serve.tracing import RequestTrace, Tracing, tracing_from
 
 Matrix = NDArray[np.float32]
 T = TypeVar("T")
@@ -26,8 +27,9 @@ T = TypeVar("T")
 
 @dataclass
 class Timing:
-    """Seconds that a request spent in each of `serve.metrics.STAGES`."""
+    """Seconds that a request spent in each of `serve.metrics.STAGES`, and its trace where there is one."""
 
+    trace: RequestTrace | None = None
     stages: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
@@ -64,10 +66,15 @@ class Service:
 
     Args:
         settings: the server's settings.
+        tracing: what makes traces; None: what OpenTelemetry's variables in the environment ask for.
+
+    Raises:
+        ValueError, OSError: as `serve.models.ModelStore`, `serve.tracing.tracing_from`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
         self.settings = settings
+        self.tracing = tracing or tracing_from()
         self.metrics = Metrics()
         self.models = ModelStore(
             settings.model,
@@ -148,7 +155,7 @@ class Service:
         except DeadlinePassed as error:
             raise Refusal(504, "the request's deadline passed while it waited") from error
         for result in scored:
-            self.note(timing, "queue", result.queue_s)
+            self.note(timing, "queue", result.queue_s, before_s=result.inference_s)
             self.note(timing, "inference", result.inference_s)
         return scored
 
@@ -157,8 +164,10 @@ class Service:
         most = self.settings.deadline_s
         return timing.started + (most if timeout_s is None else min(most, timeout_s))
 
-    def note(self, timing: Timing, stage: str, seconds: float) -> None:
-        """Note what a request spent in one of `serve.metrics.STAGES`."""
+    def note(self, timing: Timing, stage: str, seconds: float, before_s: float = 0.0) -> None:
+        """Note that a request spent ``seconds`` in one of `serve.metrics.STAGES`, until ``before_s`` ago."""
+        if timing.trace is not None:
+            timing.trace.stage(stage, seconds, before_s)
         timing.stages[stage] = seconds
         if stage == "serialize":
             self.serialize_s.observe(seconds)
@@ -217,6 +226,8 @@ class Service:
         await self.batcher.close()
         self.front_end.close()
         self.encoders.shutdown()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
 
 def full(retry_after_s: float) -> Refusal:

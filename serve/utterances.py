@@ -83,7 +83,7 @@ def _given_features(model: ServedModel, data: bytes) -> Matrix:
 def _audio_features(job: Job, data: bytes) -> Matrix:
     metadata, service = job.model.metadata, job.service
     audio = service.front_end.features(data, metadata.fbank, metadata.delta_order, job.channel)
-    service.note(job.timing, "decode", audio.decode_s)
+    service.note(job.timing, "decode", audio.decode_s, before_s=audio.features_s)
     service.note(job.timing, "features", audio.features_s)
     service.metrics.audio_seconds.inc(audio.audio_s)
     return audio.feats

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from asr_bn.posteriors import convert
 from serve import answers, documentation
 from serve.models import ServedModel
-from serve.requests import HeldResponse, receive, unless_client_leaves
+from serve.requests import HeldResponse, receive, timing_of, unless_client_leaves
 from serve.schemas import Output, Posteriors
-from serve.service import Service, Timing
+from serve.service import Service
 from serve.utterances import Job, utterance_of
 
 router = APIRouter(prefix="/v1", tags=["posteriors"])
@@ -67,7 +67,7 @@ async def features(
 
 async def _job(request: Request, channel: int | None, name: str, timeout_ms: int | None) -> Job:
     service: Service = request.app.state.service
-    timing = Timing()
+    timing = timing_of(request)
     model = service.models.get(name)
     deadline = service.deadline(timing, timeout_ms / 1000 if timeout_ms else None)
     body = await receive(request, service, timing, deadline)
