@@ -88,6 +88,7 @@ def _processor_seconds() -> float:
 
 def _ours(contender: str, data: Path, out: Path) -> Callable[[], None]:
     import scipy.fft  # noqa: F401  # imported before the clock starts, as the peers' libraries are
+    import tqdm  # noqa: F401
 
     from asr_bn.features.extraction import extract_features
     from asr_bn.features.request import ExtractionRequest

@@ -7,6 +7,7 @@ written after its data.  Only when all are there do ``feats.ark`` and then ``fea
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ class ArchiveJob:
     Args:
         out_dir: the folder.
         made_from: fingerprint of the inputs; a partial archive made from others is thrown away.
+
+    Attributes:
+        spool: an empty folder beside the archive, while the job is open.
     """
 
     def __init__(self, out_dir: Path, made_from: str) -> None:
@@ -29,6 +33,7 @@ class ArchiveJob:
         self.script = out_dir / "feats.scp"
         self._partial = out_dir / ".feats.partial.ark"
         self._journal = out_dir / ".feats.partial.journal"
+        self.spool = out_dir / ".feats.partial.spool"
         self._made_from = made_from
         self.entries: list[Entry] = []
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -48,7 +53,12 @@ class ArchiveJob:
                 raise ValueError(f"{self.archive.parent}: another process is writing there") from error
             self._journal_stream, self._partial_stream = journal, partial
             self._recover()
-            yield self
+            shutil.rmtree(self.spool, ignore_errors=True)  # of an earlier run that was killed
+            self.spool.mkdir()
+            try:
+                yield self
+            finally:
+                shutil.rmtree(self.spool, ignore_errors=True)
 
     def append(self, chunk: Chunk) -> None:
         """Add a chunk's data, then its lines in the journal."""

@@ -92,15 +92,17 @@ class Computation:
 
     def chunk(self, utterances: Sequence[Utterance]) -> Chunk:
         """The archive's bytes for ``utterances``, in their order."""
-        data, entries = bytearray(), []
+        pieces: list[bytes] = []
+        entries, end = [], 0
         for utterance in utterances:
             feats, seconds = self.feats(utterance)
-            data += f"{utterance.utt_id} ".encode()
-            start = len(data)
+            key = f"{utterance.utt_id} ".encode()
             method = 1 if self.compress else None
-            data += encode_table_matrix(utterance.utt_id, feats, compression_method=method)
-            entries.append(Entry(utterance.utt_id, start, len(data), len(feats), seconds))
-        return Chunk(entries, bytes(data))
+            matrix = encode_table_matrix(utterance.utt_id, feats, compression_method=method)
+            start, end = end + len(key), end + len(key) + len(matrix)
+            pieces += (key, matrix)
+            entries.append(Entry(utterance.utt_id, start, end, len(feats), seconds))
+        return Chunk(entries, b"".join(pieces))
 
     @cached_property
     def _reader(self) -> WaveformReader:

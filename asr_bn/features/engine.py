@@ -11,19 +11,27 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TypeVar
 
-from asr_bn.features.computation import Chunk, Computation
+from asr_bn.features.computation import Chunk, Computation, Entry
 from asr_bn.kaldi_io.data_dir import Utterance
 
 ENGINES = ("processes", "ray")
 _AHEAD = 3  # chunks in flight for each process: memory stays bounded, however large the corpus
 _Handle = TypeVar("_Handle")
 _computation: Computation | None = None
+_spool: Path | None = None
 
 
 def run_chunks(
-    computation: Computation, chunks: Iterable[list[Utterance]], num_jobs: int, engine: str = "processes"
+    computation: Computation,
+    chunks: Iterable[list[Utterance]],
+    num_jobs: int,
+    spool: Path,
+    engine: str = "processes",
 ) -> Iterator[Chunk]:
     """Compute ``chunks`` with ``num_jobs`` processes (1: this one) and yield the results in order.
+
+    Processes leave their results in the folder ``spool``, which must be empty: a pipe between processes
+    would copy them six times, and the process that collects them would slow the others down.
 
     Raises:
         ValueError: an utterance cannot be computed, a process died (out of memory, say), or Ray is asked
@@ -38,7 +46,7 @@ def run_chunks(
     elif num_jobs == 1:
         yield from map(computation.chunk, chunks)
     else:
-        yield from _run_in_processes(computation, chunks, num_jobs)
+        yield from _run_in_processes(computation, chunks, num_jobs, spool)
 
 
 def _in_order(
@@ -57,13 +65,15 @@ def _in_order(
 
 
 def _run_in_processes(
-    computation: Computation, chunks: Iterable[list[Utterance]], num_jobs: int
+    computation: Computation, chunks: Iterable[list[Utterance]], num_jobs: int, spool: Path
 ) -> Iterator[Chunk]:
     context = multiprocessing.get_context("fork" if _may_fork() else "spawn")
-    pool = ProcessPoolExecutor(num_jobs, mp_context=context, initializer=_start, initargs=(computation,))
+    pool = ProcessPoolExecutor(
+        num_jobs, mp_context=context, initializer=_start, initargs=(computation, spool)
+    )
     try:
         yield from _in_order(
-            lambda chunk: pool.submit(_compute, chunk), Future.result, chunks, num_jobs * _AHEAD
+            lambda chunk: pool.submit(_compute, chunk), _collected, chunks, num_jobs * _AHEAD
         )
     except BrokenProcessPool as error:
         raise ValueError("a process that computed features died (out of memory?)") from error
@@ -77,9 +87,9 @@ def _may_fork() -> bool:
     return tasks.is_dir() and len(list(tasks.iterdir())) == 1
 
 
-def _start(computation: Computation) -> None:
-    global _computation
-    _computation = computation
+def _start(computation: Computation, spool: Path) -> None:
+    global _computation, _spool
+    _computation, _spool = computation, spool
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -91,10 +101,20 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _compute(utterances: list[Utterance]) -> Chunk:
-    if _computation is None:
+def _compute(utterances: list[Utterance]) -> tuple[list[Entry], Path]:
+    if _computation is None or _spool is None:
         raise ValueError("this process was not started by run_chunks")
-    return _computation.chunk(utterances)
+    chunk = _computation.chunk(utterances)
+    path = _spool / utterances[0].utt_id.encode().hex()[-200:]
+    path.write_bytes(chunk.data)
+    return chunk.entries, path
+
+
+def _collected(future: Future[tuple[list[Entry], Path]]) -> Chunk:
+    entries, path = future.result()
+    data = path.read_bytes()
+    path.unlink()
+    return Chunk(entries, data)
 
 
 def _run_on_ray(

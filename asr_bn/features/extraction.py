@@ -13,7 +13,8 @@ from asr_bn.files import atomic_path
 from asr_bn.kaldi_io.data_dir import Utterance
 from asr_bn.stamps import is_done, mark_done
 
-CHUNK_SIZE = 32
+CHUNK_SIZE = 8
+"""Utterances handed to a process at a time: few, so that all processes end at about the same time."""
 _COPIED = ("utt2spk", "spk2utt", "text")
 
 
@@ -72,7 +73,7 @@ def _run(
     done = len(job.entries)
     num_jobs = min(num_jobs, -(-len(todo) // CHUNK_SIZE)) or 1
     with tqdm(total=done + len(todo), initial=done, desc="features", unit="utt", smoothing=0) as progress:
-        for chunk in run_chunks(computation, in_chunks(todo, CHUNK_SIZE), num_jobs, engine):
+        for chunk in run_chunks(computation, in_chunks(todo, CHUNK_SIZE), num_jobs, job.spool, engine):
             job.append(chunk)
             progress.update(len(chunk.entries))
 

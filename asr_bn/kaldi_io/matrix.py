@@ -54,7 +54,8 @@ def encode_matrix(matrix: NDArray[np.floating]) -> bytes:
     """The binary form with its ``\\0B`` mark: ``DM`` for float64, ``FM`` for anything else."""
     token, dtype = ("DM", "<f8") if matrix.dtype == np.float64 else ("FM", "<f4")
     num_rows, num_cols = (0, 0) if matrix.size == 0 else matrix.shape
-    return encode_header(num_rows, num_cols, token) + np.ascontiguousarray(matrix, dtype=dtype).tobytes()
+    values = np.ascontiguousarray(matrix, dtype=dtype)
+    return b"".join((encode_header(num_rows, num_cols, token), values.data))
 
 
 def encode_header(num_rows: int, num_cols: int, token: str = "FM") -> bytes:
