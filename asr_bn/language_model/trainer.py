@@ -10,13 +10,14 @@ import torch
 from tqdm import tqdm
 
 from asr_bn import __version__
-from asr_bn.checkpoint import LANGUAGE_MODEL, load_checkpoint, save_checkpoint
+from asr_bn.checkpoint import LANGUAGE_MODEL
 from asr_bn.files import write_text
 from asr_bn.language_model.evaluation import TokenSums, evaluate
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.windows import TextWindows, Window
 from asr_bn.recurrence.cells import State
+from asr_bn.run_checkpoints import RunCheckpoints
 from asr_bn.run_state import check_same, random_state, set_random_state
 
 # So many steps in a row without a finite gradient end the training.
@@ -44,7 +45,7 @@ class Progress:
 
 
 class Trainer:
-    """Trains one model; its state lives in ``out_dir`` as ``last.pt``, ``best.pt`` and ``metrics.jsonl``.
+    """Trains one model; its state lives in ``out_dir`` (see ``RunCheckpoints``) beside ``metrics.jsonl``.
 
     Args:
         model: on the device it is to be trained on.
@@ -66,6 +67,7 @@ class Trainer:
         self.model, self.experiment, self.train, self.valid = model, experiment, train, valid
         self.out_dir, self.description, self.device = out_dir, description, model.device
         self.progress = Progress()
+        self.checkpoints = RunCheckpoints(out_dir, LANGUAGE_MODEL)
         self.state: State | None = None
         training = experiment.training
         self.optimizer = torch.optim.SGD(
@@ -101,7 +103,7 @@ class Trainer:
                     bar.set_postfix(perplexity=f"{progress.sums.perplexity:.1f}", refresh=False)
                 bar.update(len(window.tokens))
                 if progress.next_window % training.checkpoint_windows == 0:
-                    self.save("last.pt")
+                    self.checkpoints.save_last(self._run_state())
 
     def _step(self, window: Window) -> None:
         training, sums = self.experiment.training, TokenSums()
@@ -144,15 +146,14 @@ class Trainer:
         progress.epoch, progress.next_window, progress.sums = progress.epoch + 1, 0, TokenSums()
         self.state = None
         if progress.best_epoch == figures["epoch"]:
-            self.save("best.pt")
-        self.save("last.pt")
+            self.checkpoints.save_best(self._run_state())
+        self.checkpoints.save_last(self._run_state())
         lines = (json.dumps(entry) + "\n" for entry in progress.history)
         write_text(self.out_dir / "metrics.jsonl", "".join(lines))
         return figures
 
-    def save(self, name: str) -> None:
-        """Write the whole state of the run to ``out_dir/name``."""
-        state = {
+    def _run_state(self) -> dict[str, Any]:
+        return {
             "config": self.experiment.to_dict(),
             "description": self.description,
             "version": {"asr_bn": __version__, "torch": str(torch.__version__)},
@@ -162,16 +163,16 @@ class Trainer:
             "recurrent_state": self.state,
             "random_state": random_state(self.device),
         }
-        save_checkpoint(self.out_dir / name, state, LANGUAGE_MODEL)
 
     def resume(self) -> None:
-        """Continue from ``out_dir/last.pt``.
+        """Continue from the latest whole checkpoint of ``out_dir``; a damaged one is told and passed over.
 
         Raises:
-            ValueError: the checkpoint is damaged, or is of another configuration or text.
+            ValueError: all are damaged, or they are of another configuration or text.
         """
-        path = self.out_dir / "last.pt"
-        saved = load_checkpoint(path, LANGUAGE_MODEL)
+        path, saved, damages = self.checkpoints.load()
+        for damage in damages:
+            tqdm.write(f"{damage}; continuing from {path} instead", file=sys.stderr)
         ours = {**self.experiment.to_dict(), "data": self.description}
         check_same(path, {**saved["config"], "data": saved["description"]}, ours)
         self.model.load_state_dict(saved["model"])

@@ -60,7 +60,7 @@ class Texts:
 def train_language_model(
     experiment: LanguageModelExperiment, texts: Texts, out_dir: Path, device: torch.device
 ) -> Trainer:
-    """Train a model, or finish training it: where ``out_dir`` has a ``last.pt`` it goes on from there.
+    """Train a model, or finish training it: where ``out_dir`` holds a run it goes on from there.
 
     Raises:
         ValueError: the run in ``out_dir`` is of another configuration or text.
@@ -72,7 +72,8 @@ def train_language_model(
     model = LanguageModel(experiment.model, len(texts.vocabulary), training.seed).to(device)
     train, valid = (texts.windows(name, training) for name in ("train", "valid"))
     trainer = Trainer(model, experiment, train, valid, out_dir, texts.describe())
-    if (out_dir / "last.pt").is_file():
+    trainer.checkpoints.remove_leftovers()
+    if trainer.checkpoints.exist:
         trainer.resume()
     trainer.run()
     return trainer
