@@ -57,12 +57,14 @@ class LanguageModel(nn.Module):
             tokens: rows ordered by time, then by stream, shape ``[N]``.
             batch_sizes: streams at each time step, shape ``[T]``, on the CPU.
             state: states to start from, each ``[num_layers, batch, hidden_size]``; None starts from zero.
+                Those of streams that have no token here, the last ones, are left out.
 
         Returns:
             Logits, shape ``[N, num_words]``, and the last states.
         """
         embedded = self.dropout(self.embedding(tokens))
-        hidden, last = self.layers.run(PackedSequence(embedded, batch_sizes), state, None)
+        first = None if state is None else tuple(values[:, : batch_sizes[0]] for values in state)
+        hidden, last = self.layers.run(PackedSequence(embedded, batch_sizes), first, None)
         return self.output(self.dropout(hidden.data)), last
 
 
