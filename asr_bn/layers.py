@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from asr_bn.recurrence.cells import LSTMCell, RNNCell
-from asr_bn.recurrence.rnn_cpu import Nonlinearity
+from asr_bn.recurrence.rnn_function import Nonlinearity
 from asr_bn.recurrent_base import NormalizedRecurrent
 
 
@@ -43,9 +43,10 @@ class BatchNormLSTM(NormalizedRecurrent):
         momentum: weight of a new mini-batch in the running population statistics; None pools all alike.
         initial_gamma: first value of ``gamma``.
         sync: statistics are of the frames of all ranks where ``torch.distributed`` has several.
-        backend: ``"auto"`` (cuDNN on a GPU for what it can do, otherwise ``"cpu"``), ``"reference"`` (the
-            equations, by autograd), ``"cpu"`` (a packed recurrence with a backward pass of its own) or
-            ``"cudnn"`` (PyTorch's kernels).
+        backend: ``"auto"``; ``"reference"`` (the equations, by autograd); ``"cpu"`` (a packed recurrence with
+            a backward pass of its own); ``"cudnn"`` (PyTorch's kernels); ``"triton"`` (kernels for a GPU, a
+            launch or two each time step).  On a GPU, ``"auto"`` takes cuDNN for what it can do, else Triton
+            where that is installed, which PyTorch for CUDA on Linux brings along; otherwise ``"cpu"``.
 
     Raises:
         ValueError: an argument is out of its range.

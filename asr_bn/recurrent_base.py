@@ -10,14 +10,14 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from asr_bn import normalization
 from asr_bn.population_stats import PopulationStats
 from asr_bn.recurrence import reference
-from asr_bn.recurrence.cells import Backend, Cell, Recurrent, State, StepNormInputs, project
+from asr_bn.recurrence.cells import Backend, Cell, Recurrent, State, StepNormInputs, has_triton, project
 from asr_bn.recurrence.packing import PackedLayout, pack
 from asr_bn.recurrence.step_norm import StepNormOptions
 from asr_bn.synchronization import is_distributed
 
 Norm = Literal["sequence", "frame", "recurrent"] | None
 NORMS = (None, "sequence", "frame", "recurrent")
-BACKENDS = ("auto", "reference", "cpu", "cudnn")
+BACKENDS = ("auto", "reference", "cpu", "cudnn", "triton")
 
 
 class NormalizedRecurrent(nn.Module):
@@ -193,8 +193,11 @@ class NormalizedRecurrent(nn.Module):
     def _chosen_backend(self, x: Tensor) -> str:
         if self.backend != "auto":
             return self.backend
-        # What cuDNN cannot do runs step by step on the GPU, with the CPU's backward pass.
-        return "cudnn" if x.is_cuda and not self.peephole and self.norm != "recurrent" else "cpu"
+        if not x.is_cuda:
+            return "cpu"
+        if not self.peephole and self.norm != "recurrent":
+            return "cudnn"
+        return "triton" if has_triton() else "cpu"
 
     def _statistics_of(self, layer: int) -> list[PopulationStats]:
         modules = [self.get_submodule("stats" + suffix) for suffix in self.suffixes(layer)]

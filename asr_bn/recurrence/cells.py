@@ -1,16 +1,20 @@
 """The recurrences behind one interface: which cell, which backend."""
 
+import importlib.util
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from asr_bn.recurrence import cudnn, lstm_cpu, packed_ops, reference, rnn_cpu
+from asr_bn.recurrence.lstm_function import LSTMSteps, lstm_layer, lstm_recurrence
 from asr_bn.recurrence.packing import PackedLayout
+from asr_bn.recurrence.rnn_function import Nonlinearity, RNNSteps, rnn_layer, rnn_recurrence
 from asr_bn.recurrence.step_norm import StepNormOptions
 
-Backend = Literal["auto", "reference", "cpu", "cudnn"]
+Backend = Literal["auto", "reference", "cpu", "cudnn", "triton"]
 State = tuple[Tensor, ...]
 Statistics = tuple[Tensor, Tensor]
 
@@ -82,12 +86,15 @@ class LSTMCell:
         if backend == "cudnn":
             self._refuse(weights, None)
             return cudnn.layer("lstm", x, w_ih, bias, weights.w_hh, state, layout)
-        if backend == "cpu":
-            h_0, c_0 = state
-            h, *last = lstm_cpu.lstm_layer(x, w_ih, bias, weights.w_hh, weights.peephole, h_0, c_0, layout)
-            return h, tuple(last)
-        h, last_state, _ = self.recurrence(project(x, w_ih, bias, layout), weights, state, layout, backend)
-        return h, last_state
+        if backend == "reference":
+            h, last_state, _ = self.recurrence(
+                project(x, w_ih, bias, layout), weights, state, layout, backend
+            )
+            return h, last_state
+        h_0, c_0 = state
+        steps = _lstm_steps(backend)
+        h, *last = lstm_layer(steps, x, w_ih, bias, weights.w_hh, weights.peephole, h_0, c_0, layout)
+        return h, tuple(last)
 
     def recurrence(
         self,
@@ -102,7 +109,9 @@ class LSTMCell:
         if backend == "cudnn":
             self._refuse(weights, norm)
             return *cudnn.recurrence("lstm", z, weights.w_hh, state, layout), None
-        function = reference.lstm_recurrence if backend == "reference" else lstm_cpu.lstm_recurrence
+        function = reference.lstm_recurrence
+        if backend != "reference":
+            function = partial(lstm_recurrence, _lstm_steps(backend))
         h_0, c_0 = state
         h, h_n, c_n, mean, variance = function(
             z, weights.w_hh, weights.peephole, h_0, c_0, layout, *_unpack(norm)
@@ -119,7 +128,7 @@ class LSTMCell:
 class RNNCell:
     """Eq. 7."""
 
-    nonlinearity: rnn_cpu.Nonlinearity
+    nonlinearity: Nonlinearity
     gates: int = 1
     num_states: int = 1
 
@@ -136,11 +145,14 @@ class RNNCell:
         """See :class:`Cell`."""
         if backend == "cudnn":
             return cudnn.layer(self.nonlinearity, x, w_ih, bias, weights.w_hh, state, layout)
-        if backend == "cpu":
-            h, h_n = rnn_cpu.rnn_layer(x, w_ih, bias, weights.w_hh, state[0], layout, self.nonlinearity)
-            return h, (h_n,)
-        h, last_state, _ = self.recurrence(project(x, w_ih, bias, layout), weights, state, layout, backend)
-        return h, last_state
+        if backend == "reference":
+            h, last_state, _ = self.recurrence(
+                project(x, w_ih, bias, layout), weights, state, layout, backend
+            )
+            return h, last_state
+        steps = _rnn_steps(backend)
+        h, h_n = rnn_layer(steps, x, w_ih, bias, weights.w_hh, state[0], layout, self.nonlinearity)
+        return h, (h_n,)
 
     def recurrence(
         self,
@@ -156,10 +168,40 @@ class RNNCell:
             if norm is not None:
                 raise ValueError("cuDNN's recurrence has no normalization: use another backend")
             return *cudnn.recurrence(self.nonlinearity, z, weights.w_hh, state, layout), None
-        function = reference.rnn_recurrence if backend == "reference" else rnn_cpu.rnn_recurrence
+        function = reference.rnn_recurrence
+        if backend != "reference":
+            function = partial(rnn_recurrence, _rnn_steps(backend))
         (h_0,) = state
         h, h_n, mean, variance = function(z, weights.w_hh, h_0, layout, self.nonlinearity, *_unpack(norm))
         return h, (h_n,), None if mean is None or variance is None else (mean, variance)
+
+
+def _lstm_steps(backend: str) -> LSTMSteps:
+    if backend == "cpu":
+        return lstm_cpu
+    _check_triton()
+    from asr_bn.recurrence import lstm_triton
+
+    return lstm_triton
+
+
+def _rnn_steps(backend: str) -> RNNSteps:
+    if backend == "cpu":
+        return rnn_cpu
+    _check_triton()
+    from asr_bn.recurrence import rnn_triton
+
+    return rnn_triton
+
+
+def has_triton() -> bool:
+    """True where Triton is installed; PyTorch for CUDA brings it along on Linux."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def _check_triton() -> None:
+    if not has_triton():
+        raise ValueError("backend='triton' needs the package triton, which is not installed")
 
 
 def _unpack(norm: StepNormInputs | None) -> tuple[Tensor | None, Tensor | None, StepNormOptions | None]:

@@ -24,7 +24,7 @@ def layer(
     state: tuple[Tensor, ...],
     layout: PackedLayout,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One layer; shapes as in ``lstm_cpu``.
+    """One layer; shapes as in ``lstm_function``.
 
     Args:
         kind: ``"lstm"``, or the non-linearity of a simple recurrence, ``"tanh"`` or ``"relu"``.

@@ -1,172 +1,22 @@
-"""The LSTM recurrence (paper eqs. 12-16) for the CPU, with its own backward pass.
-
-PyTorch's LSTM on a ``PackedSequence`` makes a full-size gradient at every time step, so that its backward
-is quadratic in length.  Here the gates are kept, the gradient of the gates is filled step by step in one
-buffer, and every weight gradient is one matrix product at the end.
-
-Both directions run in one loop: the second one sees every sequence reversed in time, which leaves
-``batch_sizes`` as they are.  ``D`` is the number of directions, ``N`` the packed rows, ``B`` the sequences,
-``I`` the input size and ``H`` the hidden size; gates are in PyTorch's order ``i, f, g, o``.
+"""The time steps of the LSTM (paper eqs. 12-16) for the CPU, in PyTorch's operations; see ``lstm_function``.
 
 ``tanh(x)`` is computed as ``2 sigmoid(2 x) - 1``: PyTorch's CPU sigmoid is several times as fast as its
 tanh, and the doubling of the ``g`` rows is exact in binary floating point.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.amp import custom_bwd, custom_fwd
-from torch.autograd.function import once_differentiable
 
-from asr_bn.recurrence.packed_ops import project, project_backward, recurrent_weight_grad, shifted
+from asr_bn.recurrence.packed_ops import shifted
 from asr_bn.recurrence.packing import PackedLayout
-from asr_bn.recurrence.step_norm import StepNorm, StepNormOptions
+from asr_bn.recurrence.step_norm import StepNorm
 
 # Rows whose derivative factors are made at a time: few enough to stay in the cache, many enough that
 # the calls do not count.
 BLOCK_ROWS = 192
 
 
-class LSTMLayer(torch.autograd.Function):
-    """One LSTM layer, input projection included; see :func:`lstm_layer`."""
-
-    @staticmethod
-    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        w_ih: Tensor,
-        bias: Tensor,
-        w_hh: Tensor,
-        peephole: Tensor | None,
-        h_0: Tensor,
-        c_0: Tensor,
-        layout: PackedLayout,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        gates = project(x, _double_candidate_rows(w_ih), _double_candidate_rows(bias), layout)
-        h, c, tanh_c = _run_forward(gates, _double_candidate_rows(w_hh), peephole, h_0, c_0, layout, None)
-        ctx.layout = layout
-        ctx.save_for_backward(x, w_ih, w_hh, peephole, h_0, c_0, gates, c, tanh_c, h)
-        return h, h[:, layout.last_rows], c[:, layout.last_rows]
-
-    @staticmethod
-    @custom_bwd(device_type="cpu")
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, peephole, h_0, c_0, gates, c, tanh_c, h = ctx.saved_tensors
-        layout = ctx.layout
-        grad_gates, grad_h_0, grad_c_0, grad_peephole = _run_backward(
-            grad_outputs, gates, c, tanh_c, w_hh, peephole, c_0, layout, None
-        )
-        grad_x, grad_w_ih = project_backward(grad_gates, x, w_ih, layout, ctx.needs_input_grad[0])
-        grad_w_hh = recurrent_weight_grad(grad_gates, h, h_0, layout)
-        return grad_x, grad_w_ih, grad_gates.sum(1), grad_w_hh, grad_peephole, grad_h_0, grad_c_0, None
-
-
-class LSTMRecurrence(torch.autograd.Function):
-    """The recurrence alone, on gates whose input part is given; see :func:`lstm_recurrence`."""
-
-    @staticmethod
-    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(
-        ctx: Any,
-        z: Tensor,
-        w_hh: Tensor,
-        peephole: Tensor | None,
-        gamma: Tensor | None,
-        beta: Tensor | None,
-        h_0: Tensor,
-        c_0: Tensor,
-        layout: PackedLayout,
-        options: StepNormOptions | None,
-    ) -> tuple[Tensor | None, ...]:
-        norm = StepNorm.make(gamma, beta, options, layout)
-        gates = z.clone(memory_format=torch.contiguous_format)
-        recurrent = w_hh
-        if norm is None:  # else the doubling waits until the gates are normalized
-            _candidate(gates).mul_(2.0)
-            recurrent = _double_candidate_rows(w_hh)
-        h, c, tanh_c = _run_forward(gates, recurrent, peephole, h_0, c_0, layout, norm)
-        ctx.layout, ctx.norm = layout, norm
-        ctx.save_for_backward(w_hh, peephole, h_0, c_0, gates, c, tanh_c, h)
-        statistics = (None, None) if norm is None else (norm.mean, norm.variance)
-        ctx.mark_non_differentiable(*(tensor for tensor in statistics if tensor is not None))
-        return h, h[:, layout.last_rows], c[:, layout.last_rows], *statistics
-
-    @staticmethod
-    @custom_bwd(device_type="cpu")
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        w_hh, peephole, h_0, c_0, gates, c, tanh_c, h = ctx.saved_tensors
-        norm: StepNorm | None = ctx.norm
-        grad_gates, grad_h_0, grad_c_0, grad_peephole = _run_backward(
-            grad_outputs[:3], gates, c, tanh_c, w_hh, peephole, c_0, ctx.layout, norm
-        )
-        grad_w_hh = recurrent_weight_grad(grad_gates, h, h_0, ctx.layout)
-        grad_gamma, grad_beta = (None, None) if norm is None else (norm.grad_gamma, norm.grad_beta)
-        grads = (grad_gates, grad_w_hh, grad_peephole, grad_gamma, grad_beta, grad_h_0, grad_c_0)
-        return *grads, None, None
-
-
-def lstm_layer(
-    x: Tensor,
-    w_ih: Tensor,
-    bias: Tensor,
-    w_hh: Tensor,
-    peephole: Tensor | None,
-    h_0: Tensor,
-    c_0: Tensor,
-    layout: PackedLayout,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Run one LSTM layer over a packed batch.
-
-    Args:
-        x: input rows, shape ``[N, I]``.
-        w_ih: input-to-hidden weights, shape ``[D, 4H, I]``.
-        bias: shape ``[D, 4H]``.
-        w_hh: hidden-to-hidden weights, shape ``[D, 4H, H]``.
-        peephole: diagonal of eq. 15's ``W_co``, shape ``[D, H]``, or None.
-        h_0: first hidden states, shape ``[D, B, H]``.
-        c_0: first cells, shape ``[D, B, H]``.
-        layout: the rows of ``x``.
-
-    Returns:
-        The hidden states, shape ``[D, N, H]`` (the second direction still reversed in time), and the last
-        hidden states and cells, shape ``[D, B, H]``.
-    """
-    result: tuple[Tensor, Tensor, Tensor] = LSTMLayer.apply(x, w_ih, bias, w_hh, peephole, h_0, c_0, layout)
-    return result
-
-
-def lstm_recurrence(
-    z: Tensor,
-    w_hh: Tensor,
-    peephole: Tensor | None,
-    h_0: Tensor,
-    c_0: Tensor,
-    layout: PackedLayout,
-    gamma: Tensor | None = None,
-    beta: Tensor | None = None,
-    options: StepNormOptions | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """As :func:`lstm_layer` for an input projection ``z`` ``[D, N, 4H]``; with ``options``, eq. 17.
-
-    Returns:
-        As :func:`lstm_layer`, and mean and variance of every step, ``[D, T, 4H]``, where eq. 17 took them.
-    """
-    result: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None] = LSTMRecurrence.apply(
-        z, w_hh, peephole, gamma, beta, h_0, c_0, layout, options
-    )
-    return result
-
-
-def _candidate(gates: Tensor) -> Tensor:
-    hidden = gates.shape[-1] // 4
-    return gates[..., 2 * hidden : 3 * hidden]
-
-
-def _double_candidate_rows(weight: Tensor) -> Tensor:
+def scaled(weight: Tensor) -> Tensor:
     """A copy of ``[D, 4H, ...]`` whose ``g`` rows are doubled, for tanh by way of the sigmoid."""
     hidden = weight.shape[1] // 4
     doubled = weight.clone(memory_format=torch.contiguous_format)
@@ -174,7 +24,13 @@ def _double_candidate_rows(weight: Tensor) -> Tensor:
     return doubled
 
 
-def _run_forward(
+def scale_gates(gates: Tensor) -> None:
+    """Double the ``g`` columns; normalized gates are doubled after the normalization instead."""
+    hidden = gates.shape[-1] // 4
+    gates[..., 2 * hidden : 3 * hidden].mul_(2.0)
+
+
+def run_forward(
     gates: Tensor,
     w_hh: Tensor,
     peephole: Tensor | None,
@@ -209,11 +65,11 @@ def _run_forward(
     return h, c, tanh_c
 
 
-def _run_backward(
+def run_backward(
     grad_outputs: tuple[Tensor, ...],
     gates: Tensor,
     c: Tensor,
-    tanh_c: Tensor,
+    tanh_c: Tensor | None,
     w_hh: Tensor,
     peephole: Tensor | None,
     c_0: Tensor,
@@ -221,6 +77,7 @@ def _run_backward(
     norm: StepNorm | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Gradients of the input projections ``[D, N, 4H]``, of ``h_0``, of ``c_0`` and of the peephole."""
+    assert tanh_c is not None  # run_forward gave it
     grad_h, grad_h_n, grad_c_n = grad_outputs
     grad_h = grad_h.clone(memory_format=torch.contiguous_format)
     grad_h.index_add_(1, layout.last_rows, grad_h_n)

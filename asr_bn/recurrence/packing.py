@@ -25,7 +25,7 @@ class PackedLayout:
     batch_sizes: list[int]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    @property
+    @cached_property
     def num_rows(self) -> int:
         """Frames in the batch."""
         return sum(self.batch_sizes)

@@ -44,7 +44,7 @@ def lstm_recurrence(
     beta: Tensor | None = None,
     options: StepNormOptions | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Eqs. 12-16 from the input projections ``z``; arguments and results as in ``lstm_cpu``."""
+    """Eqs. 12-16 from the input projections ``z``; arguments and results as in ``lstm_function``."""
 
     def cell(
         z_t: Tensor, state: tuple[Tensor, ...], normalize: Callable[[Tensor], Tensor]
@@ -70,7 +70,7 @@ def rnn_recurrence(
     beta: Tensor | None = None,
     options: StepNormOptions | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Eq. 7 from the input projections ``z``; arguments and results as in ``rnn_cpu``."""
+    """Eq. 7 from the input projections ``z``; arguments and results as in ``rnn_function``."""
 
     def cell(
         z_t: Tensor, state: tuple[Tensor, ...], normalize: Callable[[Tensor], Tensor]
