@@ -1,5 +1,7 @@
 """The model on a rank's share of a mini-batch."""
 
+import inspect
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -39,4 +41,8 @@ def distributed(model: AcousticModel, ranks: Ranks) -> nn.Module:
     # which go through the default group, at another moment between those of the gradients.
     # The population statistics are those of all ranks already, so that no buffer need be sent.
     group = torch.distributed.new_group()
-    return DistributedDataParallel(share, process_group=group, broadcast_buffers=False)
+    # PyTorch is renaming the option.
+    names = inspect.signature(DistributedDataParallel).parameters
+    option = next(name for name in ("forward_sync_buffers", "broadcast_buffers") if name in names)
+    wrapped: nn.Module = DistributedDataParallel(share, process_group=group, **{option: False})
+    return wrapped

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,15 +187,26 @@ def feature_statistics(
     return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
 
-class _Moments(Dataset[list[tuple[int, NDArray[np.float64], NDArray[np.float64]]]]):
+_Sums = tuple[int, NDArray[np.float64], NDArray[np.float64]]
+
+
+class _Moments(Dataset[list[_Sums]]):
     """For each of several utterances: its frames, and the sums of its features and of their squares."""
 
     def __init__(self, corpus: Corpus, delta_order: int) -> None:
         self.corpus, self.delta_order = corpus, delta_order
 
-    def __getitem__(self, indices: range) -> list[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
-        feats = (add_deltas(self.corpus[i][1], self.delta_order).astype(np.float64) for i in indices)
-        return [(len(utt), utt.sum(0), np.square(utt).sum(0)) for utt in feats]
+    def __getitem__(self, indices: Sequence[int]) -> list[_Sums]:
+        return [self._of(*self.corpus[index]) for index in indices]
+
+    def _of(self, utt_id: str, feats: NDArray[np.float32], pdf_ids: NDArray[np.int32]) -> _Sums:
+        with_deltas = add_deltas(feats, self.delta_order).astype(np.float64)
+        total = with_deltas.sum(0)
+        if not np.isfinite(total).all():
+            raise ValueError(
+                f"{utt_id}: {self.corpus.feats.rxfilename(utt_id)}: features that are NaN or infinite"
+            )
+        return len(pdf_ids), total, np.square(with_deltas).sum(0)
 
 
 def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str, float]:

@@ -6,55 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from asr_bn.batches import Corpus
 from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
 from asr_bn.evaluation import FrameSums
-from asr_bn.experiment import ExperimentConfig
-from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter
 from asr_bn.trainer import Trainer
-from asr_bn.training_run import RunData, feature_statistics, train_model
+from asr_bn.training_run import RunData, feature_statistics
+from tests.training import assert_same_runs, make_data, no_figure, train
 
-NUM_PDFS = 4
-DESCRIPTION = {
-    "fbank": {"num_mel_bins": 3, "use_energy": False},
-    "num_pdfs": NUM_PDFS,
-    "pdf_counts": [1] * NUM_PDFS,
-    "train_corpus": "t",
-    "dev_corpus": "d",
-}
-
-
-def make_corpus(folder, seed: int, utterances: int = 10) -> Corpus:
-    """Features that show their pdf: each pdf has a mean of its own."""
-    random = np.random.default_rng(seed)
-    means = np.random.default_rng(99).normal(size=(NUM_PDFS, 3)) * 2
-    alignments = {}
-    with MatrixWriter(f"ark,scp:{folder}/{seed}.ark,{folder}/{seed}.scp") as writer:
-        for number in range(utterances):
-            pdf_ids = np.repeat(random.integers(0, NUM_PDFS, 6), 4)[: random.integers(8, 24)].astype(np.int32)
-            feats = means[pdf_ids] + random.normal(size=(len(pdf_ids), 3))
-            writer.write(f"u{number:02d}", feats.astype(np.float32))
-            alignments[f"u{number:02d}"] = pdf_ids
-    return Corpus(MatrixScp(folder / f"{seed}.scp"), alignments)
+pytestmark = pytest.mark.usefixtures(no_figure.__name__)
 
 
 @pytest.fixture
 def data(tmp_path) -> RunData:
-    return RunData(make_corpus(tmp_path, 1), make_corpus(tmp_path, 2, 4), DESCRIPTION)
-
-
-def config(dropout: float = 0.0, **training: object) -> ExperimentConfig:
-    values = {"epochs": 3, "batch_size": 3, "learning_rate": 1e-2, "checkpoint_batches": 1, **training}
-    return ExperimentConfig.from_dict(
-        {
-            "model": {"num_layers": 2, "hidden_size": 6, "norm": "sequence", "dropout": dropout},
-            "training": values,
-        }
-    )
-
-
-def train(data: RunData, folder, resume: bool = False, **training: object) -> Trainer:
-    return train_model(config(**training), data, folder, torch.device("cpu"), resume)
+    return make_data(tmp_path)
 
 
 def test_it_learns_and_keeps_the_best_epoch(data, tmp_path):
@@ -87,30 +50,7 @@ def test_a_run_stopped_after_any_step_ends_where_the_undisturbed_one_ends(data, 
         train(data, tmp_path / "stopped", dropout=0.3)
     monkeypatch.setattr(Trainer, "step", original)
     train(data, tmp_path / "stopped", resume=True, dropout=0.3)
-    for name in ("last.pt", "best.pt"):
-        assert_same(
-            *(load_checkpoint(tmp_path / folder / name, ACOUSTIC_MODEL) for folder in ("whole", "stopped"))
-        )
-    assert (tmp_path / "whole" / "metrics.jsonl").read_text() == (
-        tmp_path / "stopped" / "metrics.jsonl"
-    ).read_text()
-
-
-def assert_same(actual: object, expected: object) -> None:
-    """Equal to the last bit, down through dictionaries and lists."""
-    assert type(actual) is type(expected)
-    if isinstance(actual, dict):
-        assert actual.keys() == expected.keys()
-        for key in actual:
-            assert_same(actual[key], expected[key])
-    elif isinstance(actual, list):
-        assert len(actual) == len(expected)
-        for pair in zip(actual, expected, strict=True):
-            assert_same(*pair)
-    elif isinstance(actual, torch.Tensor):
-        assert torch.equal(actual, expected)
-    else:
-        assert actual == expected
+    assert_same_runs(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_the_two_losses_by_hand(data, tmp_path):
@@ -161,3 +101,6 @@ def test_resuming_with_another_configuration_names_the_difference(data, tmp_path
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_utterances(data, tmp_path):
     with pytest.raises(ValueError, match=r"not finite in 3 steps in a row, the last one on u\d\d"):
         train(data, tmp_path / "out", learning_rate=1e38, epochs=20)
+    written = (tmp_path / "out" / "non_finite_utt_ids").read_text().split()
+    assert len(written) > 3
+    assert set(written) <= set(data.train.utt_ids)
