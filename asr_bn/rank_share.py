@@ -1,6 +1,7 @@
 """The model on a rank's share of a mini-batch."""
 
 import inspect
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,5 +45,5 @@ def distributed(model: AcousticModel, ranks: Ranks) -> nn.Module:
     # PyTorch is renaming the option.
     names = inspect.signature(DistributedDataParallel).parameters
     option = next(name for name in ("forward_sync_buffers", "broadcast_buffers") if name in names)
-    wrapped: nn.Module = DistributedDataParallel(share, process_group=group, **{option: False})
-    return wrapped
+    options: dict[str, Any] = {"process_group": group, option: False}
+    return DistributedDataParallel(share, **options)
