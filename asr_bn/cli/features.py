@@ -25,7 +25,9 @@ def features(
     channel: Annotated[int | None, typer.Option(min=0, help="Of recordings with several, from 0.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the dither, if the conf file asks for any.")] = 0,
     no_pipes: Annotated[bool, typer.Option("--no-pipes", help="Refuse commands in wav.scp.")] = False,
-    pipe_timeout: Annotated[float, typer.Option(help="Seconds that a command in wav.scp may take.")] = 600.0,
+    pipe_timeout: Annotated[
+        float, typer.Option(help="Seconds that a command in wav.scp may take, or a table's be silent.")
+    ] = 600.0,
     feats: Annotated[
         Path | None, typer.Option(help="Read the static features of this feats.scp instead of audio.")
     ] = None,

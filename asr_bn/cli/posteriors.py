@@ -45,6 +45,12 @@ def posteriors(
     channel: Annotated[int | None, typer.Option(min=0, help="Of recordings with several, from 0.")] = None,
     resample: Annotated[bool, typer.Option("--resample", help="Convert other sample frequencies.")] = False,
     compress: Annotated[bool, typer.Option("--compress", help="Write Kaldi's compressed matrices.")] = False,
+    no_pipes: Annotated[
+        bool, typer.Option("--no-pipes", help="Refuse commands in INPUT and wav.scp.")
+    ] = False,
+    pipe_timeout: Annotated[
+        float, typer.Option(help="Seconds that a command may take for a recording, or a table's be silent.")
+    ] = 600.0,
 ) -> None:
     """Score utterances; the archive goes to a file, or with ark:- to a decoder."""
     import sys
@@ -53,13 +59,15 @@ def posteriors(
 
     from asr_bn.cli.options import device_of, num_cores
     from asr_bn.kaldi_io.matrix_table import MatrixWriter
+    from asr_bn.kaldi_io.rxfilename import PipePolicy
     from asr_bn.posteriors import AcousticScorer, convert, floored
     from asr_bn.scoring import score_blocks
     from asr_bn.scoring_inputs import ScoringInput
 
     scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
     nj = nj or (1 if scorer.on_cuda else num_cores())
-    source = ScoringInput(scorer.metadata.fbank, root, channel, resample)
+    pipes = PipePolicy(not no_pipes, pipe_timeout)
+    source = ScoringInput(scorer.metadata.fbank, root, channel, resample, pipes)
     feats, total = source.feats(inputs)
     log_priors = floored(scorer.metadata.log_priors, prior_floor)
     skipped: list[str] = []

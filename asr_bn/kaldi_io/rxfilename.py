@@ -6,6 +6,7 @@ Source: Kaldi ``src/util/kaldi-io.h``.  One addition: a gzip file is unpacked wh
 import gzip
 import io
 import os
+import selectors
 import signal
 import subprocess
 import sys
@@ -15,17 +16,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 PIPE_TIMEOUT_S = 600.0
-"""How long a command in a ``wav.scp`` may take before it counts as hung."""
+"""How long a command may take for a recording, or be silent while a table is read: then it hangs."""
 _READ_BLOCK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
 class PipePolicy:
-    """Whether commands in rxfilenames are run, and for how long one may take (seconds)."""
+    """Whether commands in rxfilenames are run, and for how long one may keep us waiting (seconds)."""
 
     allowed: bool = True
     timeout_s: float = PIPE_TIMEOUT_S
@@ -65,15 +66,15 @@ def open_input(
 
     Raises:
         OSError: no such file.
-        ValueError: pipes are refused, the command failed (its standard error is in the message), or a
-            gzip file is cut short or corrupt.
+        ValueError: pipes are refused, the command failed (its standard error is in the message) or is
+            silent for longer than ``pipes.timeout_s``, or a gzip file is cut short or corrupt.
     """
     rxfilename = rxfilename.strip()
     if rxfilename in ("", "-"):
         yield sys.stdin.buffer
     elif is_pipe(rxfilename):
         pipes.check(rxfilename)
-        with _open_pipe(rxfilename, root) as stream:
+        with _open_pipe(rxfilename, root, pipes.timeout_s) as stream:
             yield stream
     else:
         with _open_file(rxfilename, root) as stream:
@@ -125,22 +126,47 @@ def _gzip_errors(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _open_pipe(rxfilename: str, root: Path | None) -> Iterator[IO[bytes]]:
+def _open_pipe(rxfilename: str, root: Path | None, timeout_s: float) -> Iterator[IO[bytes]]:
     # Its standard error goes to a file: a pipe that nobody reads would stop the command when full.
     with tempfile.TemporaryFile() as stderr, _start(rxfilename, root, stderr) as process:
         if process.stdout is None:
             raise ValueError(f"{rxfilename}: no output to read")
         try:
-            yield process.stdout
+            yield io.BufferedReader(_Waiting(process.stdout, timeout_s))
+            process.stdout.close()
+            code = process.wait(timeout_s)
+        except (TimeoutError, subprocess.TimeoutExpired) as error:
+            _kill(process)
+            raise ValueError(f"{rxfilename}: silent for {timeout_s:g} seconds; stopped") from error
         except BaseException:
             _kill(process)
             raise
-        process.stdout.close()
-        code = process.wait()
         stderr.seek(0)
         message = stderr.read()
     if code not in (0, -signal.SIGPIPE, 128 + signal.SIGPIPE):
         raise ValueError(_failure(rxfilename, code, message))
+
+
+class _Waiting(io.RawIOBase):
+    """A command's output; `TimeoutError` where it keeps a read waiting for too long."""
+
+    def __init__(self, stream: IO[bytes], timeout_s: float) -> None:
+        self._stream, self._timeout_s = stream, timeout_s
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(stream, selectors.EVENT_READ)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._selector.select(self._timeout_s):
+            raise TimeoutError
+        return os.readv(self._stream.fileno(), [buffer])
+
+    def close(self) -> None:
+        if not self.closed:
+            self._selector.close()
+        super().close()
 
 
 def run_pipe(rxfilename: str, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES) -> bytes:
