@@ -49,7 +49,7 @@ def write_text(path: Path, num_sentences: int, seed: int) -> Path:
 
 
 def make_texts(folder: Path, unit: str = "word") -> Texts:
-    """Training text of some 70 tokens, and two shorter ones."""
+    """Training text of 85 tokens, and two shorter ones."""
     sizes = {"train": 12, "valid": 6, "test": 5}
     paths = {
         name: write_text(folder / f"{name}.txt", size, seed)
