@@ -5,14 +5,16 @@
 #   bash recipes/wsj/run.sh --kaldi egs/wsj/s5         on a Kaldi recipe folder with tri4b-like alignments
 #
 # Options (defaults in brackets):
-#   --kaldi DIR            Kaldi recipe folder; the four names below, and relative paths in wav.scp, start there
+#   --kaldi DIR            Kaldi recipe folder; the five names below, and relative paths in wav.scp, start there
 #   --train NAME           training data dir [data/train_si284]
 #   --dev NAME             development data dir [data/test_dev93]
 #   --train-ali DIR        alignments of the training set [exp/tri4b_ali_si284]
 #   --dev-ali DIR          alignments of the development set [exp/tri4b_ali_dev93]
-#   --graph DIR            decode the development set with this graph folder (HCLG.fst, words.txt) [mini makes its own]
+#   --graph DIR            decode the development set with this graph folder (HCLG.fst, words.txt) [the only
+#                          <system>/graph* beside the alignments <system>_ali*; mini makes its own]
 #   --corpus NAME          what the results call the corpus [mini, or after the Kaldi folder]
-#   --config FILE          experiment [conf/mini.toml; with --kaldi conf/paper.toml on a GPU, conf/small.toml without]
+#   --config FILE          experiment [conf/mini.toml; with --kaldi conf/small_corpus.toml for less than an hour of
+#                          training speech, else conf/paper.toml on a GPU, conf/small.toml without]
 #   --out DIR              where everything goes [exp/<corpus>]
 #   --seed N               seed of initial weights, batches and of mini's synthesis [1]
 #   --num-seeds N          train both networks with N seeds, N, N+1, ..., for the spread in the report [3 for mini, else 1]
@@ -36,6 +38,43 @@ command="bash recipes/wsj/run.sh${*:+ $*}"
 
 fail() { echo "run.sh: error: $*" >&2; exit 1; }
 
+has_graph() { [ -f "$1/HCLG.fst" ] || [ -f "$1/HCLG.fst.gz" ]; }
+
+find_graph() { # of the system whose alignments are trained on, if it has just one
+    local found=() folder
+    for folder in "${train_ali%_ali*}"/graph*; do
+        ! has_graph "$folder" || found+=("$folder")
+    done
+    if [ "${#found[@]}" -eq 1 ]; then
+        graph="${found[0]}"
+        echo "run.sh: the development set will be decoded with $graph" >&2
+    elif [ "${#found[@]}" -gt 1 ]; then
+        echo "run.sh: several graphs, so that nothing is decoded; choose with --graph: ${found[*]}" >&2
+    fi
+}
+
+# An hour.  With less an epoch of mini-batches of 24 utterances is too few steps.
+few_frames=360000
+
+choose_config() { # by what there is to train on
+    [ -z "$config" ] || return 0
+    local frames=0
+    if [ -z "$kaldi" ]; then
+        config="$recipe/conf/mini.toml"
+        return
+    fi
+    [ ! -f "$out/feats/train/feats.ark" ] || frames=$(($(wc -c < "$out/feats/train/feats.ark") / (41 * 4)))
+    if [ "$frames" -gt 0 ] && [ "$frames" -lt "$few_frames" ]; then
+        config="$recipe/conf/small_corpus.toml"
+        echo "run.sh: $((frames / 6000)) minutes of training speech: training conf/small_corpus.toml (--config)" >&2
+    elif [ "$device" = cuda ]; then
+        config="$recipe/conf/paper.toml"
+    else
+        config="$recipe/conf/small.toml"
+        echo "run.sh: no GPU: training conf/small.toml; the paper's network is conf/paper.toml (--config)" >&2
+    fi
+}
+
 while [ $# -gt 0 ]; do
     case "$1" in
         --kaldi|--train|--dev|--train-ali|--dev-ali|--graph|--corpus|--config|--out|--seed|--num-seeds|--minutes|--dev-minutes|--device|--nj|--stage|--stop-stage)
@@ -55,7 +94,6 @@ for name in minutes dev_minutes; do
 done
 [[ "$device" =~ ^(auto|cpu|cuda)$ ]] || fail "--device is '$device', expected auto, cpu or cuda"
 [ -z "$kaldi" ] || [ -d "$kaldi" ] || fail "--kaldi $kaldi: no such folder"
-[ -z "$graph" ] || [ -f "$graph/HCLG.fst" ] || fail "--graph $graph: no HCLG.fst there"
 [ -z "$config" ] || [ -f "$config" ] || fail "--config $config: no such file"
 if [ -z "$kaldi" ] && [ -n "$corpus" ] && [ "$corpus" != mini ]; then
     fail "--corpus $corpus: only mini is embedded; another corpus is named by --kaldi DIR"
@@ -83,20 +121,19 @@ nj="${nj:-$cores}"
 if [ "$device" = auto ]; then
     device="$(command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1 && echo cuda || echo cpu)"
 fi
-if [ -z "$config" ]; then
-    if [ -z "$kaldi" ]; then
-        config="$recipe/conf/mini.toml"
-    elif [ "$device" = cuda ]; then
-        config="$recipe/conf/paper.toml"
-    else
-        config="$recipe/conf/small.toml"
-        echo "run.sh: no GPU: training conf/small.toml; the paper's network is conf/paper.toml (--config)" >&2
-    fi
-fi
 num_seeds="${num_seeds:-$([ -z "$kaldi" ] && echo 3 || echo 1)}"
 
 if [ -n "$kaldi" ]; then
-    root="$kaldi" train="$kaldi/$train" dev="$kaldi/$dev" train_ali="$kaldi/$train_ali" dev_ali="$kaldi/$dev_ali"
+    root="$kaldi"
+    for name in train dev train_ali dev_ali; do
+        [[ "${!name}" == /* ]] || printf -v "$name" %s "$kaldi/${!name}"
+    done
+    if [ -z "$graph" ]; then
+        find_graph
+    elif [[ "$graph" != /* ]] && has_graph "$kaldi/$graph"; then
+        graph="$kaldi/$graph"
+    fi
+    [ -z "$graph" ] || has_graph "$graph" || fail "--graph $graph: no HCLG.fst there or in $kaldi/$graph"
 else
     root=. train="$out/corpus/data/train" dev="$out/corpus/data/dev"
     train_ali="$out/corpus/exp/mono_ali_train" dev_ali="$out/corpus/exp/mono_ali_dev"
@@ -144,6 +181,8 @@ if at_stage 3 "alignments to pdf-ids"; then
     cp "$train_ali"/{final.mdl,phones.txt} "$out/pdf/train"
     cp "$dev_ali"/{final.mdl,phones.txt} "$out/pdf/dev"
 fi
+
+choose_config
 
 if at_stage 4 "train the baseline and the batch-normalized network"; then
     for s in $seeds; do
