@@ -5,11 +5,14 @@
 
 Utterances of 150 to 450 frames come as npy features and go as npy log posteriors, so that everybody does the
 same work.  Servers take turns for ``--rounds``, and the median of each is told.  ``onnxruntime`` is the
-library alone on the same utterances, in the best of several ways to batch them.
+library alone on the same utterances, in the best of several ways to batch them; ``asr-bn over`` are our
+requests a second over those of each peer and of that best.  ``overhead`` is what one client of ours waits for
+beyond decoding, features and inference (which the answer's Server-Timing tells), median in milliseconds.
 """
 
 import argparse
 import asyncio
+import io
 import json
 import os
 import socket
@@ -19,6 +22,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,6 +43,7 @@ COMMANDS = {
     "ray": ["-m", "bench.peers.ray_batch", "{port}"],
 }
 NPY = "application/x-npy"
+HEAD = f"POST /v1/posteriors HTTP/1.1\r\nhost: x\r\naccept: {NPY}\r\n"
 FORM = "multipart/form-data; boundary=bench"
 Matrix = NDArray[np.float32]
 
@@ -50,7 +55,7 @@ def utterances(count: int, num_features: int) -> list[Matrix]:
 
 
 @contextmanager
-def server(name: str, model: Path, device: str, log: Path) -> Iterator[int]:
+def server(name: str, model: Path, device: str, log: Path, **settings: str) -> Iterator[int]:
     """A server as a process of its own; yields its port once it listens."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -61,6 +66,7 @@ def server(name: str, model: Path, device: str, log: Path) -> Iterator[int]:
         "ASR_BN_ACCESS_LOG": "false",
         "ASR_BN_MAX_QUEUE": "128",
     }
+    environment |= settings
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
     try:
@@ -104,8 +110,7 @@ def as_form(body: bytes) -> bytes:
 async def ask(port: int, content_type: str, bodies: Iterator[bytes], seconds: list[float]) -> None:
     """One client: a connection, one request after the other; plain sockets, so that clients cost little."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 26)
-    head = "POST /v1/posteriors HTTP/1.1\r\nhost: x\r\naccept: application/x-npy\r\n"
-    head += f"content-type: {content_type}\r\ncontent-length: "
+    head = f"{HEAD}content-type: {content_type}\r\ncontent-length: "
     for body in bodies:
         started = time.perf_counter()
         writer.write(f"{head}{len(body)}\r\n\r\n".encode() + body)
@@ -146,6 +151,70 @@ def onnxruntime_alone(model: Path, feats: list[Matrix]) -> dict[str, float]:
                 elapsed = time.perf_counter() - started
             rates[f"{calls} calls of {threads} threads, batches of {size}"] = len(feats) / elapsed
     return rates
+
+
+def wav(seconds: float, sample_frequency: int) -> bytes:
+    """A WAV file of noise."""
+    samples = np.random.default_rng(1).normal(0, 3000, int(seconds * sample_frequency)).astype("<i2")
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as file:
+        file.setparams((1, 2, sample_frequency, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    return stream.getvalue()
+
+
+def ask_blocking(connection: socket.socket, request: bytes, buffer: bytearray) -> str:
+    """One request and its answer over a plain socket, at the least cost for a client; the answer's head."""
+    connection.sendall(request)
+    view, size, head, length = memoryview(buffer), 0, b"", -1
+    while length < 0 or size < length:
+        size += connection.recv_into(view[size:])
+        if length < 0 and (end := buffer.find(b"\r\n\r\n", 0, size)) >= 0:
+            head = bytes(view[:end]).lower()
+            length = end + 4 + int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+    return head.decode()
+
+
+def overhead(port: int, content_type: str, bodies: list[bytes]) -> dict[str, float]:
+    """Milliseconds of a request of one client, and those that no stage of the server's work explains."""
+    totals, rests = [], []
+    buffer = bytearray(1 << 26)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        for body in bodies:
+            request = (
+                f"{HEAD}content-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+            )
+            started = time.perf_counter()
+            answer = ask_blocking(connection, request, buffer)
+            totals.append(1000 * (time.perf_counter() - started))
+            stages = answer.partition("server-timing: ")[2].split("\r\n")[0].split(", ")
+            spent = dict(stage.split(";dur=") for stage in stages)
+            rests.append(
+                totals[-1] - sum(float(spent.get(s, 0)) for s in ("decode", "features", "inference"))
+            )
+    return {"p50_ms": statistics.median(totals), "overhead_p50_ms": statistics.median(rests)}
+
+
+def overheads(arguments: argparse.Namespace, feats: list[Matrix]) -> dict[str, dict[str, float]]:
+    """`overhead` of features and of audio."""
+    kinds = {NPY: [npy(one) for one in feats], "audio/wav": [wav(len(one) / 100, 16000) for one in feats]}
+    with server("asr-bn", arguments.model, arguments.device, Path("/tmp/bench-asr-bn.log")) as port:
+        return {
+            kind: (overhead(port, kind, bodies[:16]), overhead(port, kind, bodies))[1]
+            for kind, bodies in kinds.items()
+        }
+
+
+def ratios(report: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Our requests a second over those of each peer, for each number of clients, and of the library alone."""
+    servers, best = report["servers"], max(report["onnxruntime"].values())
+    ours = servers["asr-bn"]
+    over = {
+        name: {clients: ours[clients]["requests_per_s"] / of[clients]["requests_per_s"] for clients in ours}
+        for name, of in servers.items()
+        if name != "asr-bn"
+    }
+    return over | {"onnxruntime": {clients: ours[clients]["requests_per_s"] / best for clients in ours}}
 
 
 def median_of(rounds: list[dict[str, float]]) -> dict[str, float]:
@@ -190,6 +259,9 @@ def main() -> None:
     report: dict[str, Any] = {"onnxruntime": onnxruntime_alone(arguments.model, feats[:64])}
     print(report, file=sys.stderr)
     report["servers"] = compare(arguments, feats)
+    if "asr-bn" in arguments.servers:
+        report["asr-bn over"] = ratios(report)
+        report["overhead"] = overheads(arguments, feats[:64])
     print(json.dumps(report, indent=2))
 
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.estimates import Estimate
+from serve.estimates import CallTimes, Estimate
 
 Matrix = NDArray[np.float32]
 
@@ -127,7 +127,7 @@ class Batcher:
         self._wake: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        self._seconds_per_cost: WeakKeyDictionary[Scorer, Estimate] = WeakKeyDictionary()
+        self._call_times: WeakKeyDictionary[Scorer, CallTimes] = WeakKeyDictionary()
         self._seconds_per_utterance = Estimate()
         self._seconds_per_call = Estimate()
         self._executor = ThreadPoolExecutor(limits.calls, thread_name_prefix="onnxruntime")
@@ -221,12 +221,12 @@ class Batcher:
         self._idle.clear()
         return ticket
 
-    def _estimate(self, scorer: Scorer) -> Estimate:
-        return self._seconds_per_cost.setdefault(scorer, Estimate())
+    def _times(self, scorer: Scorer) -> CallTimes:
+        return self._call_times.setdefault(scorer, CallTimes())
 
     def _upper_s(self, batch: list[Ticket]) -> float:
         """What a call with ``batch`` will hardly exceed, in seconds."""
-        return self._estimate(batch[0].scorer).upper * _cost(batch)
+        return self._times(batch[0].scorer).upper(_cost(batch))
 
     def _expire(self, ticket: Ticket) -> None:
         if ticket in self._waiting and not ticket.future.done():
@@ -286,7 +286,7 @@ class Batcher:
         for ticket in batch:
             self._waiting.remove(ticket)
         alone = not self._running and not self._waiting and not self._announced
-        expected_s = self._estimate(batch[0].scorer).mean * _cost(batch)
+        expected_s = self._times(batch[0].scorer).expected(_cost(batch))
         call = Call(batch, time.monotonic(), expected_s)
         self._running.append(call)
         feats = [ticket.feats for ticket in batch]
@@ -297,7 +297,7 @@ class Batcher:
     def _finish(self, call: Call, done: "asyncio.Future[list[Matrix]]") -> None:
         seconds = time.monotonic() - call.started
         self._running.remove(call)
-        self._estimate(call.batch[0].scorer).observe(seconds / _cost(call.batch))
+        self._times(call.batch[0].scorer).observe(_cost(call.batch), seconds)
         self._seconds_per_utterance.observe(seconds / len(call.batch))
         self._seconds_per_call.observe(seconds)
         self._deliver(call.batch, call.started, seconds, done)

@@ -1,4 +1,4 @@
-"""What to expect of a time that varies: a running mean, and how far the next value may lie above it."""
+"""What to expect of times that vary: running means, and how far the next value may lie above them."""
 
 _MEAN_GAIN = 1 / 8
 _DEVIATION_GAIN = 1 / 4
@@ -32,3 +32,27 @@ class Estimate:
     def upper(self) -> float:
         """What the next value will hardly exceed; 0 before the first."""
         return self.mean + 4 * self._deviation
+
+
+class CallTimes:
+    """How long calls take for what they cost: seconds a cost, plus a deviation that does not grow with it.
+
+    Both are averages over calls, in which a short call, most of whose time is noise, weighs little.
+    """
+
+    def __init__(self) -> None:
+        self._seconds, self._cost, self._deviation = Estimate(), Estimate(), Estimate()
+
+    def observe(self, cost: float, seconds: float) -> None:
+        """Take in a call."""
+        self._deviation.observe(abs(seconds - self.expected(cost)) if self._cost.mean else seconds / 2)
+        self._seconds.observe(seconds)
+        self._cost.observe(cost)
+
+    def expected(self, cost: float) -> float:
+        """Seconds of a call, 0 before the first."""
+        return cost * self._seconds.mean / self._cost.mean if self._cost.mean else 0.0
+
+    def upper(self, cost: float) -> float:
+        """Seconds that a call will hardly exceed."""
+        return self.expected(cost) + 4 * self._deviation.mean

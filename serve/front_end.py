@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import queue
@@ -12,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from serve.errors import Refusal
 from serve.front_end_worker import GREETING, SIZES, Head, frame
 
 START_TIMEOUT_S = 60.0
+_PIPE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class _Worker:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        return subprocess.Popen(
+        process = subprocess.Popen(
             # -P: no module of the folder that the server happens to be started in.
             [sys.executable, "-P", "-m", "serve.front_end_worker", str(self._memory_bytes)],
             stdin=subprocess.PIPE,
@@ -124,6 +127,9 @@ class _Worker:
             # Ctrl-C in a terminal goes to the whole group; the server ends its workers when it is done.
             start_new_session=True,
         )
+        for stream in (process.stdin, process.stdout):
+            _widen(stream)
+        return process
 
     def ask(self, head: Head, data: bytes, timeout_s: float) -> tuple[Head, bytes]:
         try:
@@ -160,6 +166,13 @@ class _Worker:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+
+
+def _widen(stream: IO[bytes] | None) -> None:
+    """Let a pipe hold an utterance, where the system can: both ends wake up once, not every 64 kB."""
+    if stream is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # more than this user may have
+            fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _write(descriptor: int, data: bytes) -> None:

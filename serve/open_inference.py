@@ -29,6 +29,8 @@ from serve.tensors import InferRequest, TensorSpec, read_request, write_response
 logger = logging.getLogger("serve")
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 Matrix = NDArray[np.float32]
+# Read on the event loop: a thread would cost more time
+_SMALL_BYTES = 1 << 18
 
 Name = Annotated[str, Path(pattern=r"^[^/]{1,200}$")]
 Version = Annotated[str, Path(pattern=r"^[0-9]{1,18}$")]
@@ -214,10 +216,11 @@ async def _infer(
         place = held.enter_context(service.admit(service.deadline(timing, None)))
         model = service.models.get(name, version)
         json_size = request.headers.get("inference-header-content-length")
-        call = await service.in_front_end(read_request, body, json_size, inputs_of(model))
-        _check_outputs(call, output_of(model))
+        if len(body) <= _SMALL_BYTES:
+            call, feats = _read(model, body, json_size)
+        else:
+            call, feats = await service.in_front_end(_read, model, body, json_size)
         place.take_frames(model, math.prod(call.inputs["features"].shape[:2]))
-        feats = await service.in_front_end(_utterances, model, call)
         scored = await service.score(model, feats, _deadline(service, timing, call), timing)
         started = time.monotonic()
         rows = [result.log_posteriors for result in scored]
@@ -239,7 +242,14 @@ def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
             raise Refusal(400, f"output parameter {min(unsupported)!r} is not supported")
 
 
-def _utterances(model: ServedModel, call: InferRequest) -> list[Matrix]:
+def _read(model: ServedModel, body: bytes, json_size: str | None) -> tuple[InferRequest, list[Matrix]]:
+    """A call, and its utterances."""
+    call = read_request(body, json_size, inputs_of(model))
+    _check_outputs(call, output_of(model))
+    return call, _utterances(call)
+
+
+def _utterances(call: InferRequest) -> list[Matrix]:
     """The rows of ``features`` cut to their ``lengths``."""
     features, lengths = call.inputs["features"], call.inputs["lengths"]
     if len(features) != len(lengths):
@@ -264,10 +274,7 @@ def _deadline(service: Service, timing: Timing, call: InferRequest) -> float:
 def _encode(
     model: ServedModel, call: InferRequest, rows: list[Matrix], encoding: str
 ) -> tuple[Chunks, dict[str, str]]:
-    batch, frames, _ = call.inputs["features"].shape
-    padded = np.zeros((batch, frames, model.metadata.num_pdfs), dtype=np.float32)
-    for row, scores in enumerate(rows):
-        padded[row, : len(scores)] = scores
+    padded = _pad(rows, (*call.inputs["features"].shape[:2], model.metadata.num_pdfs))
     spec = output_of(model)
     head = {"model_name": model.name, "model_version": model.version}
     if call.id is not None:
@@ -282,6 +289,16 @@ def _encode(
         plain = b"".join(body)
         body = [gzip.compress(plain, 1) if encoding == "gzip" else zlib.compress(plain, 1)]
     return body, headers
+
+
+def _pad(rows: list[Matrix], shape: tuple[int, int, int]) -> Matrix:
+    """``[batch, num_frames, num_pdfs]``, zero where a row has ended; a single whole row is not copied."""
+    if len(rows) == 1 and len(rows[0]) == shape[1]:
+        return rows[0][None]
+    padded = np.zeros(shape, dtype=np.float32)
+    for row, scores in enumerate(rows):
+        padded[row, : len(scores)] = scores
+    return padded
 
 
 def _encoding(accept_encoding: str) -> str:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from asr_bn.posteriors import AcousticScorer
-from serve.batching import Batcher, BatchLimits, DeadlinePassed, QueueFull, Ticket, choose_batch
+from serve.batching import Batcher, BatchLimits, DeadlinePassed, QueueFull, Ticket, call_cost, choose_batch
+from serve.estimates import CallTimes
 from serve.models import ServedModel
 from tests.serving import write_model
 
@@ -162,82 +163,83 @@ def test_what_passes_its_deadline_or_is_cancelled_is_never_computed():
     assert run(BatchLimits(calls=1), scenario).batches == [[1]]
 
 
+def expect(batcher: Batcher, scorer: Recorder, seconds_per_cost: float) -> None:
+    """Let the batcher believe that calls have always taken so long."""
+    for _ in range(60):  # until nothing is left of the first guess of the deviation
+        batcher._times(scorer).observe(10 * call_cost(1, 1), 10 * call_cost(1, 1) * seconds_per_cost)
+        batcher._seconds_per_utterance.observe(10 * seconds_per_cost * call_cost(1, 1))
+
+
 def test_what_could_not_be_answered_before_its_deadline_is_not_begun():
-    """Calls take 0.1 s for 10 frames: a request of 10 frames with 0.06 s left is dropped, one of 1 is not."""
+    """Calls take a second a frame: of two requests with 6 seconds left that of 10 frames is dropped."""
 
-    class Slow(Recorder):
-        def log_posteriors(self, feats: Sequence[Array], alone: bool) -> list[Array]:
-            time.sleep(0.01 * max(map(len, feats)))
-            return super().log_posteriors(feats, alone)
-
-    async def main() -> None:
-        batcher, scorer = Batcher(BatchLimits(calls=1)), Slow()
-        for _ in range(30):
-            await batcher.score(scorer, [matrix(10)], FAR)
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        expect(batcher, scorer, 1 / call_cost(1, 1))
+        scorer.go.clear()
         running = asyncio.ensure_future(batcher.score(scorer, [matrix(3)], FAR))
+        await until(lambda: scorer.batches)
+        with pytest.raises(DeadlinePassed):
+            await batcher.score(scorer, [matrix(10)], time.monotonic() + 6)
+        short = asyncio.ensure_future(batcher.score(scorer, [matrix(1)], time.monotonic() + 6))
         await asyncio.sleep(0)
-        long = batcher.score(scorer, [matrix(10)], time.monotonic() + 0.06)
-        short = batcher.score(scorer, [matrix(1)], time.monotonic() + 0.06)
-        answers = await asyncio.gather(long, short, running, return_exceptions=True)
-        assert isinstance(answers[0], DeadlinePassed)
-        assert isinstance(answers[1], list)
-        await asyncio.wait_for(batcher.close(), 10)
+        scorer.go.set()
+        await asyncio.gather(short, running)
 
-    asyncio.run(main())
+    assert run(BatchLimits(calls=1), scenario).batches == [[3], [1]]
+
+
+def test_short_calls_that_are_late_say_little_of_long_ones():
+    """One frame that took a tenth of a second, for a noise, does not make 300 frames take thirty."""
+    times = CallTimes()
+    for _ in range(20):
+        times.observe(100.0, 0.1)
+    for _ in range(20):
+        times.observe(100.0, 0.1)
+        times.observe(1.0, 0.1)
+    assert times.expected(300.0) < 1
+    assert times.upper(300.0) < 2
+    assert times.upper(1.0) > 0.1
 
 
 def test_company_that_would_make_the_call_late_is_not_taken():
-    """Calls take 10 ms a frame and utterance (about): 10 frames alone end in time, in a batch of six not."""
+    """Ten frames take 13 seconds alone and 64 in company of five: there is time for some company, or none."""
 
-    class Slow(Recorder):
-        def log_posteriors(self, feats: Sequence[Array], alone: bool) -> list[Array]:
-            time.sleep(0.01 * len(feats) * max(map(len, feats)))
-            return super().log_posteriors(feats, alone)
-
-    async def main() -> list[list[int]]:
-        batcher, scorer = Batcher(BatchLimits(calls=1)), Slow()
-        for _ in range(20):
-            await batcher.score(scorer, [matrix(10)], FAR)
-        del scorer.batches[:]
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        expect(batcher, scorer, 1.0)
+        scorer.go.clear()
         running = asyncio.ensure_future(batcher.score(scorer, [matrix(2)], FAR))
+        await until(lambda: scorer.batches)
+        urgent = asyncio.ensure_future(batcher.score(scorer, [matrix(10)], time.monotonic() + 40))
+        others = [asyncio.ensure_future(batcher.score(scorer, [matrix(10)], FAR)) for _ in range(5)]
         await asyncio.sleep(0)
-        urgent = batcher.score(scorer, [matrix(10)], time.monotonic() + 0.5)
-        others = [batcher.score(scorer, [matrix(10)], FAR) for _ in range(5)]
+        scorer.go.set()
         await asyncio.gather(running, urgent, *others)
-        await asyncio.wait_for(batcher.close(), 10)
-        return scorer.batches
 
-    batches = asyncio.run(main())
+    batches = run(BatchLimits(calls=1), scenario).batches
     assert batches[0] == [2]
-    assert len(batches[1]) < 6
+    assert len(batches[1]) <= 3
     assert sum(map(len, batches)) == 7
 
 
 def test_the_time_to_wait_is_that_of_what_is_before_over_the_calls():
-    """Two calls side by side, one utterance each: nothing, then four calls' time for eight utterances."""
+    """Two calls side by side, one utterance of ten seconds each: four times ten for eight utterances."""
 
-    class Slow(Recorder):
-        max_batch_size = 1
-
-        def log_posteriors(self, feats: Sequence[Array], alone: bool) -> list[Array]:
-            time.sleep(0.1)
-            return super().log_posteriors(feats, alone)
-
-    async def main() -> None:
-        batcher, scorer = Batcher(BatchLimits(calls=2)), Slow()
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.max_batch_size = 1
         assert batcher.wait_s == 0
-        for _ in range(10):
-            await batcher.score(scorer, [matrix(10)], FAR)
+        expect(batcher, scorer, 1 / call_cost(1, 1))
         assert batcher.wait_s == 0
-        waiting = [asyncio.ensure_future(batcher.score(scorer, [matrix(10)], FAR)) for _ in range(8)]
-        await asyncio.sleep(0)
+        scorer.go.clear()
+        asked = [asyncio.ensure_future(batcher.score(scorer, [matrix(10)], FAR)) for _ in range(8)]
+        await until(lambda: len(scorer.batches) == 2)
         assert batcher.num_waiting == 6
-        assert batcher.wait_s == pytest.approx(4 * batcher._seconds_per_utterance.mean, rel=0.1)
-        assert batcher.wait_s >= 0.4
-        await asyncio.gather(*waiting)
-        await asyncio.wait_for(batcher.close(), 10)
+        assert batcher.wait_s == pytest.approx(40, rel=0.1)
+        with batcher.announce():
+            assert batcher.wait_s == pytest.approx(45, rel=0.1)
+        scorer.go.set()
+        await asyncio.gather(*asked)
 
-    asyncio.run(main())
+    run(BatchLimits(calls=2), scenario)
 
 
 def test_long_requests_leave_a_call_to_short_ones():

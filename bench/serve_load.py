@@ -1,0 +1,313 @@
+"""The server under load: every answer right, and three times what it can do.
+
+    python -m bench.serve_load mixed MODEL.onnx --requests 10000 --clients 64
+    python -m bench.serve_load overload MODEL.onnx --seconds 60
+
+``mixed`` sends utterances of many lengths as features, WAV and FLAC, asks for npy, JSON, Kaldi archives and
+the v2 protocol, and compares every answer, bit for bit, with the exported model's alone.  ``overload``
+measures what the server can do, sends three times as much, and tells how long answers, refusals and /healthz
+took, and what memory was held.  Needs httpx, soundfile and psutil.
+"""
+
+import argparse
+import asyncio
+import collections
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import kaldiio
+import numpy as np
+import psutil
+import soundfile
+from numpy.typing import NDArray
+
+from asr_bn.features.fbank import compute_fbank
+from asr_bn.posteriors import AcousticScorer
+from bench.peers.batch import npy
+from bench.serve import server, utterances
+
+Matrix = NDArray[np.float32]
+POSTERIORS = "/v1/posteriors"
+NPY = "application/x-npy"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request, how to read the matrix in its answer, and that matrix."""
+
+    path: str
+    body: bytes
+    headers: dict[str, str]
+    read: Callable[[httpx.Response], Matrix]
+    expected: Matrix
+
+
+def make_requests(scorer: AcousticScorer, count: int) -> list[Request]:
+    """``count`` utterances of 1 to 300 frames, the kinds of request taking turns."""
+    kinds = (_features_for_npy, _features_for_json, _features_for_ark, _wav, _flac, _open_inference)
+    return [kinds[k % len(kinds)](scorer, 1 + (37 * k) % 300, k) for k in range(count)]
+
+
+def _feats(scorer: AcousticScorer, num_frames: int, seed: int) -> tuple[Matrix, Matrix]:
+    rng = np.random.default_rng(seed)
+    feats = rng.standard_normal((num_frames, scorer.metadata.num_features)).astype(np.float32)
+    return feats, scorer.log_posteriors([feats])[0]
+
+
+def _features_for_npy(scorer: AcousticScorer, num_frames: int, seed: int) -> Request:
+    feats, expected = _feats(scorer, num_frames, seed)
+    return Request(POSTERIORS, npy(feats), {"content-type": NPY, "accept": NPY}, _read_npy, expected)
+
+
+def _features_for_json(scorer: AcousticScorer, num_frames: int, seed: int) -> Request:
+    feats, expected = _feats(scorer, num_frames, seed)
+
+    def read(answer: httpx.Response) -> Matrix:
+        return np.array(answer.json()["values"], np.float32)
+
+    return Request(POSTERIORS, npy(feats), {"content-type": NPY}, read, expected)
+
+
+def _features_for_ark(scorer: AcousticScorer, num_frames: int, seed: int) -> Request:
+    feats, expected = _feats(scorer, num_frames, seed)
+
+    def read(answer: httpx.Response) -> Matrix:
+        ((utt_id, matrix),) = kaldiio.load_ark(io.BytesIO(answer.content))
+        return np.asarray(matrix if utt_id == f"u{seed}" else matrix[:0])
+
+    headers = {"content-type": NPY, "accept": "application/x-kaldi-ark"}
+    return Request(f"{POSTERIORS}?utt_id=u{seed}", npy(feats), headers, read, expected)
+
+
+def _wav(scorer: AcousticScorer, num_frames: int, seed: int) -> Request:
+    return _audio(scorer, num_frames, seed, "WAV")
+
+
+def _flac(scorer: AcousticScorer, num_frames: int, seed: int) -> Request:
+    return _audio(scorer, num_frames, seed, "FLAC")
+
+
+def _audio(scorer: AcousticScorer, num_frames: int, seed: int, kind: str) -> Request:
+    fbank = scorer.metadata.fbank
+    num_samples = fbank.window_size + (num_frames - 1) * round(
+        fbank.sample_frequency * fbank.frame_shift_ms / 1000
+    )
+    samples = np.random.default_rng(seed).normal(0, 3000, num_samples).astype(np.int16)
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, round(fbank.sample_frequency), format=kind, subtype="PCM_16")
+    static = compute_fbank(samples.astype(np.float32), fbank)
+    (expected,) = scorer.log_posteriors([scorer.with_deltas(static)])
+    return Request(POSTERIORS, stream.getvalue(), {"accept": NPY}, _read_npy, expected)
+
+
+def _open_inference(scorer: AcousticScorer, num_frames: int, seed: int) -> Request:
+    feats, expected = _feats(scorer, num_frames, seed)
+    inputs: list[dict[str, Any]] = [
+        {"name": "features", "datatype": "FP32", "shape": [1, *feats.shape]},
+        {"name": "lengths", "datatype": "INT32", "shape": [1], "data": [num_frames]},
+    ]
+    inputs[0]["parameters"] = {"binary_data_size": feats.nbytes}
+    call = {"id": f"u{seed}", "inputs": inputs, "parameters": {"binary_data_output": True}}
+    text = json.dumps(call).encode()
+    headers = {"inference-header-content-length": str(len(text))}
+
+    def read(answer: httpx.Response) -> Matrix:
+        size = int(answer.headers["inference-header-content-length"])
+        (output,) = json.loads(answer.content[:size])["outputs"]
+        return np.asarray(np.frombuffer(answer.content[size:], np.float32).reshape(output["shape"])[0])
+
+    return Request("/v2/models/{model}/infer", text + feats.tobytes(), headers, read, expected)
+
+
+def _read_npy(answer: httpx.Response) -> Matrix:
+    return np.asarray(np.load(io.BytesIO(answer.content)))
+
+
+async def send_all(url: str, model: str, requests: list[Request], count: int, clients: int) -> dict[str, Any]:
+    """``count`` requests, each of ``requests`` in turn, from ``clients`` clients; what came of them.
+
+    A refusal (429) is asked again, as its Retry-After says a hundredth of.
+    """
+    statuses: collections.Counter[int] = collections.Counter()
+    answered: collections.Counter[str] = collections.Counter()
+    wrong: list[int] = []
+    shared = iter(range(count))
+
+    async def one(client: httpx.AsyncClient) -> None:
+        for index in shared:
+            request = requests[(index * 7919) % len(requests)]
+            headers = request.headers | {"x-request-id": f"r{index}"}
+            path = request.path.format(model=model)
+            while True:
+                answer = await client.post(path, content=request.body, headers=headers)
+                statuses[answer.status_code] += 1
+                if answer.status_code != 429:
+                    break
+                await asyncio.sleep(float(answer.headers["retry-after"]) / 100)
+            answered[answer.headers["x-request-id"]] += 1
+            if answer.status_code != 200 or not np.array_equal(request.read(answer), request.expected):
+                wrong.append(index)
+
+    limits = httpx.Limits(max_connections=clients)
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+        await asyncio.gather(*(one(client) for _ in range(clients)))
+    return {
+        "statuses": dict(statuses),
+        "answered_once": sum(1 for times in answered.values() if times == 1),
+        "wrong": len(wrong),
+    }
+
+
+def counted(url: str) -> int:
+    """The requests for scores that the server itself has answered with 200."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    ours = [s for s in lines if s.startswith("asr_bn_requests_total{") and 'status="200"' in s]
+    return round(sum(float(s.split()[-1]) for s in ours if POSTERIORS in s or "/infer" in s))
+
+
+def mixed(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Many requests of mixed length and kind."""
+    requests = make_requests(AcousticScorer.load(arguments.model, "cpu", 1), 120)
+    with server("asr-bn", arguments.model, "cpu", arguments.log) as port:
+        url = f"http://127.0.0.1:{port}"
+        started = time.monotonic()
+        found = asyncio.run(
+            send_all(url, arguments.model.stem, requests, arguments.requests, arguments.clients)
+        )
+        seconds = time.monotonic() - started
+        return found | {"counted_by_server": counted(url), "seconds": seconds}
+
+
+class Overload:
+    """A server given ``factor`` times what it can do.
+
+    Args:
+        port: of the server.
+        bodies: features as npy.
+        timeout_ms: of each request.
+    """
+
+    def __init__(self, port: int, bodies: list[bytes], timeout_ms: int) -> None:
+        self.port, self.bodies, self.timeout_ms = port, bodies, timeout_ms
+        self.seconds: dict[int, list[float]] = collections.defaultdict(list)
+        self.health_s: list[float] = []
+        self.memory: list[int] = []
+
+    async def ask(self, index: int, timeout_ms: int) -> tuple[int, float]:
+        """One request on a connection of its own."""
+        body = self.bodies[index % len(self.bodies)]
+        head = f"POST {POSTERIORS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: {NPY}\r\n"
+        head += f"content-type: {NPY}\r\nx-timeout-ms: {timeout_ms}\r\ncontent-length: {len(body)}\r\n\r\n"
+        started = time.monotonic()
+        status = await self._exchange(head.encode() + body)
+        return status, time.monotonic() - started
+
+    async def _exchange(self, request: bytes) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 26)
+        writer.write(request)
+        lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+        length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
+        await reader.readexactly(length)
+        writer.close()
+        return int(lines[0].split()[1])
+
+    async def capacity(self, count: int) -> float:
+        """Requests a second of 8 clients."""
+        shared = iter(range(count))
+
+        async def client() -> None:
+            for index in shared:
+                await self.ask(index, 60_000)
+
+        started = time.monotonic()
+        await asyncio.gather(*(client() for _ in range(8)))
+        return count / (time.monotonic() - started)
+
+    async def press(self, rate: float, seconds: float) -> None:
+        """``rate`` requests a second, whatever becomes of them."""
+        started, sent, tasks = time.monotonic(), 0, []
+        health = asyncio.ensure_future(self._ask_for_health())
+        while time.monotonic() - started < seconds:
+            tasks.append(asyncio.ensure_future(self._note(sent)))
+            sent += 1
+            await asyncio.sleep(max(0.0, started + sent / rate - time.monotonic()))
+        await asyncio.gather(*tasks)
+        health.cancel()
+
+    async def watch_memory(self) -> None:
+        """Note it, until cancelled."""
+        while True:
+            self.memory.append(memory(self.port))
+            await asyncio.sleep(0.2)
+
+    async def _note(self, index: int) -> None:
+        status, seconds = await self.ask(index, self.timeout_ms)
+        self.seconds[status].append(seconds)
+
+    async def _ask_for_health(self) -> None:
+        request = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        while True:
+            started = time.monotonic()
+            await self._exchange(request)
+            self.health_s.append(time.monotonic() - started)
+            await asyncio.sleep(0.05)
+
+
+def overload(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Three times what the server can do."""
+    scorer = AcousticScorer.load(arguments.model, "cpu", 1)
+    bodies = [npy(one) for one in utterances(30, scorer.metadata.num_features)]
+    with server("asr-bn", arguments.model, "cpu", arguments.log, ASR_BN_MAX_QUEUE="64") as port:
+        load = Overload(port, bodies, arguments.timeout_ms)
+
+        async def main() -> dict[str, Any]:
+            before = await load.capacity(80)
+            warm = memory(port)
+            watch = asyncio.ensure_future(load.watch_memory())
+            await load.press(arguments.factor * before, arguments.seconds)
+            after = await load.capacity(80)
+            watch.cancel()
+            return {"capacity": before, "capacity_after": after, "memory_ratio": max(load.memory) / warm}
+
+        found = asyncio.run(main())
+    seconds = {str(status): _quantiles(values) for status, values in sorted(load.seconds.items())}
+    return found | {"answers": seconds, "healthz": _quantiles(load.health_s)}
+
+
+def memory(port: int) -> int:
+    """Bytes that the processes of the server on ``port`` hold."""
+    listening = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and not c.raddr]
+    process = psutil.Process(listening[0].pid)
+    return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+
+
+def _quantiles(seconds: list[float]) -> dict[str, float]:
+    p50, p99 = np.percentile(seconds, [50, 99]) * 1000
+    return {"count": len(seconds), "p50_ms": float(p50), "p99_ms": float(p99), "max_ms": 1000 * max(seconds)}
+
+
+def main() -> None:
+    """Press, and print JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["mixed", "overload"])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--factor", type=float, default=3.0)
+    parser.add_argument("--timeout-ms", type=int, default=5000)
+    parser.add_argument("--log", type=Path, default=Path("/tmp/bench-asr-bn.log"))
+    arguments = parser.parse_args()
+    print(json.dumps({"mixed": mixed, "overload": overload}[arguments.what](arguments), indent=2))
+
+
+if __name__ == "__main__":
+    main()
