@@ -126,7 +126,10 @@ def _run_on_ray(
     except ImportError as error:
         raise ValueError("--engine ray needs the package ray: pip install 'asr-bn[ray]'") from error
     local = "RAY_ADDRESS" not in os.environ
-    ray.init(num_cpus=num_jobs if local else None, include_dashboard=False, log_to_driver=False)
+    try:
+        ray.init(num_cpus=num_jobs if local else None, include_dashboard=False, log_to_driver=False)
+    except Exception as error:  # Ray raises plain ones, when its processes do not start in time for instance
+        raise ValueError(f"--engine ray: Ray could not be started: {error}") from error
     try:
         shared = ray.put(computation)
         task = ray.remote(Computation.chunk)

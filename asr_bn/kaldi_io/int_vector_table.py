@@ -1,6 +1,5 @@
 """Tables of integer vectors, such as ``ali.*.gz``: binary or text, gzipped or not."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.files import atomic_path
 from asr_bn.kaldi_io.binary import decode_id, read_basic_int32, read_key
 from asr_bn.kaldi_io.matrix_table import check_id
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, open_input, read_exact
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
+from asr_bn.kaldi_io.wxfilename import open_output
 
 IntVector = NDArray[np.int32]
 _MAX_TEXT_LINE = 1 << 26
@@ -94,8 +93,8 @@ def write_int_vectors(wspecifier: str | Path, items: Iterable[tuple[str, NDArray
     target = parse_wspecifier(wspecifier)
     position, written = 0, set[str]()
     with ExitStack() as files:
-        archive = _open_output(files, target.archive)
-        script = None if target.script is None else _open_output(files, target.script)
+        archive = files.enter_context(open_output(target.archive))
+        script = None if target.script is None else files.enter_context(open_output(target.script))
         for utt_id, vector in items:
             check_id(utt_id, written, target.archive)
             key = f"{utt_id} ".encode()
@@ -117,10 +116,3 @@ def encode_int_vector(vector: NDArray[np.integer]) -> bytes:
 
 def _encode_text(vector: NDArray[np.integer]) -> bytes:
     return ("".join(f"{value} " for value in vector.tolist()) + "\n").encode()
-
-
-def _open_output(files: ExitStack, name: str) -> IO[bytes]:
-    if name == "-":
-        files.callback(sys.stdout.buffer.flush)
-        return sys.stdout.buffer
-    return files.enter_context(files.enter_context(atomic_path(Path(name))).open("wb"))

@@ -1,7 +1,6 @@
 """Tables of matrices: archives and script files, read in order or by utterance, and written."""
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, KeysView
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.files import atomic_path
 from asr_bn.kaldi_io.binary import read_key
 from asr_bn.kaldi_io.compressed_matrix import encode_compressed
 from asr_bn.kaldi_io.matrix import (
@@ -26,6 +24,7 @@ from asr_bn.kaldi_io.matrix import (
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, naming, open_input
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
+from asr_bn.kaldi_io.wxfilename import open_output
 
 _RANGE = re.compile(r"\[([0-9:,\s]*)\]$")
 
@@ -132,9 +131,9 @@ class MatrixWriter:
         self._written: set[str] = set()
 
     def __enter__(self) -> "MatrixWriter":
-        self._archive = self._open(self._target.archive)
+        self._archive = self._files.enter_context(open_output(self._target.archive))
         if self._target.script is not None:
-            self._script = self._open(self._target.script)
+            self._script = self._files.enter_context(open_output(self._target.script))
         return self
 
     def write(self, utt_id: str, matrix: NDArray[np.floating]) -> None:
@@ -194,12 +193,6 @@ class MatrixWriter:
     ) -> None:
         self._archive = None
         self._files.__exit__(kind, error, trace)
-
-    def _open(self, name: str) -> IO[bytes]:
-        if name == "-":
-            self._files.callback(sys.stdout.buffer.flush)
-            return sys.stdout.buffer
-        return self._files.enter_context(self._files.enter_context(atomic_path(Path(name))).open("wb"))
 
 
 def check_id(utt_id: str, written: set[str], name: str) -> None:
