@@ -206,7 +206,7 @@ def test_a_network_that_diverges_is_recorded_and_does_not_end_the_search(
     results = run_search(texts, BASE, tmp_path, 2, CPU, seed=7)
     first = results.trials[0].networks
     assert first["baseline"] == NetworkResult([], None, math.log(5), "loss was not finite")
-    assert first["baseline"].diverged and not results.trials[0].works
+    assert first["baseline"].failed and not results.trials[0].works
     assert first["batch_norm"] == undisturbed.trials[0].networks["batch_norm"]
     assert results.trials[1] == undisturbed.trials[1]
     database = optuna.load_study(study_name="char", storage=f"sqlite:///{tmp_path / 'search.db'}")
@@ -218,7 +218,7 @@ def test_a_network_that_diverges_is_recorded_and_does_not_end_the_search(
         "train_nats": None,
         "valid_nats": None,
         "test_nats": None,
-        "diverged": True,
+        "failed": True,
         "reason": "loss was not finite",
     }
     assert "loss was not finite" in (tmp_path / "search.html").read_text()
@@ -241,18 +241,19 @@ def _results(*valid: tuple[float, float]) -> SearchResults:
 
 
 def test_summary_by_hand() -> None:
-    # Trials 1 and 5 do not work: a loss of guessing or worse is divergence, finite or not.
+    # Trials 1 and 5 do not work: a loss of guessing or worse is failure, finite or not.
     results = _results((1.2, 1.3), (4.0, 1.1), (1.1, 1.2), (1.5, 1.4), (2.0, 2.1), (200.0, 3.9))
     summary = summarize(results)
     assert (summary["num_worked"], summary["batch_norm_worse"]) == (4, 3)
-    assert summary["only_diverged"] == {"baseline": 1, "batch_norm": 0}
-    assert summary["both_diverged"] == 1
+    assert summary["only_failed"] == {"baseline": 1, "batch_norm": 0}
+    assert summary["both_failed"] == 1
     table = summary["table3"]
     assert (table["baseline"]["trial"], table["baseline"]["valid_nats"]) == (2, 1.1)
     assert (table["batch_norm"]["trial"], table["batch_norm"]["train_nats"]) == (1, 1.0)
     typical = results.typical()
     assert typical is not None and typical.number == 0  # 1.1, [1.2], 1.5, 2.0
     assert "1.000  1.100           1.05   1.10" in format_results(results)
+    assert results.trials[5].networks["baseline"].describe() == "200.000 (no better than guessing)"
     assert "6 of 9 trials finished, 1 running elsewhere" in format_results(results)
 
 

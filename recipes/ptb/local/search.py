@@ -49,9 +49,15 @@ class NetworkResult:
         return math.inf if self.final is None else self.final["valid_nats"]
 
     @property
-    def diverged(self) -> bool:
+    def failed(self) -> bool:
         """Broke off, or ended no better than guessing: a saturated tanh network keeps a finite loss."""
         return not self.valid_nats < self.ceiling
+
+    def describe(self) -> str:
+        """The validation cross entropy, or what became of it."""
+        if self.final is None:
+            return "diverged"
+        return f"{self.valid_nats:.3f}" + (" (no better than guessing)" if self.failed else "")
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class TrialResult:
     @property
     def works(self) -> bool:
         """Both networks trained."""
-        return not any(network.diverged for network in self.networks.values())
+        return not any(network.failed for network in self.networks.values())
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,8 @@ class SearchResults:
     config: dict[str, Any]
 
     def best(self, network: str) -> TrialResult | None:
-        """The trial with the lowest validation cross entropy of a network; None where all diverged."""
-        trained = [trial for trial in self.trials if not trial.networks[network].diverged]
+        """The trial with the lowest validation cross entropy of a network; None where all failed."""
+        trained = [trial for trial in self.trials if not trial.networks[network].failed]
         return min(trained, key=lambda trial: trial.networks[network].valid_nats, default=None)
 
     def typical(self) -> TrialResult | None:
@@ -205,10 +211,7 @@ def _read_network(folder: Path, num_symbols: int) -> NetworkResult:
 def describe_trial(result: TrialResult) -> str:
     """One line."""
     draw = result.draw
-    figures = ", ".join(
-        f"{name} " + ("diverged" if network.diverged else f"{network.valid_nats:.3f}")
-        for name, network in result.networks.items()
-    )
+    figures = ", ".join(f"{name} {network.describe()}" for name, network in result.networks.items())
     return (
         f"trial {result.number}: learning rate {draw.learning_rate:.3g}, momentum {draw.momentum:g}, "
         f"batch size {draw.batch_size}; valid nats a symbol: {figures}"

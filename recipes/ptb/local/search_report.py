@@ -54,7 +54,7 @@ def write_search_report(results: SearchResults, out_dir: Path) -> None:
 
 
 def summarize(results: SearchResults) -> dict[str, Any]:
-    """All that ``search.json`` holds; None stands for what diverged."""
+    """All that ``search.json`` holds; a network that diverged has None for its figures."""
     works = [trial for trial in results.trials if trial.works]
     return {
         "num_trials": results.num_trials,
@@ -63,9 +63,9 @@ def summarize(results: SearchResults) -> dict[str, Any]:
         "num_symbols": results.num_symbols,
         "num_worked": len(works),
         "batch_norm_worse": sum(_difference(trial) > 0 for trial in works),
-        "only_diverged": {name: sum(_only(trial, name) for trial in results.trials) for name in NETWORKS},
-        "both_diverged": sum(
-            all(network.diverged for network in trial.networks.values()) for trial in results.trials
+        "only_failed": {name: sum(_only(trial, name) for trial in results.trials) for name in NETWORKS},
+        "both_failed": sum(
+            all(network.failed for network in trial.networks.values()) for trial in results.trials
         ),
         "table3": {name: _best_row(results, name) for name in NETWORKS},
         "paper_table3": PAPER_TABLE_3,
@@ -81,8 +81,8 @@ def _difference(trial: TrialResult) -> float:
 
 
 def _only(trial: TrialResult, name: str) -> bool:
-    """That network diverged and the other one did not."""
-    return [other for other, network in trial.networks.items() if network.diverged] == [name]
+    """That network failed and the other one did not."""
+    return [other for other, network in trial.networks.items() if network.failed] == [name]
 
 
 def _best_row(results: SearchResults, name: str) -> dict[str, Any] | None:
@@ -94,7 +94,7 @@ def _best_row(results: SearchResults, name: str) -> dict[str, Any] | None:
 
 def _trial_row(trial: TrialResult) -> dict[str, Any]:
     networks = {
-        name: {**_figures(network), "diverged": network.diverged, "reason": network.reason}
+        name: {**_figures(network), "failed": network.failed, "reason": network.reason}
         for name, network in trial.networks.items()
     }
     return {"trial": trial.number, **asdict(trial.draw), **networks}
