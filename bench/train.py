@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--precision")
-    parser.add_argument("--norm", nargs="+", default=["sequence", "none"])
+    parser.add_argument("--norm", nargs="*", default=["sequence", "none"])
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--peer-frames", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
