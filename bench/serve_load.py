@@ -132,7 +132,8 @@ def _read_npy(answer: httpx.Response) -> Matrix:
 async def send_all(url: str, model: str, requests: list[Request], count: int, clients: int) -> dict[str, Any]:
     """``count`` requests, each of ``requests`` in turn, from ``clients`` clients; what came of them.
 
-    A refusal (429) is asked again, as its Retry-After says a hundredth of.
+    A refusal (429) is asked again after a hundredth of its Retry-After; a broken connection (status 0) is an
+    answer lost.
     """
     statuses: collections.Counter[int] = collections.Counter()
     answered: collections.Counter[str] = collections.Counter()
@@ -145,7 +146,11 @@ async def send_all(url: str, model: str, requests: list[Request], count: int, cl
             headers = request.headers | {"x-request-id": f"r{index}"}
             path = request.path.format(model=model)
             while True:
-                answer = await client.post(path, content=request.body, headers=headers)
+                try:
+                    answer = await client.post(path, content=request.body, headers=headers)
+                except httpx.TransportError:
+                    statuses[0] += 1
+                    return
                 statuses[answer.status_code] += 1
                 if answer.status_code != 429:
                     break
@@ -174,7 +179,9 @@ def counted(url: str) -> int:
 def mixed(arguments: argparse.Namespace) -> dict[str, Any]:
     """Many requests of mixed length and kind."""
     requests = make_requests(AcousticScorer.load(arguments.model, "cpu", 1), 120)
-    with server("asr-bn", arguments.model, "cpu", arguments.log) as port:
+    # The clients share a thread, so that each may be slow to send what it has begun.
+    patient = {"ASR_BN_HEAD_TIMEOUT_S": "60", "ASR_BN_BODY_TIMEOUT_S": "60", "ASR_BN_DEADLINE_S": "120"}
+    with server("asr-bn", arguments.model, "cpu", arguments.log, **patient) as port:
         url = f"http://127.0.0.1:{port}"
         started = time.monotonic()
         found = asyncio.run(

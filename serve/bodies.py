@@ -11,8 +11,9 @@ from fastapi import Request
 from numpy.typing import NDArray
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
 
-from serve.errors import Refusal
+from serve.errors import ClientGone, Refusal
 
 MAX_PARTS = 16
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
@@ -24,6 +25,7 @@ async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes
     Raises:
         Refusal: 413 larger than ``max_bytes`` (before or after inflation), 408 not received in ``timeout_s``,
             415 an unknown encoding, 400 not what the encoding says.
+        ClientGone: the client left before all of it had come.
     """
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > max_bytes:
@@ -35,6 +37,8 @@ async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes
         raise Refusal(
             408, f"the body was not received within {timeout_s:g} s", {"connection": "close"}
         ) from error
+    except ClientDisconnect as error:
+        raise ClientGone from error
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
         return body

@@ -140,6 +140,18 @@ def test_what_is_still_sent_after_the_answer_does_not_hold_the_connection(server
                 time.sleep(0.05)
 
 
+def test_a_client_that_leaves_while_it_sends_is_no_error_of_ours(server):
+    with connect(server) as connection:
+        connection.sendall(HEAD + b"content-length: 1000\r\n\r\nsome")
+        time.sleep(0.1)
+    until = time.monotonic() + 10
+    gone = 'asr_bn_requests_total{path="/v1/posteriors",status="499"}'
+    while gone not in (metrics := httpx.get(f"{server}/metrics").text):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert 'status="500"' not in metrics
+
+
 def test_one_connection_too_many_is_refused_and_the_others_go_on(server):
     with ExitStack() as stack:
         held = [stack.enter_context(connect(server)) for _ in range(20)]

@@ -1,4 +1,5 @@
-"""Open Inference Protocol v2, spoken by the real ``tritonclient[http]``; values are ONNX Runtime's alone."""
+"""Open Inference Protocol v2, spoken by the real ``tritonclient[http]``, every call by both of its clients;
+values are ONNX Runtime's alone."""
 
 import asyncio
 import json
@@ -41,10 +42,36 @@ def url(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield url
 
 
-@pytest.fixture
-def client(url: str) -> Iterator[Any]:
-    with triton.InferenceServerClient(url.removeprefix("http://")) as client:
-        yield client
+class Awaited:
+    """The asyncio client, each call awaited."""
+
+    def __init__(self, address: str) -> None:
+        import tritonclient.http.aio as aio
+
+        async def make() -> Any:
+            return aio.InferenceServerClient(address)
+
+        self._runner = asyncio.Runner()
+        self._client = self._runner.run(make())
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *given, **named: self._runner.run(getattr(self._client, name)(*given, **named))
+
+    def end(self) -> None:
+        self._runner.run(self._client.close())
+        self._runner.close()
+
+
+@pytest.fixture(params=["sync", "asyncio"])
+def client(url: str, request: pytest.FixtureRequest) -> Iterator[Any]:
+    address = url.removeprefix("http://")
+    if request.param == "sync":
+        with triton.InferenceServerClient(address) as client:
+            yield client
+    else:
+        awaited = Awaited(address)
+        yield awaited
+        awaited.end()
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +146,7 @@ def test_compression_both_ways(client, repository, feats, algorithm):
     check(answer, repository / "wsj" / "1" / "model.onnx", feats)
 
 
-def test_asyncio_client(url, repository, feats):
+def test_requests_side_by_side(url, repository, feats):
     import tritonclient.http.aio as aio
 
     async def ask() -> list[Any]:
@@ -173,7 +200,14 @@ def test_unknown_models_and_unsupported_calls_are_errors(client, feats):
         (lambda: client.infer("wsj", given, model_version="9"), "no version '9'"),
         (lambda: client.infer("wsj", given, outputs=[triton.InferRequestedOutput("words")]), "'words'"),
         (lambda: client.get_system_shared_memory_status(), "Not Found"),
+        (lambda: client.register_system_shared_memory("region", "/key", 8), "Not Found"),
+        (lambda: client.unregister_system_shared_memory(), "Not Found"),
+        (lambda: client.get_cuda_shared_memory_status(), "Not Found"),
+        (lambda: client.unregister_cuda_shared_memory(), "Not Found"),
         (lambda: client.get_trace_settings(), "Not Found"),
+        (lambda: client.update_trace_settings(settings={}), "Not Found"),
+        (lambda: client.get_log_settings(), "Not Found"),
+        (lambda: client.update_log_settings({}), "Not Found"),
     ):
         with pytest.raises(Exception, match=says):
             call()
