@@ -139,6 +139,8 @@ class LSTMRecurrence(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         w_hh, peephole, h_0, c_0, gates, c, tanh_c, h = ctx.saved_tensors
         norm: StepNorm | None = ctx.norm
+        if norm is not None:
+            norm.zero_grad()
         grad_gates, grad_h_0, grad_c_0, grad_peephole = ctx.steps.run_backward(
             grad_outputs[:3], gates, c, tanh_c, w_hh, peephole, c_0, ctx.layout, norm
         )

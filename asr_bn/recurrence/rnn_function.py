@@ -105,6 +105,8 @@ class RNNRecurrence(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         w_hh, h_0, h = ctx.saved_tensors
         norm: StepNorm | None = ctx.norm
+        if norm is not None:
+            norm.zero_grad()
         grad_z, grad_h_0 = ctx.steps.run_backward(
             grad_outputs[:2], h, w_hh, ctx.layout, ctx.nonlinearity, norm
         )

@@ -61,6 +61,10 @@ class StepNorm:
         torch.mul(gates - self.mean[:, step, None], inverse[:, None], out=self.steps[step])
         torch.addcmul(self.beta, self.steps[step], self.gamma, out=gates)
 
+    def zero_grad(self) -> None:
+        """Start a backward pass, which there may be several of."""
+        self.grad_gamma, self.grad_beta = torch.zeros_like(self.grad_gamma), torch.zeros_like(self.grad_beta)
+
     def backward(self, grad: Tensor, step: int) -> None:
         """Turn the gradient of what :meth:`forward` gave into that of what it was given, in place.
 
