@@ -162,6 +162,12 @@ def test_a_truncated_graph_is_refused(tmp_path, length):
         FstArrays.read(tmp_path / "HCLG.fst")
 
 
+def test_a_truncated_gzip_file_of_a_graph_is_refused(tmp_path):
+    (tmp_path / "HCLG.fst.gz").write_bytes((GRAPH / "HCLG.fst.gz").read_bytes()[:9000])
+    with pytest.raises(ValueError, match=r"HCLG\.fst\.gz: gzip file cut short or corrupt"):
+        FstArrays.read(tmp_path / "HCLG.fst.gz")
+
+
 def test_a_graph_of_another_model_is_refused():
     with pytest.raises(
         ValueError, match=r"transition-id \d+, but .*|num_pdfs: says 72.*a graph of another model"

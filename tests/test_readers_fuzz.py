@@ -1,5 +1,6 @@
 """The binary readers on corrupt files: our error or a value, never another exception, never much memory."""
 
+import gzip
 import io
 import subprocess
 import sys
@@ -11,12 +12,16 @@ from hypothesis import strategies as st
 from kaldi_fixtures import SYNTHETIC
 
 from asr_bn.audio import decode_audio
+from asr_bn.decoding.fst_file import FstArrays
+from asr_bn.decoding.transition_probs import PhoneHmms
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors
 from asr_bn.kaldi_io.matrix import read_matrix, read_matrix_shape
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.kaldi_io.transition_model import TransitionModel
 
+GRAPH = FstArrays.read(SYNTHETIC / "graph/HCLG.fst.gz")
 SEEDS = {
+    "fst": [gzip.decompress((SYNTHETIC / "graph/HCLG.fst.gz").read_bytes()), GRAPH.vector_bytes()],
     "matrix": [
         (SYNTHETIC / f"oracles/feats/compressed.{name}.ark").read_bytes()
         for name in ("default", "method3", "method5")
@@ -94,6 +99,29 @@ def test_transition_models(tmp_path_factory: pytest.TempPathFactory, data: bytes
     try:
         model = TransitionModel.read(_write(tmp_path_factory, data))
         assert model.num_pdfs > model.tid_to_pdf.max()
+    except ValueError as error:
+        assert "fuzzed: " in str(error)
+
+
+@fuzz
+@given(corrupted("model"))
+def test_phones_of_transition_models(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    try:
+        hmms = PhoneHmms.read(_write(tmp_path_factory, data))
+        assert sum(map(len, hmms.transitions.values())) == hmms.num_transition_ids
+    except ValueError as error:
+        assert "fuzzed: " in str(error)
+
+
+@fuzz
+@given(corrupted("fst"))
+def test_graphs(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    try:
+        fst = FstArrays.read(_write(tmp_path_factory, data))
+        assert fst.arcs.nbytes + fst.finals.nbytes <= 4 * len(data)
+        assert fst.first_arcs[-1] == len(fst.arcs)
+        assert fst.arcs["nextstate"].min(initial=0) >= 0
+        assert fst.arcs["nextstate"].max(initial=0) < max(len(fst.finals), 1)
     except ValueError as error:
         assert "fuzzed: " in str(error)
 

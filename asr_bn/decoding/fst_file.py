@@ -5,6 +5,7 @@ Source: OpenFst 1.7 ``fst.cc`` (``FstHeader``), ``const-fst.h``, ``vector-fst.h`
 
 import gzip
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ class FstArrays:
         """
         data = path.read_bytes()
         if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
+            try:
+                data = gzip.decompress(data)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise ValueError(f"{path}: gzip file cut short or corrupt ({error})") from error
         header, position = _read_header(data, path)
         fst = (
             _read_const(data, header, position)
@@ -93,6 +97,8 @@ class FstArrays:
         return struct.pack("<i", _MAGIC) + text + numbers
 
     def _check(self, path: Path) -> None:
+        if min(int(self.arcs[field].min(initial=0)) for field in ("ilabel", "olabel")) < 0:
+            raise ValueError(f"{path}: corrupt: an arc has a negative label")
         targets = self.arcs["nextstate"]
         if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(self.finals):
             raise ValueError(f"{path}: corrupt: an arc leads to a state that does not exist")
