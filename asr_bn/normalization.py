@@ -49,6 +49,11 @@ class _Moments(torch.autograd.Function):
         return torch.addmm(grad_mean / count - mean @ symmetric, x, symmetric), None
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half-precision values in float32, in which statistics are taken; all others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def moments(x: Tensor, sync: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Mean ``[I]``, biased covariance ``[I, I]`` and count ``[1]`` of the rows of ``x``, shape ``[N, I]``.
 
@@ -58,9 +63,7 @@ def moments(x: Tensor, sync: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         x: at least one row; with ``sync``, at least one on some rank.
         sync: over the rows of all ranks of ``torch.distributed``.
     """
-    if x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
-    result: tuple[Tensor, Tensor, Tensor] = _Moments.apply(x, sync)
+    result: tuple[Tensor, Tensor, Tensor] = _Moments.apply(at_least_float32(x), sync)
     return result
 
 

@@ -76,6 +76,8 @@ class PopulationStats(nn.Module):
     def _resize(self, steps: int) -> None:
         for name in ("count", "sum", "sumsq"):
             buffer = getattr(self, name)
+            if len(buffer) == steps:
+                continue
             resized = buffer.new_zeros((steps, *buffer.shape[1:]))
             resized[: len(buffer)] = buffer[:steps]
             setattr(self, name, resized)

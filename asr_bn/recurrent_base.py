@@ -1,7 +1,7 @@
 """What ``BatchNormLSTM`` and ``BatchNormRNN`` share: parameters, states, normalization, stacking."""
 
 import math
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,7 @@ class NormalizedRecurrent(nn.Module):
 
     def stacked(self, name: str, layer: int) -> Tensor:
         """A parameter of both directions of a layer, ``[directions, ...]``."""
-        return torch.stack([self.get_parameter(name + suffix) for suffix in self.suffixes(layer)])
+        return torch.stack([getattr(self, name + suffix) for suffix in self.suffixes(layer)])
 
     def _add_parameters(
         self, layer: int, suffix: str, device: torch.device | str | None, dtype: torch.dtype | None
@@ -102,13 +102,14 @@ class NormalizedRecurrent(nn.Module):
             else:
                 nn.init.uniform_(parameter, -bound, bound)
 
+    # Loops over time steps: a compiler would unroll them, for every new set of lengths.
+    @torch.compiler.disable
     def run(
         self, input: PackedSequence | Tensor, hx: State | None, lengths: Tensor | None
     ) -> tuple[PackedSequence | Tensor, State]:
         """What ``forward`` of the layers does, with the states in a tuple."""
         if isinstance(input, PackedSequence):
-            packed: tuple[PackedSequence, State] = self._run_packed(input, hx)
-            return packed
+            return self._run_packed(input, hx)
         if input.dim() == 2:
             return self._run_one(input, hx)
         frames = input.shape[1 if self.batch_first else 0]
@@ -130,20 +131,25 @@ class NormalizedRecurrent(nn.Module):
         x = input.reshape(0, input.shape[2])
         layout = PackedLayout([], x.device)
         for layer in range(self.num_layers):
-            if self.norm == "frame":
-                taking_part = self._normalized_projection(layer, x, layout).sum()
-            else:
-                weight, bias = self._input_weights(layer, x)
-                taking_part = weight.sum() + bias.sum()
+            taking_part = self._share_in_statistics(layer, x, layout) if self._synchronized else x.sum()
+            for name, parameter in self.named_parameters():
+                if name.endswith(tuple(self.suffixes(layer))):
+                    taking_part = taking_part + parameter.sum()
             # Zero times the weights keeps every parameter, and the sums over the ranks, in the graph.
-            anchor = 0.0 * (taking_part + self.stacked("weight_hh", layer).sum())
-            x = input.new_zeros(0, self.num_directions * self.hidden_size) + anchor
+            x = input.new_zeros(0, self.num_directions * self.hidden_size) + 0.0 * taking_part
         output = x.view((*input.shape[:2], self.num_directions * self.hidden_size))
         state = input.new_zeros(self.num_layers * self.num_directions, 0, self.hidden_size)
         return output, (state,) * self.cell.num_states
 
-    # Loops over time steps: a compiler would unroll them, for every new set of lengths.
-    @torch.compiler.disable
+    def _share_in_statistics(self, layer: int, x: Tensor, layout: PackedLayout) -> Tensor:
+        """Take part in the sums over the ranks without a frame of one's own."""
+        if self.norm == "recurrent":
+            self._refuse_to_share()
+        if self.norm == "frame":
+            return self._normalized_projection(layer, x, layout).sum()
+        weight, bias = self._input_weights(layer, x)
+        return weight.sum() + bias.sum()
+
     def _run_packed(self, packed: PackedSequence, hx: State | None) -> tuple[PackedSequence, State]:
         x = packed.data
         if x.shape[1] != self.input_size:
@@ -222,7 +228,9 @@ class NormalizedRecurrent(nn.Module):
         weight = self.stacked("weight_ih", layer)
         if self.norm is None:
             if self.bias:
-                return weight, self.stacked("bias_ih", layer) + self.stacked("bias_hh", layer)
+                # The factor gives the second bias a gradient of its own: sharing one, both would change twice
+                # where gradients are scaled or clipped in place.
+                return weight, self.stacked("bias_ih", layer) + 1.0 * self.stacked("bias_hh", layer)
             return weight, weight.new_zeros(weight.shape[:2])
         gamma, beta = self.stacked("gamma", layer), self.stacked("beta", layer)
         with torch.autocast(x.device.type, enabled=False):  # statistics keep float32
@@ -237,9 +245,7 @@ class NormalizedRecurrent(nn.Module):
     def _normalized_projection(self, layer: int, x: Tensor, layout: PackedLayout) -> Tensor:
         """``BN(W x)`` of each direction, ``[D, N, G]``, normalized itself; the second reversed in time."""
         weight, gamma, beta = (self.stacked(name, layer) for name in ("weight_ih", "gamma", "beta"))
-        z = torch.stack([nn.functional.linear(x, w) for w in weight])
-        if z.dtype in (torch.float16, torch.bfloat16):
-            z = z.float()
+        z = normalization.at_least_float32(torch.stack([nn.functional.linear(x, w) for w in weight]))
         with torch.autocast(x.device.type, enabled=False):
             if self.norm == "sequence":
                 z = self._reference_sequence_norm(layer, z, gamma, beta)
@@ -281,11 +287,8 @@ class NormalizedRecurrent(nn.Module):
         self, layer: int, x: Tensor, weights: Recurrent, state: State, layout: PackedLayout, backend: str
     ) -> tuple[Tensor, State]:
         if self._synchronized:
-            raise ValueError(
-                "norm='recurrent' cannot share its statistics among ranks: every time step "
-                "would need a sum over all ranks; use sync=False, or another norm"
-            )
-        z = project(x, self.stacked("weight_ih", layer), None, layout)
+            self._refuse_to_share()
+        z = normalization.at_least_float32(project(x, self.stacked("weight_ih", layer), None, layout))
         population = None if self.training else self._population(layer, layout.num_steps, z.dtype)
         gamma, beta = self.stacked("gamma", layer), self.stacked("beta", layer)
         norm = StepNormInputs(gamma, beta, StepNormOptions(self.eps, population))
@@ -293,6 +296,13 @@ class NormalizedRecurrent(nn.Module):
         if self.training and statistics is not None:
             self._update(layer, *statistics, torch.tensor(layout.batch_sizes))
         return h, last
+
+    @staticmethod
+    def _refuse_to_share() -> NoReturn:
+        raise ValueError(
+            "norm='recurrent' cannot share its statistics among ranks: every time step "
+            "would need a sum over all ranks; use sync=False, or another norm"
+        )
 
     @torch.no_grad()
     def folded_input_weights(self, layer: int) -> tuple[Tensor, Tensor]:

@@ -94,6 +94,24 @@ def test_without_a_norm_it_is_nn_lstm(bidirectional):
         assert relative_difference(a, b) <= 1e-12
 
 
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_without_a_norm_it_is_nn_rnn(nonlinearity):
+    options = {
+        "nonlinearity": nonlinearity,
+        "batch_first": True,
+        "bidirectional": True,
+        "dtype": torch.float64,
+    }
+    plain, layer = nn.RNN(6, 5, 2, **options), BatchNormRNN(6, 5, 2, **options)
+    layer.load_state_dict(plain.state_dict())
+    x, lengths = ragged()
+    state = torch.randn(4, len(x), 5, dtype=torch.float64)
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    (expected, expected_state), (actual, actual_state) = plain(packed, state), layer(packed, state)
+    assert relative_difference(actual.data, expected.data) <= 1e-12
+    assert relative_difference(actual_state, expected_state) <= 1e-12
+
+
 @pytest.mark.parametrize("peephole", [False, True])
 def test_gradients_by_finite_differences(peephole):
     torch.manual_seed(0)
