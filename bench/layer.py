@@ -7,7 +7,10 @@
 Five bidirectional layers of 250 on 123 features, 24 utterances of 200 to 1300 frames; for the peers that are
 many times slower, of 50 to 325 frames (PyTorch's packed backward on a CPU is quadratic in the length, so
 that this flatters it).  The contenders take turns; medians of *real* (unpadded) frames a second.  Peak memory
-is that of a process of its own.
+is that of a process of its own on a CPU, that of PyTorch's allocator during one step on a GPU.
+
+On a GPU everything is measured in float32, with TF32 products and under bfloat16 autocast, next to cuDNN's
+``nn.LSTM`` at the same precision; the first step of each contender, in which Triton compiles, is not counted.
 """
 
 import argparse
@@ -18,8 +21,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +37,16 @@ INPUT, HIDDEN, LAYERS = 123, 250, 5
 OURS = "asr_bn, sequence-wise BN"
 SLOW = ("nn.LSTM, PackedSequence, no BN", "BN-LSTM as a Python loop", "SpeechBrain")
 MEASURED_MEMORY = ("nn.LSTM, dense padded, no BN", "asr_bn, no BN", OURS)
+PRECISIONS = ("float32", "TF32", "bf16")
+CUDNN, DENSE = "nn.LSTM, PackedSequence, no BN", "nn.LSTM, dense padded, no BN"
+# What is measured at every precision on a GPU; the number is what it may take of cuDNN's time (issue 5).
+ON_GPU: dict[str, tuple[dict[str, Any], float]] = {
+    "asr_bn, no BN": ({}, 1.0),
+    OURS: ({"norm": "sequence"}, 1.15),
+    "asr_bn, sequence-wise BN, peephole": ({"norm": "sequence", "peephole": True}, 2.0),
+    "asr_bn, frame-wise BN": ({"norm": "frame"}, 2.0),
+    "asr_bn, BN inside the recurrence": ({"norm": "recurrent"}, 2.0),
+}
 Step = Callable[[], None]
 
 
@@ -64,19 +77,34 @@ def ragged_lengths(scale: float = 1.0) -> Tensor:
     return (lengths * scale).long()
 
 
-def step(model: nn.Module, inputs: Any, autocast: torch.dtype | None = None) -> Step:
+def step(model: nn.Module, inputs: Any, precision: str = "float32") -> Step:
     """One forward and backward pass."""
 
     def run() -> None:
         model.zero_grad(set_to_none=True)
-        context = nullcontext() if autocast is None else torch.autocast("cuda", autocast)
-        with context:
-            output = model(inputs)
-        output = output[0] if isinstance(output, tuple) else output
-        rows = output.data if isinstance(output, PackedSequence) else output
-        rows.float().sum().backward()
+        device = inputs.data.device.type
+        with products(precision):
+            with torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext():
+                output = model(inputs)
+            output = output[0] if isinstance(output, tuple) else output
+            rows = output.data if isinstance(output, PackedSequence) else output
+            rows.float().sum().backward()
 
     return run
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """Float32 matrix products as ``precision`` says; cuDNN would take TF32 unless told otherwise."""
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn.rnn)
+    before = [place.fp32_precision for place in places]
+    for place in places:
+        place.fp32_precision = "tf32" if precision == "TF32" else "ieee"
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.fp32_precision = value
 
 
 def ours(device: torch.device, **options: Any) -> nn.Module:
@@ -96,8 +124,8 @@ def contenders(batch: Batch, device: torch.device) -> dict[str, Callable[[], Ste
         return lambda: step(ours(device, **options), batch.packed)
 
     made: dict[str, Callable[[], Step]] = {
-        "nn.LSTM, dense padded, no BN": lambda: step(plain(device), batch.padded),
-        "nn.LSTM, PackedSequence, no BN": lambda: step(plain(device), batch.packed),
+        DENSE: lambda: step(plain(device), batch.padded),
+        CUDNN: lambda: step(plain(device), batch.packed),
         "asr_bn, no BN": own(),
         "asr_bn, sequence-wise BN": own(norm="sequence"),
         "asr_bn, sequence-wise BN, peephole": own(norm="sequence", peephole=True),
@@ -106,9 +134,6 @@ def contenders(batch: Batch, device: torch.device) -> dict[str, Callable[[], Ste
             PythonLoopLSTM(INPUT, HIDDEN, LAYERS).to(device), batch.padded
         ),
     }
-    if device.type == "cuda":
-        for name, make in {"nn.LSTM, PackedSequence": plain, "asr_bn, sequence-wise BN": _sequence}.items():
-            made[f"{name}, bf16"] = lambda make=make: step(make(device), batch.packed, torch.bfloat16)
     if importlib.util.find_spec("speechbrain") is None:
         print("speechbrain is not installed: its LiGRU with BN is left out", file=sys.stderr)
     else:
@@ -172,11 +197,6 @@ def print_memory_of(name: str, device: torch.device) -> None:
     """What :func:`peak_memory` runs."""
     batch = make_batch(ragged_lengths(), device)
     run = contenders(batch, device)[name]()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        run()
-        print(json.dumps(torch.cuda.max_memory_allocated() / 1e6))
-        return
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     run()
     print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3))
@@ -198,7 +218,10 @@ def main() -> None:
         return
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {options.threads} threads"
     print(f"asr_bn {__version__}, torch {torch.__version__}, {name}")
-    print_comparison(device, options.rounds, 1.0, slow=False)
+    if device.type == "cuda":
+        print_on_gpu(device, options.rounds, ragged_lengths())
+    else:
+        print_comparison(device, options.rounds, 1.0, slow=False)
     print_comparison(device, options.rounds, 0.25, slow=True)
     print_lengths(device)
 
@@ -218,6 +241,45 @@ def print_comparison(device: torch.device, rounds: int, scale: float, slow: bool
         print(f"{name:42} {batch.num_frames / value:9.0f} {value / own:12.2f} {memory}", flush=True)
     share = flops_of_frame() * batch.num_frames / own / matmul_rate(device)
     print(f"share of the machine's float32 matrix-product rate, sequence-wise BN: {100 * share:.0f} %")
+
+
+def on_gpu(batch: Batch, device: torch.device, precision: str) -> dict[str, Step]:
+    """cuDNN's LSTM, and ours of all kinds, at one precision."""
+    made = {
+        DENSE: step(plain(device), batch.padded, precision),
+        CUDNN: step(plain(device), batch.packed, precision),
+    }
+    for name, (options, _) in ON_GPU.items():
+        made[name] = step(ours(device, **options), batch.packed, precision)
+    return made
+
+
+def peak_allocated(run: Step) -> float:
+    """Peak megabytes that one step allocates on the GPU, over what there was before."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 1e6
+
+
+def print_on_gpu(
+    device: torch.device, rounds: int, lengths: Tensor, memory: Callable[[Step], float] = peak_allocated
+) -> None:
+    """Real frames a second, time over cuDNN's on the same packed batch with what is allowed, peak memory."""
+    batch = make_batch(lengths, device)
+    print(f"\n{batch.num_frames} real frames of {batch.padded.shape[0] * batch.padded.shape[1]} padded")
+    for precision in PRECISIONS:
+        print(f"\n{precision:42} {'frames/s':>9} {'time / cuDNN':>13} {'at most':>8} {'peak MB':>8}")
+        steps = on_gpu(batch, device, precision)
+        times = median_seconds(steps, device, rounds)
+        for name, value in times.items():
+            allowed = f"{ON_GPU[name][1]:8.2f}" if name in ON_GPU else " " * 8
+            ratio, peak = value / times[CUDNN], memory(steps[name])
+            print(
+                f"{name:42} {batch.num_frames / value:9.0f} {ratio:13.2f} {allowed} {peak:8.0f}", flush=True
+            )
 
 
 def print_lengths(device: torch.device) -> None:
