@@ -227,7 +227,12 @@ class Trainer:
     def _evaluate(self) -> FrameSums:
         training = self.config.training
         batches = sorted_batches(self.dev.num_frames, training.batch_size, training.batch_frames)
-        own = evaluate(self.model, load_batches(self.dev, self.ranks.share(batches), self.num_workers))
+        shares = self.ranks.share(batches)
+        loaded = load_batches(self.dev, shares, self.num_workers)
+        title, silent = f"{self.out_dir.name} dev", not self.ranks.is_first
+        own = evaluate(
+            self.model, tqdm(loaded, title, len(shares), leave=False, unit="batch", delay=2, disable=silent)
+        )
         values = torch.tensor([own.cross_entropy, own.errors, own.frames], dtype=torch.float64)
         total = self.ranks.sum(values).tolist()
         return FrameSums(total[0], int(total[1]), int(total[2]))

@@ -4,8 +4,9 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from asr_bn.read_ahead import read_ahead
 from asr_bn.run_checkpoints import RunCheckpoints
 from asr_bn.trainer import Trainer
 from asr_bn.training_log import TrainingLog, check_tensorboard
+
+# The processes that read ahead for a run that was killed notice it, and let go of its folder, after 5 s.
+LOCK_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,16 @@ def _own_folder(out_dir: Path, checkpoints: RunCheckpoints, ranks: Ranks) -> Ite
     if not ranks.is_first:
         yield
         return
-    with locked_folder(out_dir):
+    with ExitStack() as stack:
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                stack.enter_context(locked_folder(out_dir))
+                break
+            except ValueError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
         checkpoints.remove_leftovers()
         yield
 

@@ -2,11 +2,14 @@
 
 import os
 import resource
+from contextlib import ExitStack
+from threading import Timer
 
 import pytest
 import torch
 
 from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
+from asr_bn.files import locked_folder
 from asr_bn.trainer import Trainer
 from asr_bn.training_run import feature_statistics
 from tests.training import assert_same_runs, make_data, no_figure
@@ -199,3 +202,14 @@ def test_a_run_that_was_killed_before_its_metrics_were_written_has_them_in_the_e
     train(data, tmp_path / "out", epochs=2, resume=True)
     assert (tmp_path / "out" / "metrics.jsonl").read_text() == expected
     assert not list((tmp_path / "out").glob(".*.tmp"))
+
+
+def test_a_folder_in_use_is_waited_for_and_then_refused(data, tmp_path, monkeypatch):
+    """As after a kill, when the processes that read ahead live on for some seconds."""
+    with ExitStack() as stack:
+        stack.enter_context(locked_folder(tmp_path / "out"))
+        monkeypatch.setattr("asr_bn.training_run.LOCK_PATIENCE_S", 0.3)
+        fails(data, tmp_path / "out", "another run is going on there", epochs=1)
+        monkeypatch.setattr("asr_bn.training_run.LOCK_PATIENCE_S", 60.0)
+        Timer(0.5, stack.pop_all().close).start()
+        train(data, tmp_path / "out", epochs=1)
