@@ -203,7 +203,7 @@ class Service:
             raise full(wait_s)
         # Where nothing waits, the time that a call takes is no reason to refuse: it may be out of date.
         needed_s = wait_s + self.batcher.call_s + self.serialize_s.upper
-        if self.batcher.num_waiting and time.monotonic() + needed_s > deadline:
+        if self.batcher.num_waiting and 0 < deadline - time.monotonic() < needed_s:
             raise full(wait_s)
 
     @contextmanager

@@ -48,6 +48,14 @@ def metric(url: str, name: str) -> float:
     raise AssertionError(name)
 
 
+async def until_accepted(url: str, count: int) -> None:
+    """Until ``count`` requests have been accepted and not been answered, and have reached the queue."""
+    async with httpx.AsyncClient() as client:
+        while f"asr_bn_requests_accepted {count}.0" not in (await client.get(f"{url}/metrics")).text:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+
+
 async def post_all(url: str, bodies: list[bytes], clients: int, **headers: str) -> list[Answer]:
     """Every body once, from ``clients`` clients: (status, answer, seconds), in order."""
     answers: list[Any] = [None] * len(bodies)
@@ -128,7 +136,7 @@ def test_overload_is_refused_at_once_and_health_still_answers(slow_model):
 def test_a_deadline_that_passes_in_the_queue_is_answered_504_and_not_computed(slow_model):
     async def scenario(url: str) -> list[int]:
         first = asyncio.ensure_future(post_all(url, [npy(feats(2000))] * 2, clients=2))
-        await asyncio.sleep(0.3)
+        await until_accepted(url, 2)
         late = await post_all(url, [npy(feats(10))] * 3, clients=3, **{"x-timeout-ms": "50"})
         await first
         return [status for status, _, _ in late]
@@ -141,7 +149,7 @@ def test_a_deadline_that_passes_in_the_queue_is_answered_504_and_not_computed(sl
 def test_what_a_leaving_client_asked_for_is_not_computed(slow_model):
     async def scenario(url: str) -> None:
         running = asyncio.ensure_future(post_all(url, [npy(feats(2000))] * 2, clients=2))
-        await asyncio.sleep(0.3)
+        await until_accepted(url, 2)
         async with httpx.AsyncClient(timeout=0.2) as client:
             with pytest.raises(httpx.ReadTimeout):
                 await client.post(f"{url}/v1/posteriors", content=npy(feats(10)), headers=HEADERS)
@@ -159,7 +167,7 @@ def test_sigterm_fails_readiness_first_and_answers_what_was_accepted(slow_model)
         bodies = [npy(feats(300, k)) for k in range(12)]
         load = asyncio.ensure_future(post_all(url, bodies, clients=12))
         async with httpx.AsyncClient() as client:
-            await asyncio.sleep(0.3)
+            await until_accepted(url, 12)
             process.send_signal(signal.SIGTERM)
             await asyncio.sleep(0.1)
             assert (await client.get(f"{url}/readyz")).status_code == 503
@@ -168,7 +176,7 @@ def test_sigterm_fails_readiness_first_and_answers_what_was_accepted(slow_model)
             assert answer.headers["connection"] == "close"
         return await load
 
-    with running_server(slow_model, ASR_BN_SHUTDOWN_DELAY_S="0.5") as (url, process):
+    with running_server(slow_model, ASR_BN_SHUTDOWN_DELAY_S="3") as (url, process):
         answers = asyncio.run(scenario(url, process))
         assert [status for status, _, _ in answers] == [200] * 12
         assert process.wait(timeout=10) == 0
