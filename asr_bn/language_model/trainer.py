@@ -16,6 +16,7 @@ from asr_bn.language_model.evaluation import TokenSums, evaluate
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.windows import TextWindows, Window
+from asr_bn.population import StatisticsCopy
 from asr_bn.recurrence.cells import State
 from asr_bn.run_checkpoints import RunCheckpoints
 from asr_bn.run_state import check_same, random_state, set_random_state
@@ -81,6 +82,7 @@ class Trainer:
             DivergedError: loss or gradient was not finite several times in a row.
         """
         epochs = self.experiment.training.epochs
+        self._write_metrics()  # a kill may have come between the checkpoint and them
         while self.progress.epoch <= epochs:
             self._run_epoch()
             tqdm.write(_summary(self._end_epoch(), epochs, self.out_dir.name), file=sys.stderr)
@@ -106,7 +108,7 @@ class Trainer:
                     self.checkpoints.save_last(self._run_state())
 
     def _step(self, window: Window) -> None:
-        training, sums = self.experiment.training, TokenSums()
+        training, sums, statistics = self.experiment.training, TokenSums(), StatisticsCopy(self.model)
         first = self.state if training.carry_state else None
         logits, state = self.model(window.tokens, window.batch_sizes, first)
         cross_entropy = sums.add(logits, window.targets)
@@ -116,6 +118,7 @@ class Trainer:
         limit = float("inf") if training.max_grad_norm is None else training.max_grad_norm
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         if not torch.isfinite(norm):
+            statistics.put_back()
             self._count_non_finite()
             return
         self.optimizer.step()
@@ -148,9 +151,12 @@ class Trainer:
         if progress.best_epoch == figures["epoch"]:
             self.checkpoints.save_best(self._run_state())
         self.checkpoints.save_last(self._run_state())
-        lines = (json.dumps(entry) + "\n" for entry in progress.history)
-        write_text(self.out_dir / "metrics.jsonl", "".join(lines))
+        self._write_metrics()
         return figures
+
+    def _write_metrics(self) -> None:
+        lines = (json.dumps(entry) + "\n" for entry in self.progress.history)
+        write_text(self.out_dir / "metrics.jsonl", "".join(lines))
 
     def _run_state(self) -> dict[str, Any]:
         return {
