@@ -1,4 +1,7 @@
-"""Two ranks (gloo) against one process on the joined batch: outputs, gradients and statistics."""
+"""Two ranks (gloo) against one process on the joined batch: outputs, gradients and statistics.
+
+Gradients once as each rank has them, to be added up, and once as ``DistributedDataParallel`` averages them.
+"""
 
 from pathlib import Path
 
@@ -6,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing import start_processes
+from torch.nn.parallel import DistributedDataParallel
 
 from asr_bn import BatchNormLSTM, BatchNormRNN
 
@@ -13,7 +17,7 @@ LENGTHS = [7, 4, 9, 2, 5]
 SHARES = {"equal": [[0, 1], [2, 3, 4]], "one has none": [[0, 1, 2, 3, 4], []]}
 LAYERS = {
     "LSTM, sequence": lambda: BatchNormLSTM(3, 4, 2, batch_first=True, bidirectional=True, norm="sequence"),
-    "LSTM, frame": lambda: BatchNormLSTM(3, 4, 2, batch_first=True, norm="frame", eps=1e-2),
+    "LSTM, frame": lambda: BatchNormLSTM(3, 4, 2, batch_first=True, norm="frame", peephole=True, eps=1e-2),
     "RNN, sequence": lambda: BatchNormRNN(3, 4, 1, batch_first=True, norm="sequence"),
 }
 
@@ -35,8 +39,10 @@ def forward_backward(layer: nn.Module, rows: list[int]) -> dict[str, Tensor]:
     output = layer(x, lengths=lengths)[0]
     output.pow(3).sum().backward()
     gradients = {name: parameter.grad for name, parameter in layer.named_parameters()}
-    statistics = dict(layer.named_buffers())
-    return {"output": output.detach(), "x": x.grad, **gradients, **statistics}
+    named = gradients | dict(layer.named_buffers())
+    return {"output": output.detach(), "x": x.grad} | {
+        name.removeprefix("module."): value for name, value in named.items()
+    }
 
 
 def work(rank: int, folder: str, name: str, share: str) -> None:
@@ -44,7 +50,9 @@ def work(rank: int, folder: str, name: str, share: str) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2
     )
-    results = forward_backward(make(name), SHARES[share][rank])
+    rows = SHARES[share][rank]
+    results = {"own": forward_backward(make(name), rows)}
+    results["averaged"] = forward_backward(DistributedDataParallel(make(name)), rows)
     torch.save(results, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -53,16 +61,25 @@ def work(rank: int, folder: str, name: str, share: str) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_two_ranks_equal_one_process_on_the_joined_batch(tmp_path, name, share):
     start_processes(work, (str(tmp_path), name, share), nprocs=2, start_method="spawn")
-    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    saved = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     expected = forward_backward(make(name), [row for rows in SHARES[share] for row in rows])
+    check([rank["own"] for rank in saved], expected, averaged=False)
+    check([rank["averaged"] for rank in saved], expected, averaged=True)
+
+
+def check(ranks: list[dict[str, Tensor]], expected: dict[str, Tensor], averaged: bool) -> None:
     for key, value in expected.items():
+        first, second = (rank[key] for rank in ranks)
         if key in ("output", "x"):
-            actual = torch.cat([rank[key] for rank in ranks])
+            actual = torch.cat([first, second])
         elif key.startswith("stats"):
-            actual = ranks[0][key]
-            assert torch.equal(actual, ranks[1][key])
+            actual = first
+            assert torch.equal(first, second)
+        elif averaged:
+            actual = 2.0 * first
+            assert torch.equal(first, second)
         else:
-            actual = ranks[0][key] + ranks[1][key]
+            actual = first + second
         torch.testing.assert_close(
             actual, value, rtol=1e-6, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}"
         )
