@@ -71,9 +71,11 @@ def train(
         typer.echo(f"{out}: trained already", err=True)
         return
 
+    from asr_bn.memory import keep_freed_memory
     from asr_bn.ranks import Ranks, joined
     from asr_bn.training_run import DataFolders, choose_device, default_num_workers, load_data, train_model
 
+    keep_freed_memory()
     ranks = Ranks.from_environment()
     chosen = choose_device(device, ranks)
     workers = default_num_workers(chosen, ranks) if num_workers is None else num_workers

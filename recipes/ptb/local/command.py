@@ -10,6 +10,7 @@ import typer
 
 from asr_bn.cli.main import describe
 from asr_bn.files import locked_folder
+from asr_bn.memory import keep_freed_memory
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -53,6 +54,7 @@ def run(
     from recipes.ptb.local.report import write_report
     from recipes.ptb.local.texts import find_text
 
+    keep_freed_memory()
     names = config or ([] if search else ["small"])
     experiments = {
         Path(name).stem: read_experiment(_config_file(name), override or [], seed) for name in names
