@@ -10,9 +10,9 @@ ensure_env() {
     for extra in "$@"; do
         case "$extra" in
             mini) modules+=" espeakng_loader kaldi_hmm_gmm" ;;
-            search) modules+=" optuna" ;;
+            search) modules+=" optuna filelock" ;;
             decode) modules+=" kaldi_decoder kaldifst kaldilm kaldialign" ;;
-            dev) modules+=" pytest hypothesis kaldi_native_io kaldi_decoder tritonclient schemathesis selenium httpx2 psutil optuna tensorboard" ;;
+            dev) modules+=" pytest hypothesis kaldi_native_io kaldi_decoder tritonclient schemathesis selenium httpx2 psutil optuna filelock tensorboard" ;;
         esac
     done
     if [ -x "$asr_bn_root/.venv/bin/python" ]; then
