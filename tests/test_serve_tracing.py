@@ -74,7 +74,7 @@ def test_refusals_and_errors_of_ours_are_told_apart(client, exporter, monkeypatc
     assert refused.attributes["http.response.status_code"] == 415
     assert refused.status.status_code.name == "UNSET"
     exporter.clear()
-    monkeypatch.setattr(Service, "in_encoders", None)
+    monkeypatch.setattr(Service, "score", None)
     broken = TestClient(client.app, raise_server_exceptions=False)
     answer = broken.post("/v1/posteriors", content=npy(np.zeros((3, 123), np.float32)), headers=NPY)
     assert answer.status_code == 500
