@@ -13,7 +13,7 @@
 #   --graph DIR            decode the development set with this graph folder (HCLG.fst, words.txt) [the only
 #                          <system>/graph* beside the alignments <system>_ali*; mini makes its own]
 #   --corpus NAME          what the results call the corpus [mini, or after the Kaldi folder]
-#   --config FILE          experiment [conf/mini.toml; with --kaldi conf/small_corpus.toml for less than an hour of
+#   --config FILE          experiment [conf/mini.toml; with --kaldi conf/small_corpus.toml for less than a quarter of an hour of
 #                          training speech, else conf/paper.toml on a GPU, conf/small.toml without]
 #   --out DIR              where everything goes [exp/<corpus>]
 #   --seed N               seed of initial weights, batches and of mini's synthesis [1]
@@ -53,8 +53,8 @@ find_graph() { # of the system whose alignments are trained on, if it has just o
     fi
 }
 
-# An hour.  With less an epoch of mini-batches of 24 utterances is too few steps.
-few_frames=360000
+# A quarter of an hour.  With less an epoch of mini-batches of 24 utterances is too few steps.
+few_frames=90000
 
 choose_config() { # by what there is to train on
     [ -z "$config" ] || return 0
