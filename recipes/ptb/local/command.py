@@ -31,7 +31,10 @@ def run(
     ] = False,
     config: Annotated[
         list[str] | None,
-        typer.Option(help="small, medium, large, char, or a TOML file; give it several times for several."),
+        typer.Option(
+            help="small, medium, large, char, synthetic, or a TOML file; several times for several. Default: "
+            "small; on the synthetic text synthetic."
+        ),
     ] = None,
     override: Annotated[
         list[str] | None,
@@ -55,12 +58,13 @@ def run(
     from recipes.ptb.local.texts import find_text
 
     keep_freed_memory()
-    names = config or ([] if search else ["small"])
+    where = choose_device(device)
+    text = find_text(data, any_text, seed)
+    default = "synthetic" if text.kind == "ptb_synthetic" else "small"
+    names = config or ([] if search else [default])
     experiments = {
         Path(name).stem: read_experiment(_config_file(name), override or [], seed) for name in names
     }
-    where = choose_device(device)
-    text = find_text(data, any_text, seed)
     out = out or Path("exp") / text.kind
     command = shlex.join(["python", "recipes/ptb/run.py", *sys.argv[1:]])
     with locked_folder(out):

@@ -26,7 +26,7 @@ NUM_FREQUENT = 300  # words, those of the openings and of the closed classes
 SUCCESSORS = 2  # closed classes that can follow a class in a kind of sentence, beside one open class
 OPEN = 0.25  # probability of the open one
 END = 0.05  # probability that a sentence ends after a word
-NUM_TOKENS = {"train": 200_000, "valid": 20_000, "test": 20_000}
+NUM_TOKENS = {"train": 800_000, "valid": 20_000, "test": 20_000}
 
 Array = NDArray[np.float64]
 
