@@ -58,20 +58,22 @@ def run(
     from recipes.ptb.local.texts import find_text
 
     keep_freed_memory()
+    overrides = override or []
+    experiments = {
+        Path(name).stem: read_experiment(_config_file(name), overrides, seed) for name in config or []
+    }
     where = choose_device(device)
     text = find_text(data, any_text, seed)
-    default = "synthetic" if text.kind == "ptb_synthetic" else "small"
-    names = config or ([] if search else [default])
-    experiments = {
-        Path(name).stem: read_experiment(_config_file(name), override or [], seed) for name in names
-    }
+    if not experiments and not search:
+        name = "synthetic" if text.kind == "ptb_synthetic" else "small"
+        experiments[name] = read_experiment(_config_file(name), overrides, seed)
     out = out or Path("exp") / text.kind
     command = shlex.join(["python", "recipes/ptb/run.py", *sys.argv[1:]])
     with locked_folder(out):
         for name, experiment in experiments.items():
             run_experiments(out / name, experiment, text, where)
         if search:
-            base = read_experiment(CONF / "char.toml", override or [], seed)
+            base = read_experiment(CONF / "char.toml", overrides, seed)
             run_random_search(out / "search", base, text, search, where, seed)
         write_report(out, list(experiments), text, command)
     typer.echo(f"{out}: results.json, report.html", err=True)
