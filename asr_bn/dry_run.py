@@ -14,7 +14,8 @@ from asr_bn.acoustic_model import AcousticModel
 from asr_bn.batches import Batch, epoch_batches, load_batches
 from asr_bn.experiment import ExperimentConfig
 from asr_bn.trainer import Trainer
-from asr_bn.training_run import RunData, new_model
+from asr_bn.training_data import RunData
+from asr_bn.training_run import new_model
 
 # Parameters and what the optimizer keeps of each: momentum, or Adam's two averages.
 _TENSORS = {"sgd": 2, "adam": 3}

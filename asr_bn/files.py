@@ -5,10 +5,13 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+_LOCK_POLL_S = 0.2
 
 
 @contextmanager
@@ -69,19 +72,31 @@ def sha256_of_file(path: Path) -> str:
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     """Make ``folder`` and keep other runs out of it until the block, or the process, ends.
+
+    Args:
+        patience_s: how long to wait for another run there to end.
 
     Raises:
         ValueError: another run is going on there.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_s
     with (folder / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder}: another run is going on there; wait for it, or stop it") from None
+        while not _try_lock(stream):
+            if time.monotonic() >= deadline:
+                raise ValueError(f"{folder}: another run is going on there; wait for it, or stop it")
+            time.sleep(_LOCK_POLL_S)
         yield
+
+
+def _try_lock(stream: TextIO) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -21,7 +21,7 @@ import torch
 
 from asr_bn.batches import epoch_batches, load_batches
 from asr_bn.experiment import ExperimentConfig
-from asr_bn.training_run import DataFolders, load_data
+from asr_bn.training_data import DataFolders, load_data
 
 
 class PeakMemory(threading.Thread):

@@ -26,9 +26,11 @@ import torch
 
 from asr_bn import __version__
 from asr_bn.batches import Batch, collate
+from asr_bn.device import default_num_workers
 from asr_bn.experiment import ExperimentConfig
 from asr_bn.trainer import Trainer
-from asr_bn.training_run import DataFolders, RunData, default_num_workers, load_data, new_model
+from asr_bn.training_data import DataFolders, RunData, load_data
+from asr_bn.training_run import new_model
 from bench.peers.acoustic_models import peers, training_step
 
 Step = Callable[[], object]

@@ -21,7 +21,8 @@ import torch
 from tqdm import tqdm
 
 from asr_bn import training_log
-from asr_bn.training_run import RunData, train_model
+from asr_bn.training_data import RunData
+from asr_bn.training_run import train_model
 from tests.training import assert_same_runs, config, make_data
 
 CONFIG = config(dropout=0.3, epochs=2, batch_size=3)

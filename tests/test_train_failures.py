@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
+from asr_bn.feature_statistics import feature_statistics
 from asr_bn.files import locked_folder
 from asr_bn.trainer import Trainer
-from asr_bn.training_run import feature_statistics
 from tests.training import assert_same_runs, make_data, no_figure
 from tests.training import train as train_epochs
 

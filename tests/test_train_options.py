@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
+from asr_bn.device import default_num_workers
 from asr_bn.experiment import ExperimentConfig, TrainingConfig
 from asr_bn.optimization import Newbob, Optimization
 from asr_bn.trainer import Trainer
-from asr_bn.training_run import default_num_workers
 from tests.training import assert_same_runs, make_data, no_figure, train
 
 pytestmark = pytest.mark.usefixtures(no_figure.__name__)

@@ -8,8 +8,9 @@ import torch
 
 from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
 from asr_bn.evaluation import FrameSums
+from asr_bn.feature_statistics import feature_statistics
 from asr_bn.trainer import Trainer
-from asr_bn.training_run import RunData, feature_statistics
+from asr_bn.training_data import RunData
 from tests.training import assert_same_runs, make_data, no_figure, train
 
 pytestmark = pytest.mark.usefixtures(no_figure.__name__)

@@ -9,7 +9,7 @@ from asr_bn.experiment import ExperimentConfig
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.kaldi_io.int_vector_table import write_int_vectors
 from asr_bn.kaldi_io.matrix_table import MatrixWriter
-from asr_bn.training_run import DataFolders, load_data
+from asr_bn.training_data import DataFolders, load_data
 
 
 def write_feats(folder: Path, length: int, **options: object) -> Path:

@@ -9,7 +9,8 @@ from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
 from asr_bn.experiment import ExperimentConfig
 from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter
 from asr_bn.trainer import Trainer
-from asr_bn.training_run import RunData, train_model
+from asr_bn.training_data import RunData
+from asr_bn.training_run import train_model
 
 NUM_PDFS = 4
 DESCRIPTION = {

@@ -71,9 +71,11 @@ def train(
         typer.echo(f"{out}: trained already", err=True)
         return
 
+    from asr_bn.device import choose_device, default_num_workers
     from asr_bn.memory import keep_freed_memory
     from asr_bn.ranks import Ranks, joined
-    from asr_bn.training_run import DataFolders, choose_device, default_num_workers, load_data, train_model
+    from asr_bn.training_data import DataFolders, load_data
+    from asr_bn.training_run import train_model
 
     keep_freed_memory()
     ranks = Ranks.from_environment()
@@ -87,9 +89,10 @@ def train(
 
 
 def _dry_run(experiment: "ExperimentConfig", folders: list[Path], out: Path, device: str) -> None:
+    from asr_bn.device import choose_device
     from asr_bn.dry_run import dry_run
     from asr_bn.ranks import Ranks
-    from asr_bn.training_run import DataFolders, choose_device, load_data
+    from asr_bn.training_data import DataFolders, load_data
 
     if Ranks.from_environment().size > 1:
         raise ValueError("--dry-run is for one process: leave torchrun out")
@@ -116,8 +119,10 @@ def finish(
         return
 
     from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
+    from asr_bn.device import choose_device
     from asr_bn.experiment import ExperimentConfig
-    from asr_bn.training_run import DataFolders, choose_device, describe, finish_model, load_data
+    from asr_bn.training_data import DataFolders, load_data
+    from asr_bn.training_run import describe, finish_model
 
     config = ExperimentConfig.from_dict(load_checkpoint(best, ACOUSTIC_MODEL)["config"])
     run_data = load_data(DataFolders(data, ali, dev_data, dev_ali), config)

@@ -51,7 +51,7 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train the paper's language models with and without batch normalization, and report on them."""
-    from asr_bn.training_run import choose_device
+    from asr_bn.device import choose_device
     from recipes.ptb.local.experiments import run_experiments, run_random_search
     from recipes.ptb.local.overrides import read_experiment
     from recipes.ptb.local.report import write_report
