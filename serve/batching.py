@@ -9,16 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-import numpy as np
-from numpy.typing import NDArray
-
+from serve.batch_choice import BatchLimits, Matrix, Scored, Scorer, Ticket, choose_batch, cost_of, is_long
 from serve.estimates import CallTimes, Estimate
-
-Matrix = NDArray[np.float32]
 
 
 class QueueFull(Exception):
@@ -31,57 +26,6 @@ class QueueFull(Exception):
 
 class DeadlinePassed(Exception):
     """The request's deadline passed while it waited; it was not computed."""
-
-
-class Scorer(Protocol):
-    """What computes: an `asr_bn.posteriors.AcousticScorer`, or a stand-in."""
-
-    max_batch_size: int
-
-    def log_posteriors(self, feats: Sequence[Matrix], alone: bool) -> list[Matrix]:
-        """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, feature_dim]``.
-
-        ``alone``: no other call runs, so that this one may use every core.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """What bounds a batch, the queue and the number of calls side by side."""
-
-    calls: int = 2
-    max_batch_frames: int = 8000
-    max_queue: int = 64
-    long_frames: int = 3000
-    join_s: float = 0.003
-
-
-@dataclass(frozen=True)
-class Scored:
-    """An utterance's ``log_posteriors`` ``[num_frames, num_pdfs]`` and where its time went."""
-
-    log_posteriors: Matrix
-    queue_s: float
-    inference_s: float
-    batch_size: int
-
-
-@dataclass(eq=False)
-class Ticket:
-    """An utterance that waits."""
-
-    scorer: Scorer
-    feats: Matrix
-    future: "asyncio.Future[Scored]"
-    enqueued: float
-    deadline: float = float("inf")
-    timer: asyncio.TimerHandle | None = field(default=None)
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of the utterance."""
-        return len(self.feats)
 
 
 BatchObserver = Callable[[int, int, int, float], None]
@@ -226,7 +170,7 @@ class Batcher:
 
     def _upper_s(self, batch: list[Ticket]) -> float:
         """What a call with ``batch`` will hardly exceed, in seconds."""
-        return self._times(batch[0].scorer).upper(_cost(batch))
+        return self._times(batch[0].scorer).upper(cost_of(batch))
 
     def _expire(self, ticket: Ticket) -> None:
         if ticket in self._waiting and not ticket.future.done():
@@ -261,7 +205,7 @@ class Batcher:
 
     def _eligible(self) -> list[Ticket]:
         """What may start now: long utterances leave one of the calls to the short ones."""
-        running_long = sum(_is_long(call.batch, self.limits) for call in self._running)
+        running_long = sum(is_long(call.batch, self.limits) for call in self._running)
         if running_long < max(1, self.limits.calls - 1):
             return self._waiting
         return [ticket for ticket in self._waiting if ticket.num_frames <= self.limits.long_frames]
@@ -286,7 +230,7 @@ class Batcher:
         for ticket in batch:
             self._waiting.remove(ticket)
         alone = not self._running and not self._waiting and not self._announced
-        expected_s = self._times(batch[0].scorer).expected(_cost(batch))
+        expected_s = self._times(batch[0].scorer).expected(cost_of(batch))
         call = Call(batch, time.monotonic(), expected_s)
         self._running.append(call)
         feats = [ticket.feats for ticket in batch]
@@ -297,7 +241,7 @@ class Batcher:
     def _finish(self, call: Call, done: "asyncio.Future[list[Matrix]]") -> None:
         seconds = time.monotonic() - call.started
         self._running.remove(call)
-        self._times(call.batch[0].scorer).observe(_cost(call.batch), seconds)
+        self._times(call.batch[0].scorer).observe(cost_of(call.batch), seconds)
         self._seconds_per_utterance.observe(seconds / len(call.batch))
         self._seconds_per_call.observe(seconds)
         self._deliver(call.batch, call.started, seconds, done)
@@ -319,54 +263,3 @@ class Batcher:
                 continue
             queue_s = started - ticket.enqueued
             ticket.future.set_result(Scored(done.result()[index], queue_s, seconds, len(batch)))
-
-
-def always(batch: list[Ticket]) -> bool:
-    """Accept any batch."""
-    return True
-
-
-def choose_batch(
-    waiting: Sequence[Ticket], limits: BatchLimits, in_time: Callable[[list[Ticket]], bool] = always
-) -> list[Ticket]:
-    """The oldest utterance that waits, with those of like length that make the call most efficient.
-
-    Every candidate is a run of neighbours in order of length around the oldest one; the best has most
-    frames for its cost (`call_cost`).  Company that would not be ``in_time``, or make the oldest one late, is
-    not taken.  Nothing waits: an empty list.
-    """
-    if not waiting:
-        return []
-    head = waiting[0]
-    peers = sorted((t for t in waiting if t.scorer is head.scorer), key=lambda ticket: ticket.num_frames)
-    position = peers.index(head)
-    most = head.scorer.max_batch_size
-    best, best_rate = [head], _rate([head])
-    for first in range(max(0, position - most + 1), position + 1):
-        for last in range(position, min(first + most, len(peers))):
-            batch = peers[first : last + 1]
-            if len(batch) * batch[-1].num_frames > limits.max_batch_frames or not in_time(batch):
-                break
-            rate = _rate(batch)
-            if rate > best_rate:
-                best, best_rate = batch, rate
-    return best
-
-
-def call_cost(size: int, longest: int) -> float:
-    """Relative time of a call: each step has a part that does not grow with the batch (the weights are
-    read once) and one that does; measured with ONNX Runtime's CPU LSTM (``bench/serve.py``)."""
-    return longest * (0.35 + size)
-
-
-def _cost(batch: Sequence[Ticket]) -> float:
-    """`call_cost` of a batch in order of length."""
-    return call_cost(len(batch), batch[-1].num_frames)
-
-
-def _rate(batch: Sequence[Ticket]) -> float:
-    return sum(ticket.num_frames for ticket in batch) / _cost(batch)
-
-
-def _is_long(batch: Sequence[Ticket], limits: BatchLimits) -> bool:
-    return any(ticket.num_frames > limits.long_frames for ticket in batch)

@@ -42,7 +42,7 @@ class ServedModel:
         self._counting = threading.Lock()
 
     def log_posteriors(self, feats: Sequence[Matrix], alone: bool = False) -> list[Matrix]:
-        """Scores of one call, each ``[num_frames, num_pdfs]`` (a `serve.batching.Scorer`)."""
+        """Scores of one call, each ``[num_frames, num_pdfs]`` (a `serve.batch_choice.Scorer`)."""
         scores = (self.scorer_alone if alone else self.scorer).log_posteriors(feats)
         with self._counting:
             self.num_calls += 1

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.batching import Announcement, Batcher, BatchLimits, DeadlinePassed, QueueFull, Scored
+from serve.batch_choice import BatchLimits, Scored
+from serve.batching import Announcement, Batcher, DeadlinePassed, QueueFull
 from serve.errors import Refusal
 from serve.estimates import Estimate
 from serve.front_end import AudioLimits, FrontEndPool

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from asr_bn.posteriors import AcousticScorer
-from serve.batching import Batcher, BatchLimits, DeadlinePassed, QueueFull, Ticket, call_cost, choose_batch
+from serve.batch_choice import BatchLimits, Ticket, call_cost, choose_batch
+from serve.batching import Batcher, DeadlinePassed, QueueFull
 from serve.estimates import CallTimes
 from serve.models import ServedModel
 from tests.serving import write_model

@@ -1,0 +1,114 @@
+"""Which of the utterances that wait share a call: like lengths, few padded frames, nobody late."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+
+
+class Scorer(Protocol):
+    """What computes: an `asr_bn.posteriors.AcousticScorer`, or a stand-in."""
+
+    max_batch_size: int
+
+    def log_posteriors(self, feats: Sequence[Matrix], alone: bool) -> list[Matrix]:
+        """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, feature_dim]``.
+
+        ``alone``: no other call runs, so that this one may use every core.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """What bounds a batch, the queue and the number of calls side by side."""
+
+    calls: int = 2
+    max_batch_frames: int = 8000
+    max_queue: int = 64
+    long_frames: int = 3000
+    join_s: float = 0.003
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An utterance's ``log_posteriors`` ``[num_frames, num_pdfs]`` and where its time went."""
+
+    log_posteriors: Matrix
+    queue_s: float
+    inference_s: float
+    batch_size: int
+
+
+@dataclass(eq=False)
+class Ticket:
+    """An utterance that waits."""
+
+    scorer: Scorer
+    feats: Matrix
+    future: "asyncio.Future[Scored]"
+    enqueued: float
+    deadline: float = float("inf")
+    timer: asyncio.TimerHandle | None = field(default=None)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the utterance."""
+        return len(self.feats)
+
+
+def always(batch: list[Ticket]) -> bool:
+    """Accept any batch."""
+    return True
+
+
+def choose_batch(
+    waiting: Sequence[Ticket], limits: BatchLimits, in_time: Callable[[list[Ticket]], bool] = always
+) -> list[Ticket]:
+    """The oldest utterance that waits, with those of like length that make the call most efficient.
+
+    Every candidate is a run of neighbours in order of length around the oldest one; the best has most
+    frames for its cost (`call_cost`).  Company that would not be ``in_time``, or make the oldest one late, is
+    not taken.  Nothing waits: an empty list.
+    """
+    if not waiting:
+        return []
+    head = waiting[0]
+    peers = sorted((t for t in waiting if t.scorer is head.scorer), key=lambda ticket: ticket.num_frames)
+    position = peers.index(head)
+    most = head.scorer.max_batch_size
+    best, best_rate = [head], _rate([head])
+    for first in range(max(0, position - most + 1), position + 1):
+        for last in range(position, min(first + most, len(peers))):
+            batch = peers[first : last + 1]
+            if len(batch) * batch[-1].num_frames > limits.max_batch_frames or not in_time(batch):
+                break
+            rate = _rate(batch)
+            if rate > best_rate:
+                best, best_rate = batch, rate
+    return best
+
+
+def call_cost(size: int, longest: int) -> float:
+    """Relative time of a call: each step has a part that does not grow with the batch (the weights are
+    read once) and one that does; measured with ONNX Runtime's CPU LSTM (``bench/serve.py``)."""
+    return longest * (0.35 + size)
+
+
+def cost_of(batch: Sequence[Ticket]) -> float:
+    """`call_cost` of a batch in order of length."""
+    return call_cost(len(batch), batch[-1].num_frames)
+
+
+def _rate(batch: Sequence[Ticket]) -> float:
+    return sum(ticket.num_frames for ticket in batch) / cost_of(batch)
+
+
+def is_long(batch: Sequence[Ticket], limits: BatchLimits) -> bool:
+    """Whether an utterance in it is longer than ``long_frames``."""
+    return any(ticket.num_frames > limits.long_frames for ticket in batch)
