@@ -20,7 +20,8 @@ import soundfile
 from kaldi_fixtures import SYNTHETIC
 from typer.testing import CliRunner
 
-from asr_bn.cli.main import app, describe
+from asr_bn.cli.errors import describe
+from asr_bn.cli.main import app
 from asr_bn.kaldi_io.int_vector_table import write_int_vectors
 from asr_bn.kaldi_io.matrix_table import MatrixWriter
 

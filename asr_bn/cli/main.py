@@ -1,8 +1,5 @@
 """``asr-bn VERB``: registers the verbs and turns the library's errors into one line and exit code 1."""
 
-import os
-import sys
-
 import typer
 
 from asr_bn.cli import (
@@ -21,6 +18,7 @@ from asr_bn.cli import (
     serve_check,
     train,
 )
+from asr_bn.cli.errors import run
 
 app = typer.Typer(
     name="asr-bn",
@@ -48,21 +46,8 @@ app.command("serve-check")(serve_check.serve_check)
 
 
 def main() -> None:
-    """Run the command line; ``ASR_BN_TRACEBACK=1`` shows where an error came from."""
-    try:
-        app()
-    except (ValueError, OSError) as error:
-        if os.environ.get("ASR_BN_TRACEBACK"):
-            raise
-        print(f"asr-bn: error: {describe(error)}", file=sys.stderr)
-        sys.exit(1)
-
-
-def describe(error: Exception) -> str:
-    """One line for ``error``: the library's own sentence, or the file and reason of an ``OSError``."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+    """Run the command line."""
+    run(app, "asr-bn")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,9 @@
 """``report.html``: one self-contained page."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from asr_bn.files import write_text
+from asr_bn.report.rendering import embedded, write_rendered
 
 # Table 1 of the paper (WSJ, 3546 pdfs).
 PAPER_TABLE_1 = {
@@ -26,14 +23,13 @@ def write_page(
         figure1, example: PNG images.
         details: ``utt_id``, ``config`` (text), ``command``, ``versions``, and ``boundary_accuracy`` or None.
     """
-    environment = Environment(
-        loader=PackageLoader("asr_bn.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
+    images = {"figure1": embedded(figure1), "example": embedded(example)}
+    write_rendered(
+        path,
+        Path(__file__).with_name("page.html"),
+        results=results,
+        paper=PAPER_TABLE_1,
+        names=NAMES,
+        images=images,
+        **details,
     )
-    images = {"figure1": base64.b64encode(figure1).decode(), "example": base64.b64encode(example).decode()}
-    page = environment.get_template("page.html").render(
-        results=results, paper=PAPER_TABLE_1, names=NAMES, images=images, **details
-    )
-    write_text(path, page + "\n")

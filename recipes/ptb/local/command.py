@@ -1,6 +1,5 @@
 """The command line of ``recipes/ptb/run.py``."""
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from asr_bn.cli.main import describe
+from asr_bn.cli.errors import run as run_app
 from asr_bn.files import locked_folder
 from asr_bn.memory import keep_freed_memory
 
@@ -86,10 +85,4 @@ def _config_file(name: str) -> Path:
 
 def main() -> None:
     """Run the command; errors are one line and exit code 1."""
-    try:
-        app()
-    except (ValueError, OSError) as error:
-        if os.environ.get("ASR_BN_TRACEBACK"):
-            raise
-        print(f"run.py: error: {describe(error)}", file=sys.stderr)
-        sys.exit(1)
+    run_app(app, "run.py")

@@ -1,6 +1,5 @@
 """``results.json``, ``figure2.png`` and ``report.html`` of the language models."""
 
-import base64
 import json
 import platform
 from pathlib import Path
@@ -8,14 +7,14 @@ from typing import Any
 
 import matplotlib
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from asr_bn import __version__
-from asr_bn.files import read_json, write_json, write_text
+from asr_bn.files import read_json, write_json
 from asr_bn.report.figures import COLOURS, LABELS, save_png
+from asr_bn.report.rendering import embedded, write_rendered
 from recipes.ptb.local.experiments import MODELS
 from recipes.ptb.local.texts import Text
 
@@ -50,7 +49,16 @@ def write_report(out: Path, names: list[str], text: Text, command: str) -> None:
     }
     if finished:
         figure = save_png(draw_figure2(results["configs"], text.floor), out / "figure2.png")
-        _write_page(out / "report.html", results, figure, command)
+        write_rendered(
+            out / "report.html",
+            Path(__file__).with_name("report.html"),
+            results=results,
+            paper=PAPER,
+            labels=LABELS,
+            figure=embedded(figure),
+            command=command,
+            unit_of=unit_of,
+        )
     write_json(out / "results.json", results)
 
 
@@ -101,21 +109,3 @@ def _draw_panel(axes: Axes, name: str, models: dict[str, Any], floor: float | No
 def unit_of(name: str) -> str:
     """What a configuration is measured in: the key of its figures."""
     return "nats" if name.startswith("char") else "perplexity"
-
-
-def _write_page(path: Path, results: dict[str, Any], figure: bytes, command: str) -> None:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    page = environment.get_template("report.html").render(
-        results=results,
-        paper=PAPER,
-        labels=LABELS,
-        figure=base64.b64encode(figure).decode(),
-        command=command,
-        unit_of=unit_of,
-    )
-    write_text(path, page + "\n")

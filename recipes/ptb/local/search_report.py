@@ -1,18 +1,17 @@
 """What a random search shows at its end: ``search.json``, ``figure3.png`` and ``search.html``."""
 
-import base64
 import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from asr_bn import __version__
-from asr_bn.files import write_json, write_text
+from asr_bn.files import write_json
 from asr_bn.report.figures import COLOURS, LABELS, save_png
+from asr_bn.report.rendering import embedded, write_rendered
 from recipes.ptb.local.search import NETWORKS, NetworkResult, SearchResults, TrialResult, describe_trial
 
 # Table 3 of the paper: cross entropy in nats a symbol, and what the best networks drew.
@@ -33,23 +32,17 @@ def write_search_report(results: SearchResults, out_dir: Path) -> None:
     typical = results.typical()
     figure3 = None if typical is None else save_png(draw_figure3(typical), out_dir / "figure3.png")
     summary = summarize(results)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("search.html").render(
+    write_rendered(
+        out_dir / "search.html",
+        Path(__file__).with_name("search.html"),
         results=results,
         summary=summary,
         paper=PAPER_TABLE_3,
         labels=LABELS,
         typical=typical,
         ceiling=math.log(results.num_symbols),
-        figure3=None if figure3 is None else base64.b64encode(figure3).decode(),
+        figure3=None if figure3 is None else embedded(figure3),
     )
-    write_text(out_dir / "search.html", page + "\n")
     write_json(out_dir / "search.json", summary)
 
 
