@@ -5,6 +5,13 @@ from typing import Any
 
 import torch
 
+# So many steps in a row without a finite gradient end the training.
+MAX_NON_FINITE = 3
+
+
+class DivergedError(ValueError):
+    """Loss or gradient was not finite several times in a row."""
+
 
 def check_same(path: Path, saved: dict[str, Any], expected: dict[str, Any]) -> None:
     """Refuse to continue a run of another configuration or of other data.

@@ -25,15 +25,8 @@ from asr_bn.population import StatisticsCopy
 from asr_bn.rank_share import distributed
 from asr_bn.ranks import Ranks
 from asr_bn.run_checkpoints import RunCheckpoints
-from asr_bn.run_state import check_same, random_state, set_random_state
+from asr_bn.run_state import MAX_NON_FINITE, DivergedError, check_same, random_state, set_random_state
 from asr_bn.training_log import TrainingLog
-
-# So many steps in a row without a finite gradient end the training.
-MAX_NON_FINITE = 3
-
-
-class NonFiniteError(ValueError):
-    """Loss or gradient was not finite several times in a row."""
 
 
 @dataclass
@@ -197,7 +190,7 @@ class Trainer:
         path = self.out_dir / "non_finite_utt_ids"
         if self.ranks.is_first:
             write_text(path, "".join(f"{utt_id}\n" for utt_id in progress.non_finite_utt_ids))
-        raise NonFiniteError(
+        raise DivergedError(
             f"{self.out_dir}: loss or gradient was not finite in {MAX_NON_FINITE} steps in a row, the last "
             f"one on {', '.join(progress.non_finite_utt_ids[-len(indices) :])}; all their utterances are in "
             f"{path}; a lower learning_rate or a max_grad_norm may help"
@@ -206,7 +199,7 @@ class Trainer:
     def _end_epoch(self) -> dict[str, float]:
         progress, sums = self.progress, self.progress.sums
         if not sums.frames:
-            raise NonFiniteError(f"{self.out_dir}: no step of epoch {progress.epoch} had a finite gradient")
+            raise DivergedError(f"{self.out_dir}: no step of epoch {progress.epoch} had a finite gradient")
         dev = self._evaluate()
         figures = {"epoch": progress.epoch, "train_fce": sums.fce, "train_fer": sums.fer}
         figures |= {"dev_fce": dev.fce, "dev_fer": dev.fer}
@@ -272,7 +265,7 @@ class Trainer:
         """Say with an error what is left of the run."""
         try:
             yield
-        except NonFiniteError:
+        except DivergedError:
             raise
         except (ValueError, OSError) as error:
             raise ValueError(f"{error}; {self._last_saved}") from error

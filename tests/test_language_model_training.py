@@ -12,7 +12,7 @@ from asr_bn.checkpoint import LANGUAGE_MODEL, load_checkpoint
 from asr_bn.files import read_json
 from asr_bn.language_model.evaluation import evaluate
 from asr_bn.language_model.experiment import LanguageModelExperiment
-from asr_bn.language_model.trainer import DivergedError, Trainer
+from asr_bn.language_model.trainer import Trainer
 from asr_bn.language_model.training_run import (
     Texts,
     finish_language_model,
@@ -20,7 +20,9 @@ from asr_bn.language_model.training_run import (
     train_language_model,
 )
 from asr_bn.language_model.windows import TextWindows
+from asr_bn.run_state import DivergedError
 from tests.language_models import WORDS, make_experiment, make_model, make_texts
+from tests.training import assert_same
 
 CPU = torch.device("cpu")
 CONF = Path(__file__).parents[1] / "recipes" / "ptb" / "conf"
@@ -197,20 +199,6 @@ def test_a_run_stopped_at_any_window_ends_where_the_undisturbed_one_ends(
     for name in ("last.pt", "best.pt"):
         assert_same(*(load_checkpoint(folder / name, LANGUAGE_MODEL) for folder in (tmp_path, whole)))
     assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-
-
-def assert_same(actual, expected):
-    assert type(actual) is type(expected)
-    if isinstance(actual, dict):
-        assert actual.keys() == expected.keys()
-        actual, expected = list(actual.values()), list(expected.values())
-    if isinstance(actual, list | tuple):
-        for pair in zip(actual, expected, strict=True):
-            assert_same(*pair)
-    elif isinstance(actual, torch.Tensor):
-        assert torch.equal(actual, expected)
-    else:
-        assert actual == expected
 
 
 def test_a_checkpoint_inside_an_epoch_holds_the_recurrent_state(texts, tmp_path, monkeypatch):

@@ -18,8 +18,8 @@ import torch
 from scipy import stats
 
 from asr_bn.language_model.experiment import LanguageModelExperiment
-from asr_bn.language_model.trainer import DivergedError
 from asr_bn.language_model.training_run import Texts, finish_language_model, train_language_model
+from asr_bn.run_state import DivergedError
 
 optuna = pytest.importorskip("optuna", reason="optuna is an extra: pip install 'asr-bn[search]'")
 

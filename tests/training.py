@@ -74,7 +74,7 @@ def assert_same(actual: object, expected: object) -> None:
         assert actual.keys() == expected.keys()
         for key in actual:
             assert_same(actual[key], expected[key])
-    elif isinstance(actual, list):
+    elif isinstance(actual, list | tuple):
         assert len(actual) == len(expected)
         for pair in zip(actual, expected, strict=True):
             assert_same(*pair)

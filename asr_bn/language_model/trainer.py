@@ -19,14 +19,7 @@ from asr_bn.language_model.windows import TextWindows, Window
 from asr_bn.population import StatisticsCopy
 from asr_bn.recurrence.cells import State
 from asr_bn.run_checkpoints import RunCheckpoints
-from asr_bn.run_state import check_same, random_state, set_random_state
-
-# So many steps in a row without a finite gradient end the training.
-MAX_NON_FINITE = 3
-
-
-class DivergedError(ValueError):
-    """Loss or gradient was not finite several times in a row."""
+from asr_bn.run_state import MAX_NON_FINITE, DivergedError, check_same, random_state, set_random_state
 
 
 @dataclass

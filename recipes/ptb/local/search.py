@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from asr_bn.files import read_json, write_json
 from asr_bn.language_model.experiment import LanguageModelExperiment
-from asr_bn.language_model.trainer import DivergedError
 from asr_bn.language_model.training_run import Texts, finish_language_model, train_language_model
+from asr_bn.run_state import DivergedError
 from recipes.ptb.local.search_study import Draw, SearchStudy
 
 NETWORKS = {"baseline": "none", "batch_norm": "recurrent"}  # and their norm
