@@ -184,14 +184,14 @@ class NormalizedRecurrent(nn.Module):
         peephole = self.stacked("weight_peephole", layer) if self.peephole else None
         weights = Recurrent(self.stacked("weight_hh", layer), peephole)
         backend = self._chosen_backend(x)
-        if self.norm in (None, "sequence") and not (self.norm and backend == "reference"):
+        if self.norm == "recurrent":
+            h, last = self._run_recurrent_norm(layer, x, weights, state, layout, backend)
+        elif self.norm == "frame" or backend == "reference":
+            z = self._projection(layer, x, layout)
+            h, last, _ = self.cell.recurrence(z, weights, state, layout, backend)
+        else:
             w_ih, bias = self._input_weights(layer, x)
             h, last = self.cell.layer(x, w_ih, bias, weights, state, layout, backend)
-        elif self.norm == "recurrent":
-            h, last = self._run_recurrent_norm(layer, x, weights, state, layout, backend)
-        else:
-            z = self._normalized_projection(layer, x, layout)
-            h, last, _ = self.cell.recurrence(z, weights, state, layout, backend)
         if self.bidirectional:
             return torch.cat([h[0], h[1].index_select(0, layout.reversed_rows)], dim=1), last
         return h[0], last
@@ -241,6 +241,12 @@ class NormalizedRecurrent(nn.Module):
             else:
                 mean, variance = (values[:, 0] for values in self._population(layer, 1, weight.dtype))
             return normalization.fold(weight, gamma, beta, mean, variance, self.eps)
+
+    def _projection(self, layer: int, x: Tensor, layout: PackedLayout) -> Tensor:
+        """``W x + b``, or ``BN(W x)`` with the projection normalized itself, ``[D, N, G]``."""
+        if self.norm is None:
+            return project(x, *self._input_weights(layer, x), layout)
+        return self._normalized_projection(layer, x, layout)
 
     def _normalized_projection(self, layer: int, x: Tensor, layout: PackedLayout) -> Tensor:
         """``BN(W x)`` of each direction, ``[D, N, G]``, normalized itself; the second reversed in time."""

@@ -52,7 +52,10 @@ class Cell(Protocol):
         layout: PackedLayout,
         backend: str,
     ) -> tuple[Tensor, State]:
-        """A layer from its input rows: hidden states ``[D, N, H]`` and last states ``[D, B, H]``."""
+        """A layer from its input rows: hidden states ``[D, N, H]`` and last states ``[D, B, H]``.
+
+        The reference has none: it starts from the input projections.
+        """
 
     def recurrence(
         self,
@@ -86,11 +89,6 @@ class LSTMCell:
         if backend == "cudnn":
             self._refuse(weights, None)
             return cudnn.layer("lstm", x, w_ih, bias, weights.w_hh, state, layout)
-        if backend == "reference":
-            h, last_state, _ = self.recurrence(
-                project(x, w_ih, bias, layout), weights, state, layout, backend
-            )
-            return h, last_state
         h_0, c_0 = state
         steps = _lstm_steps(backend)
         h, *last = lstm_layer(steps, x, w_ih, bias, weights.w_hh, weights.peephole, h_0, c_0, layout)
@@ -145,11 +143,6 @@ class RNNCell:
         """See :class:`Cell`."""
         if backend == "cudnn":
             return cudnn.layer(self.nonlinearity, x, w_ih, bias, weights.w_hh, state, layout)
-        if backend == "reference":
-            h, last_state, _ = self.recurrence(
-                project(x, w_ih, bias, layout), weights, state, layout, backend
-            )
-            return h, last_state
         steps = _rnn_steps(backend)
         h, h_n = rnn_layer(steps, x, w_ih, bias, weights.w_hh, state[0], layout, self.nonlinearity)
         return h, (h_n,)
