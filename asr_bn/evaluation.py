@@ -32,14 +32,14 @@ class FrameSums:
 
     def add(self, log_posteriors: Tensor, pdf_ids: Tensor) -> Tensor:
         """Count rows ``[N, num_pdfs]`` against ``[N]``; return the summed cross entropy, for the gradient."""
-        cross_entropy, errors = count_frames(log_posteriors, pdf_ids)
+        cross_entropy, errors = cross_entropy_and_errors(log_posteriors, pdf_ids)
         self.cross_entropy += cross_entropy.item()
         self.errors += int(errors)
         self.frames += len(pdf_ids)
         return cross_entropy
 
 
-def count_frames(log_posteriors: Tensor, pdf_ids: Tensor) -> tuple[Tensor, Tensor]:
+def cross_entropy_and_errors(log_posteriors: Tensor, pdf_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Summed cross entropy, with its gradient, and number of wrong frames of rows ``[N, num_pdfs]``."""
     # Under autocast on a CPU the rows are of half precision, in which sums would be rounded.
     if log_posteriors.dtype in (torch.float16, torch.bfloat16):

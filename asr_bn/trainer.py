@@ -16,7 +16,7 @@ from asr_bn import __version__
 from asr_bn.acoustic_model import AcousticModel
 from asr_bn.batches import Batch, Corpus, epoch_batches, load_batches, sorted_batches
 from asr_bn.checkpoint import ACOUSTIC_MODEL
-from asr_bn.evaluation import FrameSums, count_frames, evaluate, packed_pdf_ids
+from asr_bn.evaluation import FrameSums, cross_entropy_and_errors, evaluate, packed_pdf_ids
 from asr_bn.experiment import ExperimentConfig
 from asr_bn.files import write_text
 from asr_bn.optimization import Optimization, Outcome
@@ -162,7 +162,7 @@ class Trainer:
         """Summed cross entropy and number of errors of this rank's utterances."""
         with self.optimization.autocast():
             log_posteriors = self.share(batch.feats.to(self.device, non_blocking=True), batch.lengths)
-        return count_frames(log_posteriors, packed_pdf_ids(batch, self.device))
+        return cross_entropy_and_errors(log_posteriors, packed_pdf_ids(batch, self.device))
 
     def _totals(self, cross_entropy: Tensor, errors: Tensor) -> tuple[float, int]:
         """Both over all ranks; the GPU is waited for here, when all but the parameters' move is queued."""

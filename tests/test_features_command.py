@@ -59,6 +59,15 @@ def test_the_bytes_do_not_depend_on_how_it_is_run(corpus: Path, tmp_path: Path) 
     assert MatrixScp(tmp_path / "one/feats.scp")["u00"].shape[1] == 123
 
 
+def test_long_ids_that_end_alike_do_not_mix(corpus: Path, tmp_path: Path) -> None:
+    for name in ("wav.scp", "utt2spk"):
+        lines = (line.split(" ", 1) for line in (corpus / name).read_text().splitlines())
+        (corpus / name).write_text("".join(f"{utt_id}-{'x' * 120} {rest}\n" for utt_id, rest in lines))
+    for nj in ("1", "2"):
+        _run(corpus, tmp_path / nj, "--nj", nj)
+    assert (tmp_path / "1/feats.ark").read_bytes() == (tmp_path / "2/feats.ark").read_bytes()
+
+
 def test_killed_and_run_again_it_goes_on_and_ends_with_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
     _run(corpus, tmp_path / "whole", "--nj", "1")
     # The last utterance hangs until the file "go" is there, so that the process is killed in the middle.

@@ -3,6 +3,7 @@
 import collections
 import multiprocessing
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -105,9 +106,9 @@ def _compute(utterances: list[Utterance]) -> tuple[list[Entry], Path]:
     if _computation is None or _spool is None:
         raise ValueError("this process was not started by run_chunks")
     chunk = _computation.chunk(utterances)
-    path = _spool / utterances[0].utt_id.encode().hex()[-200:]
-    path.write_bytes(chunk.data)
-    return chunk.entries, path
+    with tempfile.NamedTemporaryFile(dir=_spool, delete=False) as stream:
+        stream.write(chunk.data)
+    return chunk.entries, Path(stream.name)
 
 
 def _collected(future: Future[tuple[list[Entry], Path]]) -> Chunk:

@@ -22,9 +22,9 @@ class HmmState:
 
 
 Topology = dict[int, tuple[HmmState, ...]]
-# Phone, HMM state, forward pdf and self-loop pdf
-TransitionState = tuple[int, int, int, int]
 """Phone to its states."""
+TransitionState = tuple[int, int, int, int]
+"""Phone, HMM state, forward pdf and self-loop pdf."""
 
 
 @dataclass(frozen=True)
