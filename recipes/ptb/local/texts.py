@@ -84,7 +84,7 @@ def find_text(data: Path | None, any_text: bool, seed: int) -> Text:
 
 
 def _text_in(folder: Path, any_text: bool) -> Text:
-    paths = {name: _find(folder, name) for name in SETS}
+    paths = _find_all(folder)
     digests = {name: sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
     words = folder / "words.txt"
     if digests == PTB_SHA256:
@@ -102,19 +102,31 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"ptb.{name}.txt"
 
 
-def _find(folder: Path, name: str) -> Path:
-    """``ptb.NAME.txt`` or ``NAME.txt`` in a folder, in its ``data/``, or in an archive that lies there."""
+def _find_all(folder: Path) -> dict[str, Path]:
+    """The three files in a folder or its ``data/``, or out of an archive that lies there.
+
+    Raises:
+        ValueError: no such folder, or a file is missing.
+    """
     if not folder.is_dir():
         raise ValueError(f"--data {folder}: no such folder")
-    for place in (folder, folder / "data"):
-        for path in (_file(place, name), place / f"{name}.txt"):
-            if path.is_file():
-                return path
-    for archive in sorted([*folder.glob("*.zip"), *folder.glob("*.tgz"), *folder.glob("*.tar.gz")]):
-        _extract(archive.read_bytes(), str(archive))
-        if _file(PTB_CACHE, name).is_file():
-            return _file(PTB_CACHE, name)
-    raise ValueError(f"--data {folder}: has no ptb.{name}.txt, and no archive that holds one")
+    found = {name: _find(folder, name) for name in SETS}
+    paths = {name: path for name, path in found.items() if path is not None}
+    if len(paths) == len(SETS):
+        return paths
+    archives = sorted([*folder.glob("*.zip"), *folder.glob("*.tgz"), *folder.glob("*.tar.gz")])
+    if not archives:
+        missing = next(name for name in SETS if name not in paths)
+        raise ValueError(f"--data {folder}: has no ptb.{missing}.txt, and no archive that holds one")
+    _extract(archives[0].read_bytes(), str(archives[0]))
+    return {name: _file(PTB_CACHE, name) for name in SETS}
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    """``ptb.NAME.txt`` or ``NAME.txt``."""
+    places = (folder, folder / "data")
+    paths = (path for place in places for path in (_file(place, name), place / f"{name}.txt"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _download() -> bool:
