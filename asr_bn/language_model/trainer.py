@@ -75,7 +75,8 @@ class Trainer:
             DivergedError: loss or gradient was not finite several times in a row.
         """
         epochs = self.experiment.training.epochs
-        self._write_metrics()  # a kill may have come between the checkpoint and them
+        if self.progress.history:
+            self._write_metrics()  # a kill may have come between the checkpoint and them
         while self.progress.epoch <= epochs:
             self._run_epoch()
             tqdm.write(_summary(self._end_epoch(), epochs, self.out_dir.name), file=sys.stderr)

@@ -1,6 +1,5 @@
 """``results.json``, ``figure2.png`` and ``report.html`` of the language models."""
 
-import json
 import platform
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from asr_bn import __version__
 from asr_bn.files import read_json, write_json
 from asr_bn.report.figures import COLOURS, LABELS, save_png
 from asr_bn.report.rendering import embedded, write_rendered
+from asr_bn.report.results import read_epochs
 from recipes.ptb.local.experiments import MODELS
 from recipes.ptb.local.texts import Text
 
@@ -67,8 +67,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _model(folder: Path) -> dict[str, Any]:
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return {"epochs": [json.loads(line) for line in lines], **read_json(folder / "final.json")}
+    return {"epochs": read_epochs(folder), **read_json(folder / "final.json")}
 
 
 def draw_figure2(configs: dict[str, Any], floor: float | None) -> Figure:

@@ -4,7 +4,6 @@ Both have the same learning rate, momentum and batch size, as in the paper's Fig
 the normalization helped.
 """
 
-import json
 import math
 import sys
 from dataclasses import asdict, dataclass
@@ -18,12 +17,11 @@ from tqdm import tqdm
 from asr_bn.files import read_json, write_json
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.training_run import Texts, finish_language_model, train_language_model
+from asr_bn.report.results import Epochs, read_epochs
 from asr_bn.run_state import DivergedError
 from recipes.ptb.local.search_study import Draw, SearchStudy
 
 NETWORKS = {"baseline": "none", "batch_norm": "recurrent"}  # and their norm
-
-Epochs = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -198,10 +196,8 @@ def _read_trial(number: int, draw: Draw, folder: Path, num_symbols: int) -> Tria
 
 
 def _read_network(folder: Path, num_symbols: int) -> NetworkResult:
-    epochs: Epochs = []
-    if (folder / "metrics.jsonl").is_file():  # not where the first epoch diverged
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        epochs = [json.loads(line) for line in lines]
+    # None are there where the first epoch diverged.
+    epochs = read_epochs(folder) if (folder / "metrics.jsonl").is_file() else []
     ceiling = math.log(num_symbols)
     if (folder / "diverged.json").is_file():
         return NetworkResult(epochs, None, ceiling, read_json(folder / "diverged.json")["reason"])
