@@ -8,6 +8,8 @@ letter, gradients included, while the recurrence stays the ordinary one.  ``C`` 
 Frame-wise (eq. 19).  ``z`` is normalized itself, each time step by its own statistics.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,10 +19,42 @@ from torch.autograd.function import once_differentiable
 from asr_bn.recurrence.packing import PackedLayout
 from asr_bn.synchronization import sum_over_ranks
 
+# Columns of a block of a symmetric product: on a CPU narrower ones cost more than the blocks saved.
+BLOCK_COLUMNS = 128
 
-class _Moments(torch.autograd.Function):
+
+def symmetric_product(a: Tensor, b: Tensor) -> Tensor:
+    """``a^T b`` of ``[N, I]`` and ``[N, I]`` where it is known to be symmetric, ``[I, I]``.
+
+    On a CPU only the blocks on and below the diagonal are computed.  In float32 also where TF32 is allowed.
+    """
+    if a.is_cuda:
+        with float32_products():
+            return a.t() @ b
+    result = a.new_empty(a.shape[1], a.shape[1])
+    for start in range(0, a.shape[1], BLOCK_COLUMNS):
+        stop = start + BLOCK_COLUMNS
+        block = torch.mm(a[:, start:stop].t(), b[:, :stop])
+        result[start:stop, :stop] = block
+        result[:start, start:stop] = block[:, :start].t()
+    return result
+
+
+@contextmanager
+def float32_products() -> Iterator[None]:
+    """CUDA's float32 matrix products as IEEE says, not in TF32."""
+    place = torch.backends.cuda.matmul
+    before = place.fp32_precision
+    place.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        place.fp32_precision = before
+
+
+class _ProjectedMoments(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, sync: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, sync: bool) -> tuple[Tensor, Tensor, Tensor]:
         count = x.new_full((1,), len(x))
         total = torch.cat([count, x.sum(0)])
         if sync:
@@ -28,25 +62,30 @@ class _Moments(torch.autograd.Function):
         count, mean = total[:1], total[1:] / total[0]
         # Centred first: where a unit is nearly constant, mean(x x^T) - mu mu^T would be rounding noise.
         centred = x - mean
-        scatter = centred.t() @ centred
+        scatter = symmetric_product(centred, centred)
         if sync:
             sum_over_ranks(scatter)
+        product = weight @ scatter.div_(count)
         ctx.sync = sync
-        ctx.save_for_backward(x, mean, count)
+        ctx.save_for_backward(x, weight, mean, product, count)
         ctx.mark_non_differentiable(count)
-        return mean, scatter.div_(count), count
+        return weight @ mean, (product * weight).sum(-1).clamp_min_(0.0), count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        x, mean, count = ctx.saved_tensors
-        grad_mean, grad_cov, _ = grad_outputs
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        x, weight, mean, product, count = ctx.saved_tensors
+        grad_mean, grad_variance = (grad.unsqueeze(-1) for grad in grad_outputs[:2])
+        grad_weight = torch.addcmul(grad_mean * mean, grad_variance, product, value=2.0)
+        if not ctx.needs_input_grad[0]:
+            return None, grad_weight, None
+        rows = weight.flatten(0, -2)
+        grad_cov = symmetric_product((weight * grad_variance).flatten(0, -2), rows)
+        grads = torch.cat([grad_mean.flatten() @ rows, grad_cov.flatten()]).div_(count)
         if ctx.sync:  # the loss of every rank depends on these statistics
-            grads = torch.cat([grad_mean[None], grad_cov])
             sum_over_ranks(grads)
-            grad_mean, grad_cov = grads[0], grads[1:]
-        symmetric = (grad_cov + grad_cov.t()).div_(count)
-        return torch.addmm(grad_mean / count - mean @ symmetric, x, symmetric), None
+        along, symmetric = grads[: len(mean)], grads[len(mean) :].view_as(grad_cov).mul_(2.0)
+        return torch.addmm(along - mean @ symmetric, x, symmetric), grad_weight, None
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -54,23 +93,20 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-def moments(x: Tensor, sync: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean ``[I]``, biased covariance ``[I, I]`` and count ``[1]`` of the rows of ``x``, shape ``[N, I]``.
+def projected_moments(x: Tensor, weight: Tensor, sync: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and biased variance of ``W x`` over rows, each ``[..., G]``, and the count of rows, ``[1]``.
 
     Half-precision rows are taken in float32.
 
     Args:
-        x: at least one row; with ``sync``, at least one on some rank.
+        x: at least one row, ``[N, I]``; with ``sync``, at least one on some rank.
+        weight: ``[..., G, I]``.
         sync: over the rows of all ranks of ``torch.distributed``.
     """
-    result: tuple[Tensor, Tensor, Tensor] = _Moments.apply(at_least_float32(x), sync)
+    result: tuple[Tensor, Tensor, Tensor] = _ProjectedMoments.apply(
+        at_least_float32(x), at_least_float32(weight), sync
+    )
     return result
-
-
-def projected_moments(weight: Tensor, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of ``W x``, each ``[..., G]``, for ``weight`` of shape ``[..., G, I]``."""
-    variance = ((weight @ cov) * weight).sum(-1)
-    return weight @ mean, variance.clamp_min(0.0)
 
 
 def fold(

@@ -11,6 +11,7 @@ from asr_bn import normalization
 from asr_bn.population_stats import PopulationStats
 from asr_bn.recurrence import reference
 from asr_bn.recurrence.cells import Backend, Cell, Recurrent, State, StepNormInputs, has_triton, project
+from asr_bn.recurrence.packed_ops import join_directions
 from asr_bn.recurrence.packing import PackedLayout, pack
 from asr_bn.recurrence.step_norm import StepNormOptions
 from asr_bn.synchronization import is_distributed
@@ -192,9 +193,7 @@ class NormalizedRecurrent(nn.Module):
         else:
             w_ih, bias = self._input_weights(layer, x)
             h, last = self.cell.layer(x, w_ih, bias, weights, state, layout, backend)
-        if self.bidirectional:
-            return torch.cat([h[0], h[1].index_select(0, layout.reversed_rows)], dim=1), last
-        return h[0], last
+        return join_directions(h, layout), last
 
     def _chosen_backend(self, x: Tensor) -> str:
         if self.backend != "auto":
@@ -235,8 +234,7 @@ class NormalizedRecurrent(nn.Module):
         gamma, beta = self.stacked("gamma", layer), self.stacked("beta", layer)
         with torch.autocast(x.device.type, enabled=False):  # statistics keep float32
             if self.training:
-                mean_x, cov_x, count = normalization.moments(x, self._synchronized)
-                mean, variance = normalization.projected_moments(weight, mean_x, cov_x)
+                mean, variance, count = normalization.projected_moments(x, weight, self._synchronized)
                 self._update(layer, mean[:, None], variance[:, None], count)
             else:
                 mean, variance = (values[:, 0] for values in self._population(layer, 1, weight.dtype))

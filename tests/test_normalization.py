@@ -5,26 +5,44 @@ import pytest
 import torch
 
 from asr_bn import BatchNormLSTM
-from asr_bn.normalization import moments, normalize_frames
+from asr_bn.normalization import BLOCK_COLUMNS, normalize_frames, projected_moments
 from asr_bn.population import estimate_population_stats
 from asr_bn.population_stats import PopulationStats
 from asr_bn.recurrence.packing import PackedLayout
 
 
-def test_moments_ignore_a_large_common_offset():
+def test_projected_moments_ignore_a_large_common_offset():
     """|mean| 1000 times the deviation: float32 moments must not drown in rounding."""
     torch.manual_seed(0)
-    x = torch.randn(5000, 4, dtype=torch.float64)
-    mean, cov, count = moments((x + 1000.0).float())
-    shifted = (x + 1000.0).float().double()  # what float32 holds of it
-    np.testing.assert_allclose(cov, np.cov(shifted.numpy().T, bias=True), rtol=0, atol=1e-4)
-    np.testing.assert_allclose(mean, shifted.mean(0), rtol=1e-6)
+    x = torch.randn(5000, 4, dtype=torch.float64) + 1000.0
+    weight = torch.randn(2, 3, 4, dtype=torch.float64)
+    mean, variance, count = projected_moments(x.float(), weight.float())
+    z = x.float().double().numpy() @ weight.float().double().numpy().transpose(0, 2, 1)
+    np.testing.assert_allclose(variance, z.var(1), rtol=1e-4)
+    np.testing.assert_allclose(mean, z.mean(1), rtol=1e-5, atol=1e-2)
     assert count.item() == 5000
 
 
-def test_moments_gradients_by_finite_differences():
-    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: moments(x)[:2], x)
+@pytest.mark.parametrize("width", [3, BLOCK_COLUMNS + 5])  # one block, two blocks
+def test_projected_moments_equal_those_of_the_projection_with_gradients(width):
+    torch.manual_seed(0)
+    x, weight = (torch.randn(size, width, dtype=torch.float64, requires_grad=True) for size in (40, 8))
+    direction = torch.randn(2, 2, 4, dtype=torch.float64)
+    moments = projected_moments(x, weight.view(2, 4, width))[:2]
+    z = x @ weight.t()
+    expected = z.mean(0).view(2, 4), z.var(0, correction=0).view(2, 4)
+    for ours, theirs in zip(moments, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    ours, theirs = (
+        torch.autograd.grad((torch.stack(values) * direction).sum(), (x, weight))
+        for values in (moments, expected)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+def test_projected_moments_gradients_by_finite_differences():
+    x, weight = (torch.randn(size, 3, dtype=torch.float64, requires_grad=True) for size in (6, 4))
+    assert torch.autograd.gradcheck(lambda x, w: projected_moments(x, w)[:2], (x, weight))
 
 
 def test_frame_wise_normalization_as_equation_19_says():

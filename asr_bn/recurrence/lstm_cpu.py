@@ -7,7 +7,7 @@ tanh, and the doubling of the ``g`` rows is exact in binary floating point.
 import torch
 from torch import Tensor
 
-from asr_bn.recurrence.packed_ops import shifted
+from asr_bn.recurrence.packed_ops import HiddenGradient, StepBuffer, shifted
 from asr_bn.recurrence.packing import PackedLayout
 from asr_bn.recurrence.step_norm import StepNorm
 
@@ -43,21 +43,25 @@ def run_forward(
     directions, rows, hidden = *gates.shape[:2], gates.shape[2] // 4
     recurrent = w_hh.transpose(1, 2)
     h, c, tanh_c = (gates.new_empty(directions, rows, hidden) for _ in range(3))
-    steps = zip(*(buffer.split(layout.batch_sizes, dim=1) for buffer in (gates, h, c, tanh_c)), strict=True)
+    by_gate = gates.split(hidden, dim=2)
+    buffers = (gates, *by_gate, h, c, tanh_c)
+    sizes = layout.batch_sizes
+    steps = zip(sizes, *(buffer.split(sizes, dim=1) for buffer in buffers), strict=True)
+    scratch = StepBuffer(gates, layout.batch_size, 4 * hidden)
     h_before, c_before = h_0, c_0
-    for step, (gates_t, h_t, c_t, tanh_c_t) in enumerate(steps):
-        size = gates_t.shape[1]
-        for direction in range(directions):
-            gates_t[direction].addmm_(h_before[direction, :size], recurrent[direction])
-        i, f, g, o = gates_t.split(hidden, dim=2)
+    size_before = layout.batch_size
+    for step, (size, gates_t, i, f, g, o, h_t, c_t, tanh_c_t) in enumerate(steps):
+        if size < size_before:
+            h_before, c_before, size_before = h_before[:, :size], c_before[:, :size], size
+        sums = torch.baddbmm(gates_t, h_before, recurrent, out=scratch.of(size))
         if norm is not None:
-            norm.forward(gates_t, step)
-            g.mul_(2.0)
-        (gates_t if peephole is None else gates_t[..., : 3 * hidden]).sigmoid_()
-        torch.mul(f, c_before[:, :size], out=c_t)
+            norm.forward(sums, step)
+            sums[..., 2 * hidden : 3 * hidden].mul_(2.0)
+        torch.sigmoid(sums, out=gates_t)
+        torch.mul(f, c_before, out=c_t)
         c_t.addcmul_(i, g, value=2.0).sub_(i)  # i * tanh, with tanh = 2 g - 1
         if peephole is not None:
-            o.addcmul_(peephole[:, None], c_t).sigmoid_()
+            torch.addcmul(sums[..., 3 * hidden :], peephole[:, None], c_t, out=o).sigmoid_()
         torch.add(c_t, c_t, out=tanh_c_t)
         tanh_c_t.sigmoid_().mul_(2.0).sub_(1.0)
         torch.mul(o, tanh_c_t, out=h_t)
@@ -78,19 +82,19 @@ def run_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Gradients of the input projections ``[D, N, 4H]``, of ``h_0``, of ``c_0`` and of the peephole."""
     assert tanh_c is not None  # run_forward gave it
-    grad_h, grad_h_n, grad_c_n = grad_outputs
-    grad_h = grad_h.clone(memory_format=torch.contiguous_format)
-    grad_h.index_add_(1, layout.last_rows, grad_h_n)
-    steps = _BackwardSteps(gates, c, w_hh, peephole, grad_h, grad_c_n, layout, norm)
+    grad_of_outputs, grad_h_n, grad_c_n = grad_outputs
+    grad_h = HiddenGradient(grad_of_outputs, grad_h_n, w_hh, layout)
+    steps = _BackwardSteps(gates, c, peephole, grad_h, grad_c_n, layout, norm)
     for block in reversed(layout.blocks(BLOCK_ROWS)):
         first = layout.offsets[block.start]
         rows = slice(first, layout.offsets[block[-1]] + layout.batch_sizes[block[-1]])
         c_before = shifted(c, c_0, rows, layout)
         grad_gates = steps.grad_gates[:, rows]
         through_c = _fill_local_derivatives(grad_gates, gates[:, rows], tanh_c[:, rows], c_before)
+        through_c_steps = through_c.split(layout.batch_sizes[block.start : block.stop], dim=1)
         for step in reversed(block):
-            steps.run(step, through_c, first)
-    return steps.grad_gates, steps.grad_h_0, steps.grad_c, steps.grad_peephole
+            steps.run(step, through_c_steps[step - block.start])
+    return steps.grad_gates, grad_h.value, steps.grad_c, steps.grad_peephole
 
 
 class _BackwardSteps:
@@ -100,35 +104,30 @@ class _BackwardSteps:
         self,
         gates: Tensor,
         c: Tensor,
-        w_hh: Tensor,
         peephole: Tensor | None,
-        grad_h: Tensor,
+        grad_h: HiddenGradient,
         grad_c_n: Tensor,
         layout: PackedLayout,
         norm: StepNorm | None,
     ) -> None:
         hidden, sizes = c.shape[2], layout.batch_sizes
-        self.w_hh, self.layout, self.norm, self.directions = w_hh, layout, norm, len(w_hh)
+        self.grad_h, self.layout, self.norm = grad_h, layout, norm
         self.peephole = None if peephole is None else peephole[:, None]
         self.grad_gates = torch.empty_like(gates)
         self.grad_c = grad_c_n.clone(memory_format=torch.contiguous_format)
-        self.grad_h_0 = torch.zeros_like(self.grad_c)
         self.grad_peephole = None if peephole is None else torch.zeros_like(peephole)
         self._grad_steps = self.grad_gates.split(sizes, dim=1)
-        by_gate = self.grad_gates.view(self.directions, -1, 4, hidden)
+        by_gate = self.grad_gates.view(len(gates), -1, 4, hidden)
         self._grad_ifg = by_gate[:, :, :3].split(sizes, dim=1)
         self._grad_o = by_gate[:, :, 3].split(sizes, dim=1)
-        self._grad_h = grad_h.split(sizes, dim=1)
         self._forget = gates[..., hidden : 2 * hidden].split(sizes, dim=1)
         self._c = c.split(sizes, dim=1)
 
-    def run(self, step: int, through_c: Tensor, first_row: int) -> None:
+    def run(self, step: int, through_c: Tensor) -> None:
         """Turn the local derivatives of ``step`` into gradients and pass them to the step before."""
-        size = self.layout.batch_sizes[step]
-        start = self.layout.offsets[step] - first_row
-        grad_h, grad_c = self._grad_h[step], self.grad_c[:, :size]
+        grad_h, grad_c = self.grad_h.value, self.grad_c[:, : self.layout.batch_sizes[step]]
         grad_o = self._grad_o[step].mul_(grad_h)
-        grad_c.addcmul_(through_c[:, start : start + size], grad_h)
+        grad_c.addcmul_(through_c, grad_h)
         if self.peephole is not None and self.grad_peephole is not None:
             grad_c.addcmul_(grad_o, self.peephole)
             self.grad_peephole += (grad_o * self._c[step]).sum(1)
@@ -137,9 +136,7 @@ class _BackwardSteps:
         grad_gates = self._grad_steps[step]
         if self.norm is not None:
             self.norm.backward(grad_gates, step)
-        grad_before = self._grad_h[step - 1] if step else self.grad_h_0
-        for direction in range(self.directions):
-            grad_before[direction, :size].addmm_(grad_gates[direction], self.w_hh[direction])
+        self.grad_h.pass_back(grad_gates)
 
 
 def _fill_local_derivatives(grad_gates: Tensor, gates: Tensor, tanh_c: Tensor, c_before: Tensor) -> Tensor:

@@ -4,6 +4,8 @@
 hidden size and ``G`` the width of the gates (``4 H`` for the LSTM, ``H`` for the simple recurrence).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -31,10 +33,78 @@ def project_backward(
     grad_weight = torch.stack([grad.t() @ rows for grad, rows in zip(grad_z, inputs, strict=True)])
     if not needs_x:
         return None, grad_weight
-    grad_x = grad_z[0] @ weight[0]
-    if len(weight) == 2:
-        grad_x += (grad_z[1] @ weight[1]).index_select(0, layout.reversed_rows)
-    return grad_x, grad_weight
+    if len(weight) == 1:
+        return grad_z[0] @ weight[0], grad_weight
+    grad_x = (grad_z[1] @ weight[1]).index_select(0, layout.reversed_rows)
+    return grad_x.addmm_(grad_z[0], weight[0]), grad_weight
+
+
+class StepBuffer:
+    """A contiguous ``[D, size, width]`` buffer for the product of one time step.
+
+    PyTorch shares the directions of a batched product among threads without a copy only where its result is
+    contiguous; the rows of a time step within ``[D, N, G]`` are not.
+    """
+
+    def __init__(self, like: Tensor, size: int, width: int) -> None:
+        self._values = like.new_empty(len(like) * size * width)
+        self._width, self._view = width, self._values.view(len(like), size, width)
+
+    def of(self, size: int) -> Tensor:
+        """The buffer for ``size`` sequences; its values are those of the last call."""
+        if self._view.shape[1] != size:
+            directions = len(self._view)
+            self._view = self._values[: directions * size * self._width].view(directions, size, self._width)
+        return self._view
+
+
+class HiddenGradient:
+    """Gradient of ``h_t``, from the last step to the first: the loss's own and that of the step after it.
+
+    Args:
+        of_outputs: the loss's gradient of every ``h_t``, ``[D, N, H]``.
+        of_last: its gradient of the last states, ``[D, B, H]``.
+        w_hh: ``[D, G, H]``.
+        layout: of the rows.
+    """
+
+    def __init__(self, of_outputs: Tensor, of_last: Tensor, w_hh: Tensor, layout: PackedLayout) -> None:
+        self._steps = [torch.zeros_like(of_last), *of_outputs.split(layout.batch_sizes, dim=1)]
+        self._of_last, self._w_hh = of_last, w_hh
+        self._buffer = StepBuffer(of_last, layout.batch_size, of_last.shape[2])
+        last = self._steps.pop()
+        self.value = last + of_last[:, : last.shape[1]]
+
+    def pass_back(self, grad_gates: Tensor) -> None:
+        """From a step to the one before it, given the gradient ``[D, B_t, G]`` of the step's gates."""
+        before, size = self._steps.pop(), grad_gates.shape[1]
+        self.value = self._buffer.of(before.shape[1])
+        if before.shape[1] == size:
+            torch.baddbmm(before, grad_gates, self._w_hh, out=self.value)
+            return
+        self.value.copy_(before)
+        self.value[:, :size].baddbmm_(grad_gates, self._w_hh)
+        self.value[:, size:].add_(self._of_last[:, size : before.shape[1]])
+
+
+class _JoinDirections(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, layout: PackedLayout) -> Tensor:
+        ctx.layout = layout
+        return torch.cat([h[0], h[1].index_select(0, layout.reversed_rows)], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        forward, backward = grad_outputs[0].chunk(2, dim=1)
+        return torch.stack([forward, backward.index_select(0, ctx.layout.reversed_rows)]), None
+
+
+def join_directions(h: Tensor, layout: PackedLayout) -> Tensor:
+    """``[D, N, H]`` as ``[N, D H]``, the second direction in the order of time again."""
+    if len(h) == 1:
+        return h[0]
+    result: Tensor = _JoinDirections.apply(h, layout)
+    return result
 
 
 def shifted(values: Tensor, first: Tensor, rows: slice, layout: PackedLayout) -> Tensor:

@@ -1,8 +1,11 @@
 """The time steps of the simple recurrence (paper eq. 7) for the CPU; see ``rnn_function``."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from asr_bn.recurrence.packed_ops import HiddenGradient, StepBuffer
 from asr_bn.recurrence.packing import PackedLayout
 from asr_bn.recurrence.rnn_function import Nonlinearity
 from asr_bn.recurrence.step_norm import StepNorm
@@ -18,15 +21,15 @@ def run_forward(
 ) -> None:
     """Fill ``h`` ``[D, N, H]``: the input part in, the hidden states out."""
     recurrent = w_hh.transpose(1, 2)
+    activation = torch.tanh if nonlinearity == "tanh" else partial(torch.clamp_min, min=0.0)
+    scratch = StepBuffer(h, layout.batch_size, h.shape[2])
     h_before = h_0
     for step, h_t in enumerate(h.split(layout.batch_sizes, dim=1)):
         size = h_t.shape[1]
-        for direction in range(len(h)):
-            h_t[direction].addmm_(h_before[direction, :size], recurrent[direction])
+        sums = torch.baddbmm(h_t, h_before[:, :size], recurrent, out=scratch.of(size))
         if norm is not None:
-            norm.forward(h_t, step)
-        h_t.tanh_() if nonlinearity == "tanh" else h_t.relu_()
-        h_before = h_t
+            norm.forward(sums, step)
+        h_before = activation(sums, out=h_t)
 
 
 def run_backward(
@@ -38,17 +41,14 @@ def run_backward(
     norm: StepNorm | None,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the input projections, ``[D, N, H]``, and of ``h_0``."""
-    grad_h, grad_h_n = grad_outputs
-    grad = grad_h.clone(memory_format=torch.contiguous_format)
-    grad.index_add_(1, layout.last_rows, grad_h_n)
-    derivative = h.square().neg_().add_(1.0) if nonlinearity == "tanh" else (h > 0).to(h.dtype)
-    grad_h_0 = torch.zeros_like(grad_h_n)
-    grads, derivatives = (values.split(layout.batch_sizes, dim=1) for values in (grad, derivative))
-    for step in range(len(layout.batch_sizes) - 1, -1, -1):
-        grad_t = grads[step].mul_(derivatives[step])
+    grad_of_outputs, grad_h_n = grad_outputs
+    grad_h = HiddenGradient(grad_of_outputs, grad_h_n, w_hh, layout)
+    # Becomes the gradient step by step.
+    grad_z = h.square().neg_().add_(1.0) if nonlinearity == "tanh" else (h > 0).to(h.dtype)
+    grad_steps = grad_z.split(layout.batch_sizes, dim=1)
+    for step in range(layout.num_steps - 1, -1, -1):
+        grad_t = grad_steps[step].mul_(grad_h.value)
         if norm is not None:
             norm.backward(grad_t, step)
-        grad_before = grads[step - 1] if step else grad_h_0
-        for direction in range(len(h)):
-            grad_before[direction, : grad_t.shape[1]].addmm_(grad_t[direction], w_hh[direction])
-    return grad, grad_h_0
+        grad_h.pass_back(grad_t)
+    return grad_z, grad_h.value
