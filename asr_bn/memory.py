@@ -1,4 +1,4 @@
-"""How a training process deals with the memory that it frees."""
+"""How a process deals with the memory that it frees."""
 
 import ctypes
 import sys
@@ -9,9 +9,9 @@ _NEVER = -1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, for the tensors that it makes next.
+    """Let this process keep the memory that it frees, for the arrays and tensors that it makes next.
 
-    By default glibc asks the system for every large tensor anew and gives it back when it is freed, and the
+    By default glibc asks the system for every large one anew and gives it back when it is freed, and the
     system clears each page again: on long utterances a fifth of a training step on a CPU.  The process then
     stays as large as it has ever been, which may be a tenth more than it would have come to.
 

@@ -46,7 +46,9 @@ def features(
     from asr_bn.features.extraction import extract_features
     from asr_bn.features.request import ExtractionRequest
     from asr_bn.kaldi_io.rxfilename import PipePolicy
+    from asr_bn.memory import keep_freed_memory
 
+    keep_freed_memory()
     request = ExtractionRequest(
         data_dir,
         out_dir,

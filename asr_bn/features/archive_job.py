@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import mmap
 from pathlib import Path
 from typing import IO
 
@@ -114,7 +115,7 @@ def _keep(stream: IO[bytes], size: int) -> None:
     stream.seek(size)
 
 
-def _write(stream: IO[bytes], data: bytes, path: Path) -> None:
+def _write(stream: IO[bytes], data: bytes | memoryview | mmap, path: Path) -> None:
     try:
         stream.write(data)
         stream.flush()

@@ -1,10 +1,13 @@
 """From utterances to the bytes of an archive: what one process does, the same whoever runs it."""
 
+import io
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from mmap import mmap
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +38,7 @@ class Chunk:
     """Some utterances' part of the archive."""
 
     entries: list[Entry]
-    data: bytes
+    data: bytes | memoryview | mmap
 
 
 @dataclass(frozen=True)
@@ -90,19 +93,25 @@ class Computation:
             )
         return feats, len(feats) * self.options.frame_shift_ms / 1000
 
-    def chunk(self, utterances: Sequence[Utterance]) -> Chunk:
-        """The archive's bytes for ``utterances``, in their order."""
-        pieces: list[bytes] = []
+    def write_chunk(self, utterances: Sequence[Utterance], stream: IO[bytes]) -> list[Entry]:
+        """Write the archive's bytes for ``utterances`` in their order; the first one's are the first."""
         entries, end = [], 0
         for utterance in utterances:
             feats, seconds = self.feats(utterance)
             key = f"{utterance.utt_id} ".encode()
             method = 1 if self.compress else None
             matrix = encode_table_matrix(utterance.utt_id, feats, compression_method=method)
+            # One by one: what was just computed is still in the processor's cache.
+            stream.write(key)
+            stream.write(matrix)
             start, end = end + len(key), end + len(key) + len(matrix)
-            pieces += (key, matrix)
             entries.append(Entry(utterance.utt_id, start, end, len(feats), seconds))
-        return Chunk(entries, b"".join(pieces))
+        return entries
+
+    def chunk(self, utterances: Sequence[Utterance]) -> Chunk:
+        """The same, in memory."""
+        stream = io.BytesIO()
+        return Chunk(self.write_chunk(utterances, stream), stream.getbuffer())
 
     @cached_property
     def _reader(self) -> WaveformReader:

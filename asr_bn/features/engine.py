@@ -1,9 +1,9 @@
 """Running a computation over chunks of utterances: in this process, in several, or on Ray; in order."""
 
 import collections
+import mmap
 import multiprocessing
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from asr_bn.features.computation import Chunk, Computation, Entry
 from asr_bn.kaldi_io.data_dir import Utterance
+from asr_bn.memory import keep_freed_memory
 
 ENGINES = ("processes", "ray")
 _AHEAD = 3  # chunks in flight for each process: memory stays bounded, however large the corpus
@@ -31,8 +32,9 @@ def run_chunks(
 ) -> Iterator[Chunk]:
     """Compute ``chunks`` with ``num_jobs`` processes (1: this one) and yield the results in order.
 
-    Processes leave their results in the folder ``spool``, which must be empty: a pipe between processes
-    would copy them six times, and the process that collects them would slow the others down.
+    Processes leave their results in files of the folder ``spool``, which must be empty, and write over those
+    that were read: a pipe would copy them six times, and the kernel clears the pages of a new file.  So a
+    chunk's data are only good until the next one is asked for.
 
     Raises:
         ValueError: an utterance cannot be computed, a process died (out of memory, say), or Ray is asked
@@ -51,14 +53,15 @@ def run_chunks(
 
 
 def _in_order(
-    submit: Callable[[list[Utterance]], _Handle],
+    submit: Callable[[list[Utterance], int], _Handle],
     result: Callable[[_Handle], Chunk],
     chunks: Iterable[list[Utterance]],
     num_ahead: int,
 ) -> Iterator[Chunk]:
+    """Submit with a number below ``num_ahead`` that no other chunk in flight has."""
     pending: collections.deque[_Handle] = collections.deque()
-    for chunk in chunks:
-        pending.append(submit(chunk))
+    for index, chunk in enumerate(chunks):
+        pending.append(submit(chunk, index % num_ahead))
         if len(pending) >= num_ahead:
             yield result(pending.popleft())
     while pending:
@@ -74,7 +77,7 @@ def _run_in_processes(
     )
     try:
         yield from _in_order(
-            lambda chunk: pool.submit(_compute, chunk), _collected, chunks, num_jobs * _AHEAD
+            lambda chunk, slot: pool.submit(_compute, chunk, slot), _collected, chunks, num_jobs * _AHEAD
         )
     except BrokenProcessPool as error:
         raise ValueError("a process that computed features died (out of memory?)") from error
@@ -91,6 +94,7 @@ def _may_fork() -> bool:
 def _start(computation: Computation, spool: Path) -> None:
     global _computation, _spool
     _computation, _spool = computation, spool
+    keep_freed_memory()  # every utterance's arrays are large enough to be given back, and cleared anew
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -102,20 +106,22 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _compute(utterances: list[Utterance]) -> tuple[list[Entry], Path]:
+def _compute(utterances: list[Utterance], slot: int) -> tuple[list[Entry], Path]:
     if _computation is None or _spool is None:
         raise ValueError("this process was not started by run_chunks")
-    chunk = _computation.chunk(utterances)
-    with tempfile.NamedTemporaryFile(dir=_spool, delete=False) as stream:
-        stream.write(chunk.data)
-    return chunk.entries, Path(stream.name)
+    path = _spool / str(slot)
+    path.touch()
+    with path.open("r+b") as stream:
+        return _computation.write_chunk(utterances, stream), path
 
 
 def _collected(future: Future[tuple[list[Entry], Path]]) -> Chunk:
     entries, path = future.result()
-    data = path.read_bytes()
-    path.unlink()
-    return Chunk(entries, data)
+    size = entries[-1].end if entries else 0
+    if not size:
+        return Chunk(entries, b"")
+    with path.open("rb") as stream:
+        return Chunk(entries, mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ))
 
 
 def _run_on_ray(
@@ -134,7 +140,7 @@ def _run_on_ray(
     try:
         shared = ray.put(computation)
         task = ray.remote(Computation.chunk)
-        yield from _in_order(lambda chunk: task.remote(shared, chunk), ray.get, chunks, num_jobs * _AHEAD)
+        yield from _in_order(lambda chunk, _: task.remote(shared, chunk), ray.get, chunks, num_jobs * _AHEAD)
     except ray.exceptions.RayTaskError as error:
         raise ValueError(str(error.cause)) from error
     finally:

@@ -13,8 +13,8 @@ from asr_bn.files import atomic_path
 from asr_bn.kaldi_io.data_dir import Utterance
 from asr_bn.stamps import is_done, mark_done
 
-CHUNK_SIZE = 8
-"""Utterances handed to a process at a time: few, so that all processes end at about the same time."""
+# Utterances at a time: few stay in the cache, but handing them to another process should cost little, too.
+CHUNK_SIZE, CHUNK_SIZE_OF_JOBS = 8, 32
 _COPIED = ("utt2spk", "spk2utt", "text")
 
 
@@ -72,8 +72,10 @@ def _run(
     tqdm.monitor_interval = 0  # its thread would keep the processes from being forked
     done = len(job.entries)
     num_jobs = min(num_jobs, -(-len(todo) // CHUNK_SIZE)) or 1
+    a_share = -(-len(todo) // num_jobs)
+    chunks = in_chunks(todo, CHUNK_SIZE if num_jobs == 1 else min(CHUNK_SIZE_OF_JOBS, a_share))
     with tqdm(total=done + len(todo), initial=done, desc="features", unit="utt", smoothing=0) as progress:
-        for chunk in run_chunks(computation, in_chunks(todo, CHUNK_SIZE), num_jobs, job.spool, engine):
+        for chunk in run_chunks(computation, chunks, num_jobs, job.spool, engine):
             job.append(chunk)
             progress.update(len(chunk.entries))
 
