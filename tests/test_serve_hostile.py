@@ -3,6 +3,7 @@ its memory, and opens nothing that a client names."""
 
 import io
 import random
+import re
 import struct
 import time
 import zlib
@@ -111,7 +112,7 @@ def test_damaged_files_never_make_a_server_error(server, kind):
         assert answer.status_code in (200, 400, 413, 415, 422), (answer.text, body[:64])
         assert time.monotonic() - started < 10
         if answer.status_code != 200:
-            assert "/" not in answer.json()["detail"].replace("[num_frames, num_features]", "")
+            assert not re.search(r"(?<!\w)/\w", answer.json()["detail"])  # a path; "WAV/RF64" is none
             assert "Traceback" not in answer.text
     assert memory(pid) < before + 300_000_000
 
