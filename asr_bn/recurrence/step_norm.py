@@ -54,12 +54,16 @@ class StepNorm:
 
     def forward(self, gates: Tensor, step: int) -> None:
         """Normalize ``gates`` of ``step``, ``[D, B_t, G]``, in place."""
+        normalized = self.steps[step]
         if self.options.population is None:
-            variance, mean = torch.var_mean(gates, dim=1, correction=0)
-            self.mean[:, step], self.variance[:, step] = mean, variance
-        inverse = torch.rsqrt(self.variance[:, step] + self.options.eps)
-        torch.mul(gates - self.mean[:, step, None], inverse[:, None], out=self.steps[step])
-        torch.addcmul(self.beta, self.steps[step], self.gamma, out=gates)
+            # Not torch.var_mean, which is several times slower over this axis on a CPU.
+            mean = torch.mean(gates, 1)
+            torch.sub(gates, mean[:, None], out=normalized)
+            self.mean[:, step], self.variance[:, step] = mean, normalized.square().mean(1)
+        else:
+            torch.sub(gates, self.mean[:, step, None], out=normalized)
+        normalized.mul_(torch.rsqrt(self.variance[:, step, None] + self.options.eps))
+        torch.addcmul(self.beta, normalized, self.gamma, out=gates)
 
     def zero_grad(self) -> None:
         """Start a backward pass, which there may be several of."""
@@ -71,9 +75,10 @@ class StepNorm:
         The gradients of gamma and beta are added up in ``grad_gamma`` and ``grad_beta``.
         """
         normalized = self.steps[step]
-        self.grad_beta += grad.sum(1)
-        self.grad_gamma += (grad * normalized).sum(1)
+        total, along = grad.sum(1), (grad * normalized).sum(1)
+        self.grad_beta += total
+        self.grad_gamma += along
         if self.options.population is None:
-            along = (grad * normalized).mean(dim=1, keepdim=True)
-            grad.sub_(grad.mean(dim=1, keepdim=True)).addcmul_(normalized, along, value=-1.0)
+            size = grad.shape[1]
+            grad.sub_(total.div_(size)[:, None]).addcmul_(normalized, along[:, None], value=-1.0 / size)
         grad.mul_(self.gamma * torch.rsqrt(self.variance[:, step, None] + self.options.eps))
