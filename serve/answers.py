@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from serve.errors import Refusal
+from serve.refusal import Refusal
 
 JSON = "application/json"
 NPY = "application/x-npy"

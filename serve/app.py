@@ -15,9 +15,10 @@ from uvicorn.config import STARTUP_FAILURE
 
 import asr_bn
 from serve import open_inference, v1
-from serve.errors import Refusal, add_error_handlers
+from serve.errors import add_error_handlers
 from serve.lifecycle import watch_for_shutdown
 from serve.middleware import ApiKeys, RequestLog, read_secrets
+from serve.refusal import Refusal
 from serve.schemas import Health, Problem
 from serve.service import Service
 from serve.settings import Settings, load_settings

@@ -13,7 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from serve.errors import ClientGone, Refusal
+from serve.refusal import ClientGone, Refusal
 
 MAX_PARTS = 16
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}

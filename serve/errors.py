@@ -10,24 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from serve.refusal import Refusal
+
 logger = logging.getLogger("serve")
 
 # What Triton answers where the protocols differ: it has no 401, 408, 415, 422 and 504 of its own.
 OPEN_INFERENCE_STATUS = {406: 400, 408: 400, 415: 400, 422: 400, 504: 503}
-
-
-class Refusal(Exception):
-    """A request that is answered with an error: ``detail`` is a sentence for the client."""
-
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.headers = dict(headers or {})
-
-
-class ClientGone(Exception):
-    """The client closed its connection, or reads too slowly; nobody waits for an answer."""
 
 
 def problem_body(status: int, detail: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The processes that turn audio into features, seen from the server: a pool that replaces what dies."""
+"""The processes that read audio and large JSON, seen from the server: a pool that replaces what dies."""
 
 import contextlib
 import dataclasses
@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.features.fbank import FbankOptions
-from serve.errors import Refusal
 from serve.front_end_worker import GREETING, SIZES, Head, frame
+from serve.refusal import Refusal
+from serve.tensors import InferRequest, TensorSpec, unpack_request
 
 START_TIMEOUT_S = 60.0
 _PIPE_BYTES = 1 << 20
@@ -82,24 +83,39 @@ class FrontEndPool:
             Refusal: 415 not audio, 422 broken, 413 too long or in need of too much time or memory.
         """
         head = {
+            "task": "features",
             "fbank": dataclasses.asdict(options),
             "delta_order": delta_order,
             "max_seconds": self.limits.max_seconds,
             "channel": channel,
         }
+        answer, payload = self._ask(head, data)
+        feats = np.frombuffer(payload, np.float32).reshape(answer["num_frames"], answer["num_features"])
+        return AudioFeatures(feats, answer["audio_s"], answer["decode_s"], answer["features_s"])
+
+    def tensors(self, body: bytes, json_size: str | None, specs: list[TensorSpec]) -> InferRequest:
+        """`serve.tensors.read_request` in one of the processes; blocks, so call it in ``executor``.
+
+        Raises:
+            Refusal: as there, or 413 it needs too much time or memory.
+        """
+        described = [spec.describe() for spec in specs]
+        answer, payload = self._ask({"task": "tensors", "json_size": json_size, "specs": described}, body)
+        return unpack_request(answer, payload)
+
+    def _ask(self, head: Head, data: bytes) -> tuple[Head, bytes]:
         worker = self._free.get()
         try:
             answer, payload = worker.ask(head, data, self.limits.timeout_s)
         except WorkerDied as error:
             raise Refusal(
-                413, f"the audio could not be decoded within this server's limits ({error})"
+                413, f"the body could not be decoded within this server's limits ({error})"
             ) from error
         finally:
             self._free.put(worker)
         if answer["status"] != 200:
             raise Refusal(answer["status"], answer["detail"])
-        feats = np.frombuffer(payload, np.float32).reshape(answer["num_frames"], answer["num_features"])
-        return AudioFeatures(feats, answer["audio_s"], answer["decode_s"], answer["features_s"])
+        return answer, payload
 
     def close(self) -> None:
         """End the processes."""

@@ -1,7 +1,8 @@
 """The process that decodes a client's audio and computes its features: ``python -m serve.front_end_worker``.
 
-It runs apart from the server, with a limit on its memory, so that a hostile file can only end it.  Requests
-come on standard input and go to standard output, each a frame: the sizes of a JSON head and of a payload
+It reads large JSON tensors, too, which would keep the server's interpreter from doing anything else.  It runs
+apart from the server, with a limit on its memory, so that a hostile body can only end it.  Requests come on
+standard input and answers go to standard output, each a frame: the sizes of a JSON head and of a payload
 (little-endian, 4 and 8 bytes), then both.
 """
 
@@ -20,6 +21,8 @@ from asr_bn.audio import Recording, decode_recording, resample
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.fbank import FbankOptions, compute_fbank
 from serve.audio_formats import audio_format
+from serve.refusal import Refusal
+from serve.tensors import TensorSpec, pack_request, read_request
 
 GREETING = b"ready\n"
 SIZES = struct.Struct("<IQ")
@@ -34,7 +37,31 @@ def frame(head: Head, payload: bytes) -> bytes:
     return b"".join([SIZES.pack(len(text), len(payload)), text, payload])
 
 
-def compute(head: Head, data: bytes) -> tuple[Head, bytes]:
+def answer(head: Head, data: bytes) -> tuple[Head, bytes]:
+    """Do what ``head["task"]`` names: ``features`` or ``tensors``."""
+    return {"features": features, "tensors": tensors}[head["task"]](head, data)
+
+
+def tensors(head: Head, data: bytes) -> tuple[Head, bytes]:
+    """An ``infer`` request of the Open Inference Protocol, its tensors as they lie in memory.
+
+    Args:
+        head: ``json_size`` as in `serve.tensors.read_request`, and ``specs``, the fields of each.
+        data: the body.
+
+    Returns:
+        ``status`` 200 with what `serve.tensors.pack_request` gives, or another status and ``detail``.
+    """
+    specs = [TensorSpec(spec["name"], spec["datatype"], tuple(spec["shape"])) for spec in head["specs"]]
+    try:
+        call = read_request(data, head["json_size"], specs)
+    except Refusal as error:
+        return refusal(error.status, error.detail), b""
+    packed, payload = pack_request(call)
+    return packed | {"status": 200}, payload
+
+
+def features(head: Head, data: bytes) -> tuple[Head, bytes]:
     """Features of one audio file.
 
     Args:
@@ -133,13 +160,13 @@ def serve_frames(source: BinaryIO, sink: BinaryIO) -> None:
         head_size, payload_size = SIZES.unpack(sizes)
         head, data = json.loads(source.read(head_size)), source.read(payload_size)
         try:
-            answer, payload = compute(head, data)
+            told, payload = answer(head, data)
         except MemoryError:
-            answer, payload = refusal(413, "the audio needs more memory than this server allows"), b""
+            told, payload = refusal(413, "the body needs more memory than this server allows"), b""
         except Exception:
             traceback.print_exc()
-            answer, payload = refusal(500, "internal error"), b""
-        sink.write(frame(answer, payload))
+            told, payload = refusal(500, "internal error"), b""
+        sink.write(frame(told, payload))
         sink.flush()
 
 

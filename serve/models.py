@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.posteriors import AcousticScorer
-from serve.errors import Refusal
+from serve.refusal import Refusal
 
 Matrix = NDArray[np.float32]
 

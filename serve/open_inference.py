@@ -19,17 +19,18 @@ from numpy.typing import NDArray
 import asr_bn
 from serve.answers import Chunks, Encoded
 from serve.documentation import v2_answers
-from serve.errors import Refusal
 from serve.middleware import bearer_token, read_secrets
 from serve.models import ServedModel
+from serve.refusal import Refusal
 from serve.requests import HeldResponse, receive, timing_of, unless_client_leaves
 from serve.service import Service, Timing
-from serve.tensors import InferRequest, TensorSpec, read_request, write_response
+from serve.tensors import InferRequest, TensorSpec, json_bytes, read_request, write_response
 
 logger = logging.getLogger("serve")
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 Matrix = NDArray[np.float32]
-# Read on the event loop: a thread would cost more time
+Reader = Callable[[bytes, str | None, list[TensorSpec]], InferRequest]
+# Less is read on the event loop: a thread would cost more time.  More JSON goes to a process of its own.
 _SMALL_BYTES = 1 << 18
 
 Name = Annotated[str, Path(pattern=r"^[^/]{1,200}$")]
@@ -217,9 +218,11 @@ async def _infer(
         model = service.models.get(name, version)
         json_size = request.headers.get("inference-header-content-length")
         if len(body) <= _SMALL_BYTES:
-            call, feats = _read(model, body, json_size)
+            call, feats = _read(model, read_request, body, json_size)
         else:
-            call, feats = await service.in_front_end(_read, model, body, json_size)
+            large = json_bytes(body, json_size) > _SMALL_BYTES
+            read = service.front_end.tensors if large else read_request
+            call, feats = await service.in_front_end(_read, model, read, body, json_size)
         place.take_frames(model, math.prod(call.inputs["features"].shape[:2]))
         scored = await service.score(model, feats, _deadline(service, timing, call), timing)
         started = time.monotonic()
@@ -242,9 +245,11 @@ def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
             raise Refusal(400, f"output parameter {min(unsupported)!r} is not supported")
 
 
-def _read(model: ServedModel, body: bytes, json_size: str | None) -> tuple[InferRequest, list[Matrix]]:
+def _read(
+    model: ServedModel, read: Reader, body: bytes, json_size: str | None
+) -> tuple[InferRequest, list[Matrix]]:
     """A call, and its utterances."""
-    call = read_request(body, json_size, inputs_of(model))
+    call = read(body, json_size, inputs_of(model))
     _check_outputs(call, output_of(model))
     return call, _utterances(call)
 

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve.answers import Encoded
 from serve.bodies import read_body
-from serve.errors import ClientGone
+from serve.refusal import ClientGone
 from serve.service import Service, Timing
 
 T = TypeVar("T")

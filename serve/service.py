@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from serve.batch_choice import BatchLimits, Scored
 from serve.batching import Announcement, Batcher, DeadlinePassed, QueueFull
-from serve.errors import Refusal
 from serve.estimates import Estimate
 from serve.front_end import AudioLimits, FrontEndPool
 from serve.metrics import Metrics
 from serve.models import LoadOptions, ModelStore, ServedModel
+from serve.refusal import Refusal
 from serve.settings import Settings
 from serve.tracing import RequestTrace, Tracing, tracing_from
 

@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from serve.answers import Chunks, json_items
-from serve.errors import Refusal
+from serve.refusal import Refusal
 
 # The types that tensors of an acoustic model have; little-endian on the wire.
 DATATYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4")}
@@ -62,7 +62,7 @@ def read_request(body: bytes, json_size: str | None, specs: list[TensorSpec]) ->
     Raises:
         Refusal: 400 malformed, or not what ``specs`` ask for.
     """
-    size = _json_size(body, json_size)
+    size = json_bytes(body, json_size)
     call = _object(_parse(body[:size]), "the request")
     inputs = _objects(call.get("inputs"), "inputs")
     outputs = _objects(call["outputs"], "outputs") if call.get("outputs") is not None else None
@@ -77,7 +77,29 @@ def read_request(body: bytes, json_size: str | None, specs: list[TensorSpec]) ->
     )
 
 
-def _json_size(body: bytes, given: str | None) -> int:
+def pack_request(call: InferRequest) -> tuple[dict[str, Any], bytes]:
+    """``call`` as it goes from process to process: a JSON object, and the tensors one after the other."""
+    fields = {"id": call.id, "parameters": call.parameters, "outputs": call.outputs}
+    inputs = [[name, values.dtype.str, values.shape] for name, values in call.inputs.items()]
+    return fields | {"inputs": inputs}, b"".join(values.tobytes() for values in call.inputs.values())
+
+
+def unpack_request(head: dict[str, Any], payload: bytes) -> InferRequest:
+    """What :func:`pack_request` packed."""
+    inputs: dict[str, Array] = {}
+    offset = 0
+    for name, dtype, shape in head["inputs"]:
+        inputs[name] = np.frombuffer(payload, dtype, math.prod(shape), offset).reshape(shape)
+        offset += inputs[name].nbytes
+    return InferRequest(head["id"], head["parameters"], inputs, head["outputs"])
+
+
+def json_bytes(body: bytes, given: str | None) -> int:
+    """How much of an ``infer`` request is JSON: what its header says, or all of it.
+
+    Raises:
+        Refusal: 400 the header is no size, or more than there is.
+    """
     if given is None:
         return len(body)
     if not given.isascii() or not given.isdigit() or len(given) > 18 or int(given) > len(body):

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from serve.answers import NPY
 from serve.bodies import read_multipart, read_npy
-from serve.errors import Refusal
 from serve.models import ServedModel
+from serve.refusal import Refusal
 from serve.service import Service, Timing
 
 Matrix = NDArray[np.float32]

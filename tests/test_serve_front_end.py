@@ -1,6 +1,8 @@
 """The processes that decode audio, apart from the server."""
 
 import io
+import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import soundfile
 from asr_bn.features.fbank import compute_fbank
 from asr_bn.features.fbank_options import FbankOptions
 from serve.front_end import AudioLimits, FrontEndPool
+from serve.refusal import Refusal
+from serve.tensors import TensorSpec, read_request
 
 
 @pytest.fixture
@@ -29,3 +33,43 @@ def test_modules_of_the_current_folder_are_not_imported(in_a_folder_with_a_modul
     finally:
         pool.close()
     assert np.array_equal(actual, compute_fbank(samples, FbankOptions()))
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[FrontEndPool]:
+    pool = FrontEndPool(1, AudioLimits())
+    pool.wait_until_ready()
+    yield pool
+    pool.close()
+
+
+SPECS = [TensorSpec("features", "FP32", (-1, -1, 3)), TensorSpec("lengths", "INT32", (-1,))]
+
+
+def infer_body(data: object) -> bytes:
+    features = {"name": "features", "datatype": "FP32", "shape": [1, 2, 3], "data": data}
+    lengths = {"name": "lengths", "datatype": "INT32", "shape": [1], "data": [2]}
+    outputs = [{"name": "log_posteriors", "parameters": {"binary_data": True}}]
+    call = {"id": "a", "inputs": [features, lengths], "outputs": outputs, "parameters": {"timeout": 5}}
+    return json.dumps(call).encode()
+
+
+def test_tensors_read_in_a_process_are_those_read_here(pool):
+    body = infer_body([0.5, -1, 2.25, 3, 4, 1e-3])
+    theirs, ours = pool.tensors(body, None, SPECS), read_request(body, None, SPECS)
+    assert (theirs.id, theirs.parameters, theirs.outputs) == (ours.id, ours.parameters, ours.outputs)
+    assert theirs.inputs.keys() == ours.inputs.keys()
+    for name, values in ours.inputs.items():
+        assert theirs.inputs[name].dtype == values.dtype
+        np.testing.assert_array_equal(theirs.inputs[name], values)
+
+
+@pytest.mark.parametrize(
+    "body", [infer_body([1, 2]), infer_body("x"), b"{", b"\xff" * 9, infer_body([[1], [2, 3]])]
+)
+def test_tensors_are_refused_with_the_same_words(pool, body):
+    with pytest.raises(Refusal) as here:
+        read_request(body, None, SPECS)
+    with pytest.raises(Refusal) as there:
+        pool.tensors(body, None, SPECS)
+    assert (there.value.status, there.value.detail) == (here.value.status, here.value.detail)
