@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ import pytest
 
 from asr_bn.files import locked_folder, read_json
 from recipes.ptb.local import texts
+from recipes.ptb.local.command import spread
 from recipes.ptb.local.overrides import read_experiment
 from recipes.ptb.local.synthetic_text import NUM_KINDS, Source, write_texts
 from recipes.ptb.local.texts import find_text
@@ -233,7 +235,7 @@ def test_a_whole_run_and_the_same_command_again(tmp_path):
         "--any-text",
         "--out",
         "out",
-        "--config",
+        "--size",
         "small",
         "--config",
         "char",
@@ -243,13 +245,14 @@ def test_a_whole_run_and_the_same_command_again(tmp_path):
     assert first.returncode == 0, first.stderr
     out = tmp_path / "out"
     results = read_json(out / "results.json")
-    assert set(results["configs"]) == {"small", "char"}
+    assert set(results) == {"small", "char", "text", "versions"}
     for name in ("small", "char"):
         for model in ("baseline", "batch_norm"):
-            figures = results["configs"][name][model]
+            figures = results[name][model]
             lines = (out / name / model / "metrics.jsonl").read_text().splitlines()
-            assert [json.loads(line) for line in lines] == figures["epochs"] and len(lines) == 2
-            assert figures["valid_perplexity"] == pytest.approx(math.exp(figures["valid_nats"]))
+            assert [json.loads(line.replace("_perplexity", "_ppl")) for line in lines] == figures["epochs"]
+            assert len(lines) == 2
+            assert figures["valid_ppl"] == pytest.approx(math.exp(figures["valid_nats"]))
             assert (out / name / model / "model.onnx").is_file()
     page = (out / "report.html").read_text()
     assert "cannot be compared" in page and "small, batch normalized" in page
@@ -259,12 +262,34 @@ def test_a_whole_run_and_the_same_command_again(tmp_path):
     assert (out / "results.json").read_bytes() == before
 
 
+def test_some_models_for_one_epoch_and_the_others_later(tmp_path):
+    data = tiny_texts(tmp_path / "data")
+    options = ["--data", str(data), "--any-text", "--out", "out", "--epochs", "1", *TINY[1:]]
+    for task, models in (
+        ("--norm none --task char", {"baseline"}),
+        ("--task char", {"baseline", "batch_norm"}),
+    ):
+        done = run_recipe(tmp_path, *options, *task.split())
+        assert done.returncode == 0, done.stderr
+        results = read_json(tmp_path / "out" / "results.json")
+        assert set(results["char"]) == models
+        assert [len(figures["epochs"]) for figures in results["char"].values()] == [1] * len(models)
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_options_that_take_several_values():
+    given = shlex.split("--norm none frame --epochs 3 --size small medium --seed -1")
+    meant = shlex.split("--norm none --norm frame --epochs 3 --size small --size medium --seed -1")
+    assert spread(given) == meant
+
+
 def test_bad_calls_end_in_one_line(tmp_path):
     for options, message in (
         (["--data", "nowhere"], "no such folder"),
         (["--config", "tiny"], "tiny"),
         (["--device", "tpu"], "expected 'auto', 'cpu' or 'cuda'"),
         (["--any-text"], "there is no --data"),
+        (["--task", "char", "--size", "large"], "--size large is of words"),
     ):
         result = run_recipe(tmp_path, *options)
         assert result.returncode == 1

@@ -2,7 +2,7 @@
 
     python recipes/ptb/run.py                         the small pair, on the Penn Treebank if it can be had
     python recipes/ptb/run.py --data DIR              on the text in DIR
-    python recipes/ptb/run.py --config medium --config large --device cuda
+    python recipes/ptb/run.py --size medium large --device cuda
     python recipes/ptb/run.py --search 52             the appendix's random search (characters)
 
 Any Python runs this file: where asr_bn is missing it sets up the environment of the speech recipe and starts

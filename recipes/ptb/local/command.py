@@ -2,8 +2,10 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +13,10 @@ from asr_bn.cli.errors import run as run_app
 from asr_bn.files import locked_folder
 from asr_bn.memory import keep_freed_memory
 
+Task = Literal["word", "char"]
+# Of options that may be given several times, the command line library takes these but no Literal.
+Size = StrEnum("Size", ["small", "medium", "large"])
+Norm = StrEnum("Norm", ["none", "frame", "recurrent"])
 CONF = Path(__file__).parents[1] / "conf"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -28,12 +34,22 @@ def run(
     any_text: Annotated[
         bool, typer.Option("--any-text", help="Accept texts in --data that are not the Penn Treebank.")
     ] = False,
+    size: Annotated[
+        list[Size] | None,
+        typer.Option(
+            help="Of the word model; several for several. Default: small; on the synthetic text "
+            "conf/synthetic.toml."
+        ),
+    ] = None,
+    task: Annotated[Task, typer.Option(help="Words, or the appendix's characters.")] = "word",
+    norm: Annotated[
+        list[Norm] | None,
+        typer.Option(help="Train only the models with these. Default: none, and the paper's for the task."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="In the place of each config's.")] = None,
     config: Annotated[
         list[str] | None,
-        typer.Option(
-            help="small, medium, large, char, synthetic, or a TOML file; several times for several. Default: "
-            "small; on the synthetic text synthetic."
-        ),
+        typer.Option(help="More configs: TOML files, or names of those in conf; several times for several."),
     ] = None,
     override: Annotated[
         list[str] | None,
@@ -57,10 +73,11 @@ def run(
     from recipes.ptb.local.texts import find_text
 
     keep_freed_memory()
-    overrides = override or []
-    experiments = {
-        Path(name).stem: read_experiment(_config_file(name), overrides, seed) for name in config or []
-    }
+    overrides = [*(override or []), *([] if epochs is None else [f"training.epochs={epochs}"])]
+    if task == "char" and size:
+        raise ValueError(f"--task char has one size, that of conf/char.toml: --size {size[0]} is of words")
+    names = [*(["char"] if task == "char" else size or []), *(config or [])]
+    experiments = {Path(name).stem: read_experiment(_config_file(name), overrides, seed) for name in names}
     where = choose_device(device)
     text = find_text(data, any_text, seed)
     if not experiments and not search:
@@ -70,7 +87,7 @@ def run(
     command = shlex.join(["python", "recipes/ptb/run.py", *sys.argv[1:]])
     with locked_folder(out):
         for name, experiment in experiments.items():
-            run_experiments(out / name, experiment, text, where)
+            run_experiments(out / name, experiment, text, where, norm or [])
         if search:
             base = read_experiment(CONF / "char.toml", overrides, seed)
             run_random_search(out / "search", base, text, search, where, seed)
@@ -83,6 +100,20 @@ def _config_file(name: str) -> Path:
     return path if path.is_file() else Path(name)
 
 
+def spread(arguments: Sequence[str], options: Sequence[str] = ("--norm", "--size")) -> list[str]:
+    """``--norm none frame`` as ``--norm none --norm frame``: options that take several values."""
+    result: list[str] = []
+    several = None
+    for argument in arguments:
+        if argument.startswith("-"):
+            several = argument if argument in options else None
+        elif several is not None and result[-1] != several:
+            result.append(several)
+        result.append(argument)
+    return result
+
+
 def main() -> None:
     """Run the command; errors are one line and exit code 1."""
+    sys.argv[1:] = spread(sys.argv[1:])
     run_app(app, "run.py")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,17 +22,29 @@ _NORM: dict[str, Literal["frame", "recurrent"]] = {"lstm": "frame", "tanh": "rec
 
 
 def run_experiments(
-    folder: Path, experiment: LanguageModelExperiment, text: Text, device: torch.device
+    folder: Path,
+    experiment: LanguageModelExperiment,
+    text: Text,
+    device: torch.device,
+    norms: Sequence[str] = (),
 ) -> None:
     """Train ``folder/baseline`` and ``folder/batch_norm`` one after the other, or go on where they were.
 
+    Args:
+        folder: of the configuration.
+        experiment: its ``norm`` is that of ``batch_norm``; ``"none"``: the one that the paper gives its cell.
+        text: what to train on.
+        device: where.
+        norms: train only the models with these; none given: both.
+
     Raises:
-        ValueError: the runs there are of another configuration or text.
+        ValueError: the runs there are of another configuration or text, or there is no such normalization.
         DivergedError: loss or gradient stopped being finite.
     """
     texts = text.read(experiment.training.unit)
     norm = _NORM[experiment.model.cell] if experiment.model.norm == "none" else experiment.model.norm
-    for model, its_norm in zip(MODELS, ("none", norm), strict=True):
+    for its_norm in norms or ("none", norm):
+        model = MODELS[its_norm != "none"]
         _run_one(folder / model, experiment.replace("model", norm=its_norm), texts, device)
 
 

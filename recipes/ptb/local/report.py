@@ -25,6 +25,9 @@ PAPER = {
     "large": {"baseline": (49.3, 81.8), "batch_norm": (35.0, 97.4)},
     "char": {"baseline": (1.05, 1.10), "batch_norm": (1.07, 1.11)},
 }
+# What the keys of figures say
+WORDS = {"ppl": "perplexity", "nats": "cross entropy (nats a character)"}
+Models = dict[str, dict[str, Any]]
 
 
 def write_report(out: Path, names: list[str], text: Text, command: str) -> None:
@@ -36,41 +39,53 @@ def write_report(out: Path, names: list[str], text: Text, command: str) -> None:
         text: what they were trained on.
         command: how to make it again.
     """
-    others = [path.parent.parent.name for path in out.glob("*/baseline/.finish.done")]
-    finished = [n for n in dict.fromkeys([*names, *sorted(others)]) if _is_finished(out / n)]
-    results: dict[str, Any] = {
+    found = [path.parent.parent.name for model in MODELS for path in out.glob(f"*/{model}/.finish.done")]
+    configs: dict[str, Models] = {}
+    for name in [*names, *sorted(found)]:
+        if models := _models(out / name):
+            configs[name] = models
+    about = {
         "text": {"name": text.name, "kind": text.kind, "floor": text.floor},
-        "configs": {name: {m: _model(out / name / m) for m in MODELS} for name in finished},
         "versions": {
             "asr_bn": __version__,
             "torch": str(torch.__version__),
             "Python": platform.python_version(),
         },
     }
-    if finished:
-        figure = save_png(draw_figure2(results["configs"], text.floor), out / "figure2.png")
+    if configs:
+        figure = save_png(draw_figure2(configs, text.floor), out / "figure2.png")
         write_rendered(
             out / "report.html",
             Path(__file__).with_name("report.html"),
-            results=results,
+            **about,
+            configs=configs,
             paper=PAPER,
             labels=LABELS,
             figure=embedded(figure),
             command=command,
             unit_of=unit_of,
+            words=WORDS,
         )
-    write_json(out / "results.json", results)
+    write_json(out / "results.json", {**configs, **about})
 
 
-def _is_finished(folder: Path) -> bool:
-    return all((folder / model / ".finish.done").is_file() for model in MODELS)
+def _models(folder: Path) -> Models:
+    """Final figures and every epoch's of a configuration's finished models; perplexities as ``ppl``."""
+    finished = [model for model in MODELS if (folder / model / ".finish.done").is_file()]
+    return {
+        model: {
+            "epochs": [_short(figures) for figures in read_epochs(folder / model)],
+            **_short(read_json(folder / model / "final.json")),
+        }
+        for model in finished
+    }
 
 
-def _model(folder: Path) -> dict[str, Any]:
-    return {"epochs": read_epochs(folder), **read_json(folder / "final.json")}
+def _short(figures: dict[str, Any]) -> dict[str, Any]:
+    return {key.replace("_perplexity", "_ppl"): value for key, value in figures.items()}
 
 
-def draw_figure2(configs: dict[str, Any], floor: float | None) -> Figure:
+def draw_figure2(configs: dict[str, Models], floor: float | None) -> Figure:
     """Training (dotted) and validation perplexity over the epochs, a panel for each configuration."""
     matplotlib.use("Agg")
     figure = Figure(figsize=(7, 4.2 * len(configs)), layout="constrained")
@@ -80,25 +95,22 @@ def draw_figure2(configs: dict[str, Any], floor: float | None) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, name: str, models: dict[str, Any], floor: float | None) -> None:
+def _draw_panel(axes: Axes, name: str, models: Models, floor: float | None) -> None:
     unit = unit_of(name)
     for model, results in models.items():
         numbers = [entry["epoch"] for entry in results["epochs"]]
         for part, style, kind in (("train", ":", "training"), ("valid", "-", "validation")):
             values = [entry[f"{part}_{unit}"] for entry in results["epochs"]]
             axes.plot(numbers, values, style, color=COLOURS[model], label=f"{LABELS[model]}, {kind}")
-    if floor is not None and unit == "perplexity":
+    if floor is not None and unit == "ppl":
         axes.axhline(floor, color="0.4", linewidth=1, label="entropy rate of the source")
         axes.set_ylim(0.8 * floor, 3 * floor)
-    elif unit == "perplexity":
-        # The first epochs would hide all that follows.
-        worst = max(
-            entry["valid_perplexity"] for results in models.values() for entry in results["epochs"][1:2]
-        )
-        axes.set_ylim(top=worst * 1.3)
-    ylabel = "perplexity" if unit == "perplexity" else "cross entropy (nats a character)"
+    elif unit == "ppl":
+        # The first epoch would hide all that follows.
+        later = [entry["valid_ppl"] for results in models.values() for entry in results["epochs"][1:2]]
+        axes.set_ylim(top=1.3 * max(later) if later else None)
     axes.set(
-        xlabel="epoch", ylabel=ylabel, title=f"LSTM language model, {name}" if unit == "perplexity" else name
+        xlabel="epoch", ylabel=WORDS[unit], title=f"LSTM language model, {name}" if unit == "ppl" else name
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
@@ -107,4 +119,4 @@ def _draw_panel(axes: Axes, name: str, models: dict[str, Any], floor: float | No
 
 def unit_of(name: str) -> str:
     """What a configuration is measured in: the key of its figures."""
-    return "nats" if name.startswith("char") else "perplexity"
+    return "nats" if name.startswith("char") else "ppl"
