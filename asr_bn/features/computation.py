@@ -126,7 +126,11 @@ class Computation:
         return MatrixScp(self.feats_scp, self.root, self.pipes)
 
 
-def in_chunks(utterances: Sequence[Utterance], size: int) -> Iterator[list[Utterance]]:
-    """``size`` utterances at a time."""
-    for start in range(0, len(utterances), size):
-        yield list(utterances[start : start + size])
+def in_chunks(utterances: Sequence[Utterance], size: int, num_jobs: int = 1) -> Iterator[list[Utterance]]:
+    """``size`` utterances at a time; for several jobs fewer towards the end, so that all end together."""
+    start = 0
+    while start < len(utterances):
+        left = len(utterances) - start
+        take = size if num_jobs == 1 else max(1, min(size, left // (2 * num_jobs)))
+        yield list(utterances[start : start + take])
+        start += take

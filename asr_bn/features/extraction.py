@@ -72,8 +72,7 @@ def _run(
     tqdm.monitor_interval = 0  # its thread would keep the processes from being forked
     done = len(job.entries)
     num_jobs = min(num_jobs, -(-len(todo) // CHUNK_SIZE)) or 1
-    a_share = -(-len(todo) // num_jobs)
-    chunks = in_chunks(todo, CHUNK_SIZE if num_jobs == 1 else min(CHUNK_SIZE_OF_JOBS, a_share))
+    chunks = in_chunks(todo, CHUNK_SIZE if num_jobs == 1 else CHUNK_SIZE_OF_JOBS, num_jobs)
     with tqdm(total=done + len(todo), initial=done, desc="features", unit="utt", smoothing=0) as progress:
         for chunk in run_chunks(computation, chunks, num_jobs, job.spool, engine):
             job.append(chunk)
