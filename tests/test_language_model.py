@@ -129,7 +129,7 @@ def test_carried_state_makes_windows_of_a_text_one_text():
     ]
     assert sums == pytest.approx([sums[0]] * 3, rel=1e-6)
     cut = evaluate(model, TextWindows(text, 3, 4, "x").windows(), False).cross_entropy
-    assert cut != pytest.approx(sums[0], rel=1e-4)
+    assert cut != pytest.approx(sums[0], rel=1e-5)
 
 
 def test_a_uniform_model_has_the_vocabulary_for_its_perplexity():
@@ -211,7 +211,8 @@ def test_loss_and_gradients_are_those_of_torch_nn_lstm():
         for name, parameter in model.named_parameters():
             if name.startswith("layers."):
                 name = f"layers.{name[-1]}.{name.removeprefix('layers.')[:-1]}0"
-            torch.testing.assert_close(parameter.grad, gradients[name].grad, rtol=1e-4, atol=1e-5)
+            if parameter.requires_grad:  # all but the second bias
+                torch.testing.assert_close(parameter.grad, gradients[name].grad, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_is_below_between_and_above_the_layers_and_only_in_training():

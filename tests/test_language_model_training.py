@@ -63,10 +63,21 @@ def test_the_character_recipes_settings_are_the_appendixs():
 def test_the_initial_weights_are_drawn_from_the_range_and_the_same_with_and_without_a_norm():
     models = [make_model(norm=norm, init_range=0.04) for norm in ("none", "frame")]
     plain, normalized = (dict(model.named_parameters()) for model in models)
-    for name in plain.keys() & normalized.keys() - {"output.weight", "output.bias"}:
-        assert plain[name].abs().max() <= 0.04
-        assert "weight_hh" not in name or plain[name].abs().max() > 0.03
-    assert torch.equal(plain["embedding.weight"], normalized["embedding.weight"])
+    weights = [name for name, values in plain.items() if values.dim() == 2]
+    assert len(weights) == 2 + 2 * models[0].layers.num_layers
+    for name in weights:
+        assert 0.03 < plain[name].abs().max() <= 0.04
+        assert torch.equal(plain[name], normalized[name])
+
+
+def test_there_is_one_bias_as_in_the_equations():
+    """Of nn.LSTM's two the second is 0 and stays so; the other one is drawn."""
+    model = make_model(norm="none", init_range=0.04)
+    trained = {name for name, values in model.named_parameters() if values.requires_grad}
+    for layer in range(model.layers.num_layers):
+        assert f"layers.bias_ih_l{layer}" in trained and f"layers.bias_hh_l{layer}" not in trained
+        assert model.layers.get_parameter(f"bias_ih_l{layer}").abs().max() > 0
+        assert not model.layers.get_parameter(f"bias_hh_l{layer}").any()
 
 
 def make_trainer(model, experiment: LanguageModelExperiment, folder) -> Trainer:

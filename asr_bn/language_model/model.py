@@ -28,10 +28,15 @@ class LanguageModel(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(size, num_words)
         self._initialize(config, torch.Generator().manual_seed(seed))
+        for name, values in self.layers.named_parameters():
+            if name.startswith("bias_hh"):
+                # Eqs. 7 and 12 to 15 have one bias: a second one would double its learning rate.
+                values.requires_grad_(False).zero_()
 
     @torch.no_grad()
     def _initialize(self, config: LanguageModelConfig, generator: torch.Generator) -> None:
-        for name, values in self.named_parameters():
+        # Matrices before biases, of which a normalized layer has none: so the matrices are the same in both.
+        for name, values in sorted(self.named_parameters(), key=lambda item: item[1].dim() < 2):
             if "gamma" in name or "beta" in name:
                 continue  # as the layer sets them
             if config.init == "uniform":
