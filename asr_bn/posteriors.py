@@ -32,7 +32,11 @@ class AcousticScorer:
 
     @classmethod
     def load(
-        cls, path: Path, device: Literal["auto", "cpu", "cuda"] = "auto", num_threads: int | None = None
+        cls,
+        path: Path,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        num_threads: int | None = None,
+        spinning: bool = False,
     ) -> "AcousticScorer":
         """Load a model file.
 
@@ -40,6 +44,8 @@ class AcousticScorer:
             path: the ONNX file.
             device: ``auto`` takes CUDA where ONNX Runtime has it and it can be started, else the CPU.
             num_threads: threads within one call; None leaves it to ONNX Runtime.
+            spinning: let a call's threads keep their cores while they wait for each other: a third faster on
+                an idle machine, slower on a busy one.
 
         Raises:
             ValueError: not an ONNX model, not one of ours, or CUDA was asked for and is not there.
@@ -49,10 +55,10 @@ class AcousticScorer:
             raise FileNotFoundError(2, "no such model file", str(path))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        # Arenas and patterns grow with every new shape, and spinning threads take the cores from others.
+        # Arenas and patterns grow with every new shape.
         options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         if num_threads is not None:
             options.intra_op_num_threads = num_threads
         try:

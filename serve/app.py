@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from uvicorn.config import STARTUP_FAILURE
 
 import asr_bn
+from asr_bn.memory import keep_some_freed_memory
 from serve import open_inference, v1
 from serve.errors import add_error_handlers
 from serve.lifecycle import watch_for_shutdown
@@ -64,6 +65,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     # A thread that computes lets the event loop run after a millisecond, not after Python's five.
     sys.setswitchinterval(0.001)
+    keep_some_freed_memory()  # an answer is megabytes, whose pages would be cleared anew for each
     if not service.models_loaded:
         await asyncio.to_thread(service.load)
     with watch_for_shutdown(service):

@@ -137,7 +137,7 @@ class ModelStore:
         on_cpu = scorer.session.get_providers() == ["CPUExecutionProvider"]
         alone = None
         if on_cpu and options.num_threads_alone > options.num_threads:
-            alone = AcousticScorer.load(file, "cpu", options.num_threads_alone)
+            alone = AcousticScorer.load(file, "cpu", options.num_threads_alone, spinning=True)
         # Quantized activations are scaled over the whole call, so that company would change an answer.
         batch = 1 if is_quantized(file) else options.max_batch_size or default_batch_size(on_cpu)
         return ServedModel(name, version, scorer, batch, alone)
