@@ -15,17 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from tqdm import tqdm
 
-from asr_bn.onnx_versions import IR_VERSION, OPSET, QUANTIZATION_DOMAIN, QUANTIZATION_OPSET
+from asr_bn.layer_sessions import Direction, ModelLayers
 
 # Frames of a piece.
 PIECE_FRAMES = 2000
-_LSTMS = ("LSTM", "DynamicQuantizeLSTM")
 Array = NDArray[np.float32]
 
 
@@ -63,17 +59,10 @@ class LayerwiseScorer:
     """
 
     def __init__(self, path: Path, num_threads: int = 1) -> None:
-        nodes, weights, is_half = _read(path)
-        lstms = [node for node in nodes if node.op_type in _LSTMS]
-        if not lstms or "output.weight" not in weights:
-            raise ValueError(f"{path}: no layers in it that can be run piece by piece")
-        self.is_exact = not _is_quantized(lstms[0]) and not is_half
+        model = ModelLayers(path)
+        self.is_exact = model.is_exact
         self._num_at_once = min(num_threads, 2)
-        within = max(num_threads // 2, 1)
-        self._mean, self._std = weights.get("feats.mean"), weights.get("feats.std")
-        self._layers = [[_direction(node, weights, d, within) for d in (0, 1)] for node in lstms]
-        self._hidden_size = _hidden_size(lstms[0])
-        self._output = _output(weights, _is_quantized(lstms[0]), num_threads)
+        self._layers = model.sessions(max(num_threads // 2, 1), num_threads)
 
     def log_posteriors(self, feats: Array, quiet: bool = False) -> Iterator[Array]:
         """Log posteriors of ``feats`` ``[num_frames, num_features]``, in pieces of rows.
@@ -82,14 +71,14 @@ class LayerwiseScorer:
             OSError: no room for the hidden states in the folder for temporary files.
         """
         pieces = [slice(k, min(k + PIECE_FRAMES, len(feats))) for k in range(0, len(feats), PIECE_FRAMES)]
-        hidden: _Features | _HiddenStates = _Features(feats, self._mean, self._std)
-        total = 2 * len(self._layers) * len(pieces)
+        hidden: _Features | _HiddenStates = _Features(feats, self._layers.mean, self._layers.std)
+        total = 2 * len(self._layers.directions) * len(pieces)
         with (
             tqdm(total=total, desc="long recording", unit="piece", delay=2, disable=quiet) as progress,
             ThreadPoolExecutor(self._num_at_once) as pool,
         ):
-            for sessions in self._layers:
-                output = _HiddenStates(self._hidden_size)
+            for sessions in self._layers.directions:
+                output = _HiddenStates(self._layers.hidden_size)
                 running = [
                     pool.submit(self._run, session, hidden, output, pieces, direction, progress)
                     for direction, session in enumerate(sessions)
@@ -99,7 +88,7 @@ class LayerwiseScorer:
                 hidden.close()
                 hidden = output
         for piece in pieces:
-            yield self._output.run(None, {"X": hidden.read(piece)})[0]
+            yield self._layers.output.run(None, {"X": hidden.read(piece)[:, None]})[0][:, 0]
         hidden.close()
 
     def deviation(self, feats: Array, expected: Array) -> Deviation:
@@ -115,19 +104,17 @@ class LayerwiseScorer:
 
     def _run(
         self,
-        session: onnxruntime.InferenceSession,
+        session: Direction,
         hidden: "_Features | _HiddenStates",
         output: "_HiddenStates",
         pieces: list[slice],
         direction: int,
         progress: Any,
     ) -> None:
-        h = c = np.zeros((1, 1, self._hidden_size), dtype=np.float32)
-        order = slice(None, None, -1) if direction else slice(None)
-        for piece in pieces[order]:
-            values = np.ascontiguousarray(hidden.read(piece)[order, None])
-            y, h, c = session.run(None, {"X": values, "h": h, "c": c})
-            output.write(direction, piece, y[order, 0, 0])
+        h = c = np.zeros((1, 1, self._layers.hidden_size), dtype=np.float32)
+        for piece in reversed(pieces) if direction else pieces:
+            y, h, c = session.run(None, {"X": hidden.read(piece)[:, None], "h": h, "c": c})
+            output.write(direction, piece, y[:, 0, 0])
             progress.update()
 
 
@@ -173,86 +160,3 @@ class _HiddenStates:
     def close(self) -> None:
         for file in self._files:
             file.close()
-
-
-def _read(path: Path) -> tuple[list[onnx.NodeProto], dict[str, NDArray[Any]], bool]:
-    """Nodes, those inside a ``Loop`` too; constants, halves as float32; and whether there are halves."""
-    proto = onnx.load(path)
-    nodes = list(proto.graph.node)
-    for node in proto.graph.node:
-        nodes += [inner for attribute in node.attribute for inner in attribute.g.node]
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
-    halves = {
-        name: values.astype(np.float32) for name, values in weights.items() if values.dtype == np.float16
-    }
-    return nodes, weights | halves, bool(halves)
-
-
-def _hidden_size(lstm: onnx.NodeProto) -> int:
-    return int(next(attribute.i for attribute in lstm.attribute if attribute.name == "hidden_size"))
-
-
-def _is_quantized(lstm: onnx.NodeProto) -> bool:
-    return lstm.op_type != "LSTM"
-
-
-def _direction(
-    node: onnx.NodeProto, weights: dict[str, NDArray[Any]], direction: int, num_threads: int
-) -> onnxruntime.InferenceSession:
-    """One direction of an LSTM node (X, W, R, B, lengths, h, c, P, scales ...), its state in and out."""
-    kept = {name: weights[name][direction : direction + 1] for name in node.input[1:] if name in weights}
-    inputs = ["X", *node.input[1:4], "", "h", "c", *node.input[7:]]
-    size = _hidden_size(node)
-    width = weights[node.input[1]].shape[1 if _is_quantized(node) else 2]
-    lstm = helper.make_node(
-        node.op_type, inputs, ["Y", "Yh", "Yc"], domain=node.domain, hidden_size=size, direction="forward"
-    )
-    inputs_info = [_info("X", ["T", 1, width]), _info("h", [1, 1, size]), _info("c", [1, 1, size])]
-    outputs_info = [_info("Y", ["T", 1, 1, size]), _info("Yh", [1, 1, size]), _info("Yc", [1, 1, size])]
-    return _session([lstm], inputs_info, outputs_info, kept, num_threads)
-
-
-def _output(
-    weights: dict[str, NDArray[Any]], quantized: bool, num_threads: int
-) -> onnxruntime.InferenceSession:
-    names = ("weight", "scale", "zero", "bias") if quantized else ("weight", "bias")
-    kept = {name: weights[f"output.{name}"] for name in names}
-    if quantized:
-        product = helper.make_node(
-            "DynamicQuantizeMatMul", ["X", *names], ["scores"], domain=QUANTIZATION_DOMAIN
-        )
-        nodes = [product]
-    else:
-        nodes = [
-            helper.make_node("MatMul", ["X", "weight"], ["logits"]),
-            helper.make_node("Add", ["logits", "bias"], ["scores"]),
-        ]
-    nodes.append(helper.make_node("LogSoftmax", ["scores"], ["log_posteriors"], axis=-1))
-    size, num_pdfs = kept["weight"].shape
-    outputs_info = [_info("log_posteriors", ["T", num_pdfs])]
-    return _session(nodes, [_info("X", ["T", size])], outputs_info, kept, num_threads)
-
-
-def _info(name: str, shape: list[Any]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
-def _session(
-    nodes: list[onnx.NodeProto],
-    inputs: list[onnx.ValueInfoProto],
-    outputs: list[onnx.ValueInfoProto],
-    tensors: dict[str, NDArray[Any]],
-    num_threads: int,
-) -> onnxruntime.InferenceSession:
-    constants = [
-        numpy_helper.from_array(np.ascontiguousarray(values), name) for name, values in tensors.items()
-    ]
-    graph = helper.make_graph(nodes, "layer", inputs, outputs, constants)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(QUANTIZATION_DOMAIN, QUANTIZATION_OPSET)]
-    proto = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="asr_bn")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from asr_bn.features.deltas import add_deltas
 from asr_bn.model_metadata import METADATA_KEY, ModelMetadata
+from asr_bn.onnx_session import session_options
 
 Features = NDArray[np.float32]
 Output = Literal["log_posterior", "posterior", "log_likelihood"]
@@ -53,14 +54,7 @@ class AcousticScorer:
         """
         if not path.is_file():
             raise FileNotFoundError(2, "no such model file", str(path))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        # Arenas and patterns grow with every new shape.
-        options.enable_cpu_mem_arena = False
-        options.enable_mem_pattern = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
-        if num_threads is not None:
-            options.intra_op_num_threads = num_threads
+        options = session_options(num_threads, spinning)
         try:
             session = onnxruntime.InferenceSession(path, options, providers=_providers(device))
         except Exception as error:  # ONNX Runtime's own errors share no base class

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.packed_scoring import batch_scorer
 from asr_bn.posteriors import AcousticScorer, Features
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def score_blocks(
     """
     pending: deque[tuple[list[Item], list[Batch]]] = deque()
     long_recordings = _LongRecordings(scorer, num_threads)
+    packed = batch_scorer(scorer)
     limits = Limits.of(scorer.metadata.num_pdfs)
     with ThreadPoolExecutor(num_threads) as pool:
         for window in _windows(_checked(scorer, feats, skip or _say_skipped), limits.window_frames):
@@ -97,7 +99,7 @@ def score_blocks(
             for batch in batches_of_like_length([len(values) for _, values in window], limits.batch_frames):
                 is_long = len(batch) == 1 and len(window[batch[0]][1]) > limits.long_frames
                 inputs = [window[k][1] for k in batch]
-                batches.append((batch, None if is_long else pool.submit(scorer.log_posteriors, inputs)))
+                batches.append((batch, None if is_long else pool.submit(packed.log_posteriors, inputs)))
             pending.append((window, batches))
             if len(pending) > 1:
                 yield from _in_order(*pending.popleft(), long_recordings)

@@ -42,18 +42,17 @@ def write_model(
     nodes.append(helper.make_node("Transpose", ["features"], ["x0"], perm=[1, 0, 2]))
     for layer in range(layers):
         size = 123 if layer == 0 else 2 * hidden
-        inputs = [f"x{layer}", weights(f"W{layer}", 2, 4 * hidden, size)]
-        inputs += [
-            weights(f"R{layer}", 2, 4 * hidden, hidden),
-            weights(f"B{layer}", 2, 8 * hidden),
-            "lengths",
-        ]
+        inputs = [f"x{layer}", weights(f"layer{layer}.W", 2, 4 * hidden, size)]
+        inputs.append(weights(f"layer{layer}.R", 2, 4 * hidden, hidden))
+        inputs += [weights(f"layer{layer}.B", 2, 8 * hidden), "lengths"]
         nodes.append(
             helper.make_node("LSTM", inputs, [f"y{layer}"], hidden_size=hidden, direction="bidirectional")
         )
         nodes.append(helper.make_node("Transpose", [f"y{layer}"], [f"t{layer}"], perm=[0, 2, 1, 3]))
         nodes.append(helper.make_node("Reshape", [f"t{layer}", "joined"], [f"x{layer + 1}"]))
-    nodes.append(helper.make_node("MatMul", [f"x{layers}", weights("O", 2 * hidden, num_pdfs)], ["scores"]))
+    output = weights("output.weight", 2 * hidden, num_pdfs)
+    nodes.append(helper.make_node("MatMul", [f"x{layers}", output], ["logits"]))
+    nodes.append(helper.make_node("Add", ["logits", weights("output.bias", num_pdfs)], ["scores"]))
     nodes.append(helper.make_node("LogSoftmax", ["scores"], ["logs"], axis=-1))
     nodes.append(helper.make_node("Transpose", ["logs"], ["log_posteriors"], perm=[1, 0, 2]))
     graph = helper.make_graph(

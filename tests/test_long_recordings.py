@@ -14,6 +14,7 @@ from asr_bn.long_recordings import LayerwiseScorer
 from asr_bn.posteriors import AcousticScorer
 from asr_bn.quantization import InputScale, quantize_onnx
 from asr_bn.scoring import Limits, score_all, score_blocks
+from tests.serving import write_model
 from tests.test_onnx_export import export_onnx, make_metadata, make_model
 
 PEEPHOLE = pytest.mark.parametrize("peephole", [False, True])
@@ -59,6 +60,14 @@ def test_pieces_give_the_rows_of_one_call_bit_for_bit(
         num_frames % 50 > 0
     )
     assert np.array_equal(np.concatenate(pieces), scorer.log_posteriors([feats])[0])
+
+
+def test_a_network_as_wide_as_the_papers_too(tmp_path, short_pieces):
+    """Products of 500 numbers are rounded otherwise when ONNX Runtime joins them with the bias."""
+    scorer = AcousticScorer.load(write_model(tmp_path / "m.onnx", num_pdfs=300, hidden=250), "cpu", 1)
+    feats = features(scorer, 120)
+    rows = np.concatenate(list(LayerwiseScorer(tmp_path / "m.onnx").log_posteriors(feats)))
+    assert np.array_equal(rows, scorer.log_posteriors([feats])[0])
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("int8", 0.1), ("float16", 5e-3)])

@@ -1,0 +1,21 @@
+"""How ONNX Runtime's sessions are set up."""
+
+import onnxruntime
+
+
+def session_options(num_threads: int | None, spinning: bool = False) -> onnxruntime.SessionOptions:
+    """Options for calls of every shape.
+
+    Args:
+        num_threads: threads within one call; None leaves it to ONNX Runtime.
+        spinning: a call's threads keep their cores while they wait for each other.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Arenas and patterns grow with every new shape.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    if num_threads is not None:
+        options.intra_op_num_threads = num_threads
+    return options
