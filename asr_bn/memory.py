@@ -21,7 +21,7 @@ def keep_freed_memory() -> bool:
     return _set({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _NEVER})
 
 
-def keep_some_freed_memory(largest: int = 32 << 20, most: int = 256 << 20) -> bool:
+def keep_some_freed_memory(largest: int = 32 << 20, most: int = 64 << 20) -> bool:
     """The same with bounds, for a process that runs for months: a server.
 
     Args:

@@ -3,19 +3,18 @@
 import onnxruntime
 
 
-def session_options(num_threads: int | None, spinning: bool = False) -> onnxruntime.SessionOptions:
+def session_options(num_threads: int | None) -> onnxruntime.SessionOptions:
     """Options for calls of every shape.
 
     Args:
         num_threads: threads within one call; None leaves it to ONNX Runtime.
-        spinning: a call's threads keep their cores while they wait for each other.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Arenas and patterns grow with every new shape.
+    # Arenas and patterns grow with every new shape; threads that spin take cores from other calls.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
     return options

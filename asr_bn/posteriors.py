@@ -37,7 +37,6 @@ class AcousticScorer:
         path: Path,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         num_threads: int | None = None,
-        spinning: bool = False,
     ) -> "AcousticScorer":
         """Load a model file.
 
@@ -45,8 +44,6 @@ class AcousticScorer:
             path: the ONNX file.
             device: ``auto`` takes CUDA where ONNX Runtime has it and it can be started, else the CPU.
             num_threads: threads within one call; None leaves it to ONNX Runtime.
-            spinning: let a call's threads keep their cores while they wait for each other: a third faster on
-                an idle machine, slower on a busy one.
 
         Raises:
             ValueError: not an ONNX model, not one of ours, or CUDA was asked for and is not there.
@@ -54,7 +51,7 @@ class AcousticScorer:
         """
         if not path.is_file():
             raise FileNotFoundError(2, "no such model file", str(path))
-        options = session_options(num_threads, spinning)
+        options = session_options(num_threads)
         try:
             session = onnxruntime.InferenceSession(path, options, providers=_providers(device))
         except Exception as error:  # ONNX Runtime's own errors share no base class
@@ -77,22 +74,8 @@ class AcousticScorer:
         return "dev_fer_int8" in self.metadata.figures
 
     def with_deltas(self, feats: NDArray[np.floating]) -> Features:
-        """Features as the model takes them, ``[num_frames, num_features]``, from static or complete ones.
-
-        Raises:
-            ValueError: another number of columns, no frames, or a value that is not finite.
-        """
-        metadata = self.metadata
-        expected = f"[num_frames, {metadata.num_static}] or [num_frames, {metadata.num_features}]"
-        if feats.ndim != 2 or feats.shape[1] not in (metadata.num_static, metadata.num_features):
-            raise ValueError(f"features have shape {list(feats.shape)}, expected {expected}")
-        if len(feats) == 0:
-            raise ValueError("features have no frames, expected at least one")
-        values = np.asarray(feats, dtype=np.float32)
-        if not np.isfinite(values).all():
-            raise ValueError("features hold a value that is not finite")
-        complete = values.shape[1] == metadata.num_features
-        return values if complete else add_deltas(values, metadata.delta_order)
+        """`with_deltas` for this model."""
+        return with_deltas(feats, self.metadata)
 
     def log_posteriors(self, feats: Sequence[Features]) -> list[NDArray[np.float32]]:
         """Log posteriors of one or more utterances, in one call of ONNX Runtime.
@@ -111,6 +94,24 @@ class AcousticScorer:
         inputs: dict[str, Any] = {"features": padded, "lengths": lengths}
         (scores,) = self.session.run(["log_posteriors"], inputs)
         return [scores[row, :length] for row, length in enumerate(lengths)]
+
+
+def with_deltas(feats: NDArray[np.floating], metadata: ModelMetadata) -> Features:
+    """Features as a model takes them, ``[num_frames, num_features]``, from static or complete ones.
+
+    Raises:
+        ValueError: another number of columns, no frames, or a value that is not finite.
+    """
+    expected = f"[num_frames, {metadata.num_static}] or [num_frames, {metadata.num_features}]"
+    if feats.ndim != 2 or feats.shape[1] not in (metadata.num_static, metadata.num_features):
+        raise ValueError(f"features have shape {list(feats.shape)}, expected {expected}")
+    if len(feats) == 0:
+        raise ValueError("features have no frames, expected at least one")
+    values = np.asarray(feats, dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("features hold a value that is not finite")
+    complete = values.shape[1] == metadata.num_features
+    return values if complete else add_deltas(values, metadata.delta_order)
 
 
 def convert(

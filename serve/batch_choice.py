@@ -1,4 +1,5 @@
-"""Which of the utterances that wait share a call: like lengths, few padded frames, nobody late."""
+"""Which of the utterances that wait share a call: the work is shared best, nobody waits for much longer ones,
+nobody is late."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -9,30 +10,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float32]
+# An utterance's company is at most so many times as long, or so many frames.
+_LIKE_LENGTHS, _LIKE_FRAMES = 3, 300
 
 
 class Scorer(Protocol):
-    """What computes: an `asr_bn.posteriors.AcousticScorer`, or a stand-in."""
+    """What computes: a `serve.models.ServedModel`, or a stand-in.
+
+    Attributes:
+        max_batch_size: utterances in a call at most.
+        num_threads: what a call takes of `BatchLimits.num_threads`.
+        is_padded: whether every utterance of a call costs what the longest costs.
+    """
 
     max_batch_size: int
+    num_threads: int
+    is_padded: bool
 
-    def log_posteriors(self, feats: Sequence[Matrix], alone: bool) -> list[Matrix]:
-        """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, feature_dim]``.
-
-        ``alone``: no other call runs, so that this one may use every core.
-        """
+    def log_posteriors(self, feats: Sequence[Matrix]) -> list[Matrix]:
+        """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, feature_dim]``."""
         ...
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """What bounds a batch, the queue and the number of calls side by side."""
+    """What bounds a batch, the queue and the calls side by side, which share ``num_threads``."""
 
-    calls: int = 2
+    num_threads: int = 2
     max_batch_frames: int = 8000
     max_queue: int = 64
     long_frames: int = 3000
     join_s: float = 0.003
+    return_s: float = float(__import__("os").environ.get("RET", "0.01"))
 
 
 @dataclass(frozen=True)
@@ -73,8 +82,8 @@ def choose_batch(
     """The oldest utterance that waits, with those of like length that make the call most efficient.
 
     Every candidate is a run of neighbours in order of length around the oldest one; the best has most
-    frames for its cost (`call_cost`).  Company that would not be ``in_time``, or make the oldest one late, is
-    not taken.  Nothing waits: an empty list.
+    frames for its cost (`cost_of`).  Company that is much longer, that would not be ``in_time``, or would
+    make the oldest one late, is not taken.  Nothing waits: an empty list.
     """
     if not waiting:
         return []
@@ -86,7 +95,7 @@ def choose_batch(
     for first in range(max(0, position - most + 1), position + 1):
         for last in range(position, min(first + most, len(peers))):
             batch = peers[first : last + 1]
-            if len(batch) * batch[-1].num_frames > limits.max_batch_frames or not in_time(batch):
+            if _too_large(batch, limits) or not in_time(batch):
                 break
             rate = _rate(batch)
             if rate > best_rate:
@@ -94,15 +103,28 @@ def choose_batch(
     return best
 
 
-def call_cost(size: int, longest: int) -> float:
+def _too_large(batch: Sequence[Ticket], limits: BatchLimits) -> bool:
+    shortest, longest = batch[0].num_frames, batch[-1].num_frames
+    unlike = longest > max(_LIKE_LENGTHS * shortest, _LIKE_FRAMES)
+    return unlike or computed_frames(batch) > limits.max_batch_frames
+
+
+def computed_frames(batch: Sequence[Ticket]) -> int:
+    """Frames that a call computes, its padding included, of a batch in order of length."""
+    if batch[0].scorer.is_padded:
+        return len(batch) * batch[-1].num_frames
+    return sum(ticket.num_frames for ticket in batch)
+
+
+def call_cost(longest: int, frames: int) -> float:
     """Relative time of a call: each step has a part that does not grow with the batch (the weights are
     read once) and one that does; measured with ONNX Runtime's CPU LSTM (``bench/serve.py``)."""
-    return longest * (0.35 + size)
+    return 0.5 * longest + frames
 
 
 def cost_of(batch: Sequence[Ticket]) -> float:
     """`call_cost` of a batch in order of length."""
-    return call_cost(len(batch), batch[-1].num_frames)
+    return call_cost(batch[-1].num_frames, computed_frames(batch))
 
 
 def _rate(batch: Sequence[Ticket]) -> float:

@@ -58,6 +58,11 @@ class Call:
     started: float
     expected_s: float
 
+    @property
+    def num_threads(self) -> int:
+        """Threads that it takes."""
+        return self.batch[0].scorer.num_threads
+
 
 class Batcher:
     """Utterances in, log posteriors out; to be used from one event loop."""
@@ -72,9 +77,10 @@ class Batcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._call_times: WeakKeyDictionary[Scorer, CallTimes] = WeakKeyDictionary()
-        self._seconds_per_utterance = Estimate()
+        self._work_per_utterance = Estimate()
         self._seconds_per_call = Estimate()
-        self._executor = ThreadPoolExecutor(limits.calls, thread_name_prefix="onnxruntime")
+        # Twice: short calls may run beside long ones that have taken every thread.
+        self._executor = ThreadPoolExecutor(2 * limits.num_threads, thread_name_prefix="onnxruntime")
 
     @property
     def num_waiting(self) -> int:
@@ -85,9 +91,11 @@ class Batcher:
     def wait_s(self) -> float:
         """About how long an utterance that comes now would wait for its turn, in seconds."""
         now = time.monotonic()
-        running = sum(max(0.0, call.started + call.expected_s - now) for call in self._running)
-        waiting = (len(self._waiting) + self._announced) * self._seconds_per_utterance.mean
-        return (running + waiting) / self.limits.calls
+        running = sum(
+            call.num_threads * max(0.0, call.started + call.expected_s - now) for call in self._running
+        )
+        waiting = (len(self._waiting) + self._announced) * self._work_per_utterance.mean
+        return (running + waiting) / self.limits.num_threads
 
     @property
     def call_s(self) -> float:
@@ -193,7 +201,7 @@ class Batcher:
             self._idle.set()
 
     def _dispatch(self) -> None:
-        while len(self._running) < self.limits.calls:
+        while True:
             batch = choose_batch(self._eligible(), self.limits, self._in_time)
             if not batch:
                 return
@@ -204,11 +212,25 @@ class Batcher:
             self._start(batch)
 
     def _eligible(self) -> list[Ticket]:
-        """What may start now: long utterances leave one of the calls to the short ones."""
-        running_long = sum(is_long(call.batch, self.limits) for call in self._running)
-        if running_long < max(1, self.limits.calls - 1):
-            return self._waiting
-        return [ticket for ticket in self._waiting if ticket.num_frames <= self.limits.long_frames]
+        """What finds threads now.
+
+        Long calls leave those of one call to the short ones; where there are no more than that, a short call
+        runs beside a long one all the same.
+        """
+        limits = self.limits
+        short, long = (
+            sum(call.num_threads for call in self._running if is_long(call.batch, limits) == wanted)
+            for wanted in (False, True)
+        )
+
+        def finds_threads(ticket: Ticket) -> bool:
+            own = ticket.scorer.num_threads
+            left_by_short = limits.num_threads - own
+            if ticket.num_frames > limits.long_frames:
+                return short + long + own <= max(own, left_by_short)
+            return short + min(long, left_by_short) + own <= limits.num_threads
+
+        return [ticket for ticket in self._waiting if finds_threads(ticket)]
 
     def _in_time(self, batch: list[Ticket]) -> bool:
         """Whether a call with ``batch`` would end before the deadlines of all in it."""
@@ -229,20 +251,19 @@ class Batcher:
     def _start(self, batch: list[Ticket]) -> None:
         for ticket in batch:
             self._waiting.remove(ticket)
-        alone = not self._running and not self._waiting and not self._announced
         expected_s = self._times(batch[0].scorer).expected(cost_of(batch))
         call = Call(batch, time.monotonic(), expected_s)
         self._running.append(call)
         feats = [ticket.feats for ticket in batch]
         loop = asyncio.get_running_loop()
-        task = loop.run_in_executor(self._executor, batch[0].scorer.log_posteriors, feats, alone)
+        task = loop.run_in_executor(self._executor, batch[0].scorer.log_posteriors, feats)
         task.add_done_callback(lambda done: self._finish(call, done))
 
     def _finish(self, call: Call, done: "asyncio.Future[list[Matrix]]") -> None:
         seconds = time.monotonic() - call.started
         self._running.remove(call)
         self._times(call.batch[0].scorer).observe(cost_of(call.batch), seconds)
-        self._seconds_per_utterance.observe(seconds / len(call.batch))
+        self._work_per_utterance.observe(seconds * call.num_threads / len(call.batch))
         self._seconds_per_call.observe(seconds)
         self._deliver(call.batch, call.started, seconds, done)
         self._note_idle()

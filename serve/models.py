@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.model_metadata import ModelMetadata
+from asr_bn.packed_scoring import BatchScorer, PackedScorer, batch_scorer
 from asr_bn.posteriors import AcousticScorer
 from serve.refusal import Refusal
 
@@ -20,30 +22,32 @@ class ServedModel:
 
     Args:
         name, version: under which it is asked for.
-        scorer: for calls that run side by side.
+        scorer: what scores a batch.
+        metadata: of its file.
         max_batch_size: utterances in a call at most.
-        scorer_alone: for calls that have the machine to themselves; its answers are the same.
+        num_threads: of a call.
     """
 
     def __init__(
         self,
         name: str,
         version: str,
-        scorer: AcousticScorer,
+        scorer: BatchScorer,
+        metadata: ModelMetadata,
         max_batch_size: int,
-        scorer_alone: AcousticScorer | None = None,
+        num_threads: int = 1,
     ) -> None:
-        self.name, self.version, self.scorer = name, version, scorer
-        self.scorer_alone = scorer_alone or scorer
-        self.max_batch_size = max_batch_size
-        self.metadata = scorer.metadata
-        self.log_priors = scorer.metadata.log_priors
+        self.name, self.version, self.metadata = name, version, metadata
+        self.max_batch_size, self.num_threads = max_batch_size, num_threads
+        self.is_padded = not isinstance(scorer, PackedScorer)
+        self.log_priors = metadata.log_priors
+        self._scorer = scorer
         self.num_utterances = self.num_calls = 0
         self._counting = threading.Lock()
 
-    def log_posteriors(self, feats: Sequence[Matrix], alone: bool = False) -> list[Matrix]:
+    def log_posteriors(self, feats: Sequence[Matrix]) -> list[Matrix]:
         """Scores of one call, each ``[num_frames, num_pdfs]`` (a `serve.batch_choice.Scorer`)."""
-        scores = (self.scorer_alone if alone else self.scorer).log_posteriors(feats)
+        scores = self._scorer.log_posteriors(feats)
         with self._counting:
             self.num_calls += 1
             self.num_utterances += len(feats)
@@ -52,11 +56,10 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How models are loaded."""
+    """How models are loaded; ``num_threads`` is for all calls that run at a time."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    num_threads: int = 1
-    num_threads_alone: int = 1
+    num_threads: int = 2
     max_batch_size: int = 0
 
 
@@ -133,19 +136,20 @@ class ModelStore:
 
     def _load_file(self, name: str, version: str, file: Path) -> ServedModel:
         options = self.options
-        scorer = AcousticScorer.load(file, options.device, options.num_threads)
-        on_cpu = scorer.session.get_providers() == ["CPUExecutionProvider"]
-        alone = None
-        if on_cpu and options.num_threads_alone > options.num_threads:
-            alone = AcousticScorer.load(file, "cpu", options.num_threads_alone, spinning=True)
+        whole = AcousticScorer.load(file, options.device, num_threads=1)
+        # With one thread for each direction a lone utterance is answered sooner, and a batch as soon.
+        num_threads = min(2, options.num_threads)
+        scorer = batch_scorer(whole, num_threads)
         # Quantized activations are scaled over the whole call, so that company would change an answer.
-        batch = 1 if is_quantized(file) else options.max_batch_size or default_batch_size(on_cpu)
-        return ServedModel(name, version, scorer, batch, alone)
+        batch = 1 if is_quantized(file) else options.max_batch_size or default_batch_size(whole.on_cuda)
+        return ServedModel(
+            name, version, scorer, whole.metadata, batch, 1 if scorer is whole else num_threads
+        )
 
 
-def default_batch_size(on_cpu: bool) -> int:
+def default_batch_size(on_cuda: bool) -> int:
     """On a CPU four utterances a call are as fast as more, each costing memory (``bench/serve.py``)."""
-    return 4 if on_cpu else 16
+    return 16 if on_cuda else 4
 
 
 def is_quantized(file: Path) -> bool:

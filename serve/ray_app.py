@@ -42,7 +42,10 @@ def deployment(settings: Settings) -> ray_serve.Deployment:
         "max_ongoing_requests": settings.max_queue + settings.max_uploads,
         "max_queued_requests": settings.max_queue,
         "graceful_shutdown_timeout_s": settings.grace_s,
-        "ray_actor_options": {"num_cpus": settings.calls, "num_gpus": int(settings.device == "cuda")},
+        "ray_actor_options": {
+            "num_cpus": settings.compute_threads,
+            "num_gpus": int(settings.device == "cuda"),
+        },
     }
     return ray_serve.deployment(**options)(ray_serve.ingress(app)())
 

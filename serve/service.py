@@ -82,13 +82,12 @@ class Service:
             settings.model_name,
             LoadOptions(
                 device=settings.device,
-                num_threads=settings.num_threads,
-                num_threads_alone=settings.calls * settings.num_threads,
+                num_threads=settings.compute_threads,
                 max_batch_size=settings.max_batch_size,
             ),
         )
         limits = BatchLimits(
-            calls=settings.calls,
+            num_threads=settings.compute_threads,
             max_batch_frames=settings.max_batch_frames,
             max_queue=settings.max_queue,
             long_frames=settings.long_frames,

@@ -25,9 +25,11 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     processes: int = Field(1, ge=1, le=256, description="server processes, each with its own model")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where ONNX Runtime computes")
-    num_threads: int = Field(1, ge=1, le=256, description="threads inside one ONNX Runtime call")
-    concurrent_calls: int = Field(
-        0, ge=0, le=256, description="ONNX Runtime calls side by side; 0: one a core, two with cuda"
+    num_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="threads that compute, of all calls at a time; 0: one for each core, two with cuda",
     )
     front_end_threads: int = Field(
         0, ge=0, le=256, description="threads that decode audio and compute features; 0: one for each core"
@@ -37,7 +39,7 @@ class Settings(BaseSettings):
     )
     max_batch_frames: int = Field(8000, ge=1, description="frames in one call at most, padding included")
     long_frames: int = Field(
-        3000, ge=1, description="longer utterances leave one of the concurrent calls to the others"
+        3000, ge=1, description="utterances longer than that leave threads to the others"
     )
     max_queue: int = Field(64, ge=1, description="requests accepted at the same time; more are answered 429")
     max_held_frames: int = Field(
@@ -69,9 +71,9 @@ class Settings(BaseSettings):
     access_log: bool = Field(True, description="one JSON line on stderr for each request")
 
     @property
-    def calls(self) -> int:
-        """ONNX Runtime calls side by side."""
-        return self.concurrent_calls or (2 if self.device == "cuda" else available_cores())
+    def compute_threads(self) -> int:
+        """Threads that compute; those of a call that runs on CUDA wait for it."""
+        return self.num_threads or (2 if self.device == "cuda" else available_cores())
 
     @property
     def front_end(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.posteriors import with_deltas
 from serve.answers import NPY
 from serve.bodies import read_multipart, read_npy
 from serve.models import ServedModel
@@ -83,7 +84,7 @@ def _as_utt_id(stem: str) -> str:
 
 def _given_features(model: ServedModel, data: bytes) -> Matrix:
     try:
-        return model.scorer.with_deltas(read_npy(data))
+        return with_deltas(read_npy(data), model.metadata)
     except ValueError as error:
         raise Refusal(422, str(error)) from error
 

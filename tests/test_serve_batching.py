@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from asr_bn.packed_scoring import batch_scorer
 from asr_bn.posteriors import AcousticScorer
 from serve.batch_choice import BatchLimits, Ticket, call_cost, choose_batch
 from serve.batching import Batcher, DeadlinePassed, QueueFull
@@ -28,13 +29,15 @@ class Recorder:
     """A scorer whose answer is its input doubled; it notes its batches and can be held."""
 
     max_batch_size = 8
+    num_threads = 1
+    is_padded = True
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.go = threading.Event()
         self.go.set()
 
-    def log_posteriors(self, feats: Sequence[Array], alone: bool) -> list[Array]:
+    def log_posteriors(self, feats: Sequence[Array]) -> list[Array]:
         self.batches.append([len(matrix) for matrix in feats])
         assert self.go.wait(10)
         return [2 * matrix for matrix in feats]
@@ -62,14 +65,16 @@ def run(limits: BatchLimits, scenario: Any) -> Recorder:
     return scorer
 
 
-def test_answers_are_bit_identical_to_the_answer_alone(tmp_path: Path):
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_answers_are_bit_identical_to_the_answer_alone(tmp_path: Path, num_threads):
     """A model as deep and wide as the paper's: 64 utterances of mixed length at once, in any company."""
     file = write_model(tmp_path / "model.onnx", num_pdfs=200, hidden=250, layers=2)
-    scorers = [AcousticScorer.load(file, "cpu", threads) for threads in (1, 2)]
-    model = ServedModel("m", "1", scorers[0], 8, scorers[1])
+    scorer = AcousticScorer.load(file, "cpu", 2)
+    model = ServedModel("m", "1", batch_scorer(scorer, num_threads), scorer.metadata, 8, num_threads)
+    assert not model.is_padded
     rng = np.random.default_rng(0)
     feats = [rng.standard_normal((n, 123)).astype(np.float32) for n in rng.integers(1, 120, 64)]
-    alone = [model.log_posteriors([one])[0] for one in feats]
+    alone = [scorer.log_posteriors([one])[0] for one in feats]
     sizes: list[int] = []
 
     async def main() -> list[Any]:
@@ -92,17 +97,19 @@ def ticket(num_frames: int, scorer: Any) -> Ticket:
     lengths=st.lists(st.integers(1, 2000), min_size=1, max_size=30),
     size=st.integers(1, 8),
     frames=st.integers(1, 8000),
+    padded=st.booleans(),
 )
 @settings(deadline=None, max_examples=60)
-def test_a_batch_holds_the_oldest_and_keeps_its_bounds(lengths, size, frames):
+def test_a_batch_holds_the_oldest_and_keeps_its_bounds(lengths, size, frames, padded):
     scorer = Recorder()
-    scorer.max_batch_size = size
+    scorer.max_batch_size, scorer.is_padded = size, padded
     waiting = [ticket(length, scorer) for length in lengths]
     batch = choose_batch(waiting, BatchLimits(max_batch_frames=frames))
     assert waiting[0] in batch
     assert len(batch) <= size
-    longest = max(one.num_frames for one in batch)
-    assert len(batch) == 1 or len(batch) * longest <= frames
+    in_it = [one.num_frames for one in batch]
+    assert len(batch) == 1 or (len(batch) * max(in_it) if padded else sum(in_it)) <= frames
+    assert max(in_it) <= max(3 * min(in_it), 300)
 
 
 def test_like_lengths_join_and_unlike_ones_do_not():
@@ -111,6 +118,14 @@ def test_like_lengths_join_and_unlike_ones_do_not():
     batch = choose_batch(waiting, BatchLimits())
     assert sorted(one.num_frames for one in batch) == [99, 100, 101]
     assert all(one.scorer is scorer for one in batch)
+
+
+def test_without_padding_what_is_not_much_longer_joins():
+    scorer = Recorder()
+    waiting = [ticket(n, scorer) for n in (200, 420, 160, 610)]
+    assert [one.num_frames for one in choose_batch(waiting, BatchLimits())] == [160, 200]
+    scorer.is_padded = False
+    assert sorted(one.num_frames for one in choose_batch(waiting, BatchLimits())) == [160, 200, 420]
 
 
 def test_a_lone_request_does_not_wait_but_an_announced_one_is_waited_for():
@@ -142,7 +157,7 @@ def test_a_full_queue_refuses_all_or_nothing():
         scorer.go.set()
         await asyncio.gather(running, waiting)
 
-    assert run(BatchLimits(calls=1, max_queue=2), scenario).batches == [[1], [2]]
+    assert run(BatchLimits(num_threads=1, max_queue=2), scenario).batches == [[1], [2]]
 
 
 def test_what_passes_its_deadline_or_is_cancelled_is_never_computed():
@@ -161,14 +176,14 @@ def test_what_passes_its_deadline_or_is_cancelled_is_never_computed():
         (scored,) = await running
         assert np.array_equal(scored.log_posteriors, 2 * matrix(1))
 
-    assert run(BatchLimits(calls=1), scenario).batches == [[1]]
+    assert run(BatchLimits(num_threads=1), scenario).batches == [[1]]
 
 
 def expect(batcher: Batcher, scorer: Recorder, seconds_per_cost: float) -> None:
     """Let the batcher believe that calls have always taken so long."""
     for _ in range(60):  # until nothing is left of the first guess of the deviation
         batcher._times(scorer).observe(10 * call_cost(1, 1), 10 * call_cost(1, 1) * seconds_per_cost)
-        batcher._seconds_per_utterance.observe(10 * seconds_per_cost * call_cost(1, 1))
+        batcher._work_per_utterance.observe(10 * seconds_per_cost * call_cost(1, 1))
 
 
 def test_what_could_not_be_answered_before_its_deadline_is_not_begun():
@@ -186,7 +201,7 @@ def test_what_could_not_be_answered_before_its_deadline_is_not_begun():
         scorer.go.set()
         await asyncio.gather(short, running)
 
-    assert run(BatchLimits(calls=1), scenario).batches == [[3], [1]]
+    assert run(BatchLimits(num_threads=1), scenario).batches == [[3], [1]]
 
 
 def test_short_calls_that_are_late_say_little_of_long_ones():
@@ -216,7 +231,7 @@ def test_company_that_would_make_the_call_late_is_not_taken():
         scorer.go.set()
         await asyncio.gather(running, urgent, *others)
 
-    batches = run(BatchLimits(calls=1), scenario).batches
+    batches = run(BatchLimits(num_threads=1), scenario).batches
     assert batches[0] == [2]
     assert len(batches[1]) <= 3
     assert sum(map(len, batches)) == 7
@@ -240,11 +255,13 @@ def test_the_time_to_wait_is_that_of_what_is_before_over_the_calls():
         scorer.go.set()
         await asyncio.gather(*asked)
 
-    run(BatchLimits(calls=2), scenario)
+    run(BatchLimits(num_threads=2), scenario)
 
 
-def test_long_requests_leave_a_call_to_short_ones():
+@pytest.mark.parametrize("of_a_call", [1, 2])
+def test_long_requests_leave_a_call_to_short_ones(of_a_call):
     async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.num_threads = of_a_call
         scorer.go.clear()
         long = [asyncio.ensure_future(batcher.score(scorer, [matrix(n)], FAR)) for n in (101, 102, 103)]
         await until(lambda: scorer.batches)
@@ -254,12 +271,31 @@ def test_long_requests_leave_a_call_to_short_ones():
         scorer.go.set()
         await asyncio.gather(*long, short)
 
-    run(BatchLimits(calls=2, long_frames=100, max_batch_frames=1), scenario)
+    run(BatchLimits(num_threads=2, long_frames=100, max_batch_frames=1), scenario)
+
+
+@pytest.mark.parametrize(("of_a_call", "running"), [(1, 4), (2, 2)])
+def test_calls_share_the_threads_and_long_ones_leave_some(of_a_call, running):
+    """Four threads for calls of one or two: long ones take all but a call's, short ones the rest."""
+
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.num_threads, scorer.max_batch_size = of_a_call, 1
+        scorer.go.clear()
+        long = [asyncio.ensure_future(batcher.score(scorer, [matrix(101)], FAR)) for _ in range(5)]
+        await until(lambda: len(scorer.batches) == running - 1)
+        short = [asyncio.ensure_future(batcher.score(scorer, [matrix(5)], FAR)) for _ in range(3)]
+        await until(lambda: len(scorer.batches) == running)
+        await asyncio.sleep(0.05)
+        assert scorer.batches == [[101]] * (running - 1) + [[5]]
+        scorer.go.set()
+        await asyncio.gather(*long, *short)
+
+    run(BatchLimits(num_threads=4, long_frames=100), scenario)
 
 
 def test_an_error_reaches_every_request_of_its_batch_and_no_other():
     class Broken(Recorder):
-        def log_posteriors(self, feats: Sequence[Array], alone: bool) -> list[Array]:
+        def log_posteriors(self, feats: Sequence[Array]) -> list[Array]:
             raise RuntimeError("broken")
 
     async def main() -> None:
