@@ -23,7 +23,9 @@ class Connection(HttpToolsProtocol):
     """uvicorn's connection, within limits.
 
     A client has ``head_timeout_s`` from its connection, or from the first byte of a later request, to the end
-    of the request's head.  What it goes on sending after the answer is taken for ``body_timeout_s`` at most.
+    of the request's head.  What it goes on sending after the answer is taken for ``body_timeout_s`` at most,
+    also where the connection is to end with the answer: to close it with a part of the body unread would
+    reset it, and the client might never see the answer.
     """
 
     def __init__(self, limits: ConnectionLimits, **arguments: Any) -> None:
@@ -32,6 +34,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = self._num_heads = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuse one connection too many; wait for a head from the others."""
@@ -77,16 +80,30 @@ class Connection(HttpToolsProtocol):
         self._num_heads += 1
         self._start_timer(self.limits.body_timeout_s)
         super().on_headers_complete()
+        self.cycle.transport = _ClosedAfterBody(self)  # type: ignore[assignment]
+
+    def close_after_body(self) -> None:
+        """Say that no more is to come, and close when the client has sent what it had begun."""
+        if self._in_head or not self.transport.can_write_eof():
+            self.transport.close()
+        elif not self._ended and not self.transport.is_closing():
+            self._ended = True
+            self.transport.write_eof()
+            self._start_timer(self.limits.body_timeout_s)
 
     def on_message_complete(self) -> None:
         """The whole request is there."""
         self._stop_timer()
         self._in_head = True
         super().on_message_complete()
+        if self._ended:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, unless the answer has been given."""
-        if not self.transport.is_closing():
+        if self._ended:
+            self.transport.close()
+        elif not self.transport.is_closing():
             super().send_400_response(msg)
 
     def _await_head(self) -> None:
@@ -120,3 +137,16 @@ class Connection(HttpToolsProtocol):
         tail = f"content-length: {len(text)}\r\nconnection: close\r\n\r\n{text}"
         self.transport.write((head + tail).encode())
         self.transport.close()
+
+
+class _ClosedAfterBody:
+    """A connection's transport for one request; its end waits for that of the request's body."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection.transport, name)
+
+    def close(self) -> None:
+        self._connection.close_after_body()

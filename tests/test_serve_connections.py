@@ -140,6 +140,25 @@ def test_what_is_still_sent_after_the_answer_does_not_hold_the_connection(server
                 time.sleep(0.05)
 
 
+@pytest.mark.parametrize("megabytes", [0.2, 8, 40])
+def test_an_answer_before_the_end_of_the_body_arrives(server, megabytes):
+    """To close with a part of the body unread resets the connection, and with it the answer on its way."""
+    size = int(megabytes * 1e6)
+    for _ in range(5):
+        with connect(server) as connection:
+            head = (
+                HEAD
+                + b"connection: close\r\ncontent-type: text/x-nothing\r\ncontent-length: %d\r\n\r\n" % size
+            )
+            connection.sendall(head)
+            time.sleep(0.05)  # it has been refused meanwhile
+            connection.sendall(bytes(size))
+            said = until_closed(connection)
+        status = 413 if size > 32 << 20 else 415
+        assert said.startswith(b"HTTP/1.1 %d" % status)
+        assert said.endswith(b"}")
+
+
 def test_a_client_that_leaves_while_it_sends_is_no_error_of_ours(server):
     with connect(server) as connection:
         connection.sendall(HEAD + b"content-length: 1000\r\n\r\nsome")
