@@ -3,11 +3,11 @@
 import onnxruntime
 
 
-def session_options(num_threads: int | None) -> onnxruntime.SessionOptions:
+def session_options(num_threads: int) -> onnxruntime.SessionOptions:
     """Options for calls of every shape.
 
     Args:
-        num_threads: threads within one call; None leaves it to ONNX Runtime.
+        num_threads: threads within one call.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -15,6 +15,5 @@ def session_options(num_threads: int | None) -> onnxruntime.SessionOptions:
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if num_threads is not None:
-        options.intra_op_num_threads = num_threads
+    options.intra_op_num_threads = num_threads
     return options

@@ -36,14 +36,15 @@ class AcousticScorer:
         cls,
         path: Path,
         device: Literal["auto", "cpu", "cuda"] = "auto",
-        num_threads: int | None = None,
+        num_threads: int = 1,
     ) -> "AcousticScorer":
         """Load a model file.
 
         Args:
             path: the ONNX file.
             device: ``auto`` takes CUDA where ONNX Runtime has it and it can be started, else the CPU.
-            num_threads: threads within one call; None leaves it to ONNX Runtime.
+            num_threads: threads within one call.  More than one wait for each other at every time step, which
+                takes a hundred times as long beside other work.
 
         Raises:
             ValueError: not an ONNX model, not one of ours, or CUDA was asked for and is not there.
