@@ -15,6 +15,7 @@ import asyncio
 import io
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -25,7 +26,7 @@ import urllib.request
 import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,17 +69,19 @@ def server(name: str, model: Path, device: str, log: Path, **settings: str) -> I
     }
     environment |= settings
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=stream, env=environment, start_new_session=True
+        )
     try:
         wait_for_port(port, process)
         yield port
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # LitServe's workers outlive it, polling their queue
+        process.wait()
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]", seconds: float = 90.0) -> None:
@@ -223,10 +226,13 @@ def median_of(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 
 def compare(arguments: argparse.Namespace, feats: list[Matrix]) -> dict[str, Any]:
-    """Every server at every number of clients, in turns."""
+    """The library alone, and every server at every number of clients, in turns."""
     bodies = [npy(one) for one in feats]
     rounds: dict[str, dict[int, list[dict[str, float]]]] = {}
+    alone: list[dict[str, float]] = []
     for turn in range(arguments.rounds):
+        alone.append(onnxruntime_alone(arguments.model, feats[:64]))
+        print(f"round {turn + 1}: onnxruntime alone: {alone[-1]}", file=sys.stderr)
         for name in arguments.servers:
             kind = FORM if name == "litserve" else NPY
             sent = [as_form(body) for body in bodies] if kind == FORM else bodies
@@ -236,10 +242,11 @@ def compare(arguments: argparse.Namespace, feats: list[Matrix]) -> dict[str, Any
                     figures = asyncio.run(load(port, kind, clients, sent))
                     rounds.setdefault(name, {}).setdefault(clients, []).append(figures)
                     print(f"round {turn + 1}: {name}, {clients} clients: {figures}", file=sys.stderr)
-    return {
+    servers = {
         name: {clients: median_of(figures) for clients, figures in by_clients.items()}
         for name, by_clients in rounds.items()
     }
+    return {"onnxruntime": median_of(alone), "servers": servers}
 
 
 def main() -> None:
@@ -256,9 +263,7 @@ def main() -> None:
     arguments = parser.parse_args()
     session = onnxruntime.InferenceSession(arguments.model, providers=["CPUExecutionProvider"])
     feats = utterances(arguments.requests, session.get_inputs()[0].shape[2])
-    report: dict[str, Any] = {"onnxruntime": onnxruntime_alone(arguments.model, feats[:64])}
-    print(report, file=sys.stderr)
-    report["servers"] = compare(arguments, feats)
+    report = compare(arguments, feats)
     if "asr-bn" in arguments.servers:
         report["asr-bn over"] = ratios(report)
         report["overhead"] = overheads(arguments, feats[:64])

@@ -1,5 +1,4 @@
-"""Which of the utterances that wait share a call: the work is shared best, nobody waits for much longer ones,
-nobody is late."""
+"""Which of the utterances that wait share a call: nobody is late, nobody waits for much longer ones."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -79,28 +78,52 @@ def always(batch: list[Ticket]) -> bool:
 def choose_batch(
     waiting: Sequence[Ticket], limits: BatchLimits, in_time: Callable[[list[Ticket]], bool] = always
 ) -> list[Ticket]:
-    """The oldest utterance that waits, with those of like length that make the call most efficient.
+    """The oldest utterance that waits and its company, in order of length.
 
-    Every candidate is a run of neighbours in order of length around the oldest one; the best has most
-    frames for its cost (`cost_of`).  Company that is much longer, that would not be ``in_time``, or would
-    make the oldest one late, is not taken.  Nothing waits: an empty list.
+    Where nothing is padded, company are the next oldest; else those of like length, with which the call has
+    most frames for its cost (`cost_of`).  What is much longer, would not be ``in_time``, or would make
+    another one late, is not taken.  Nothing waits: an empty list.
     """
     if not waiting:
         return []
-    head = waiting[0]
-    peers = sorted((t for t in waiting if t.scorer is head.scorer), key=lambda ticket: ticket.num_frames)
-    position = peers.index(head)
-    most = head.scorer.max_batch_size
+    peers = [ticket for ticket in waiting if ticket.scorer is waiting[0].scorer]
+
+    def fits(batch: list[Ticket]) -> bool:
+        return not _too_large(batch, limits) and in_time(batch)
+
+    return _of_like_length(peers, fits) if peers[0].scorer.is_padded else _of_like_age(peers, fits)
+
+
+def _of_like_age(peers: Sequence[Ticket], fits: Callable[[list[Ticket]], bool]) -> list[Ticket]:
+    batch = [peers[0]]
+    for ticket in peers[1:]:
+        if len(batch) >= ticket.scorer.max_batch_size:
+            break
+        larger = sorted([*batch, ticket], key=_num_frames)
+        if fits(larger):
+            batch = larger
+    return batch
+
+
+def _of_like_length(peers: Sequence[Ticket], fits: Callable[[list[Ticket]], bool]) -> list[Ticket]:
+    """The best run of neighbours in order of length around the oldest one."""
+    head, most = peers[0], peers[0].scorer.max_batch_size
+    ordered = sorted(peers, key=_num_frames)
+    position = ordered.index(head)
     best, best_rate = [head], _rate([head])
     for first in range(max(0, position - most + 1), position + 1):
-        for last in range(position, min(first + most, len(peers))):
-            batch = peers[first : last + 1]
-            if _too_large(batch, limits) or not in_time(batch):
+        for last in range(position, min(first + most, len(ordered))):
+            batch = ordered[first : last + 1]
+            if not fits(batch):
                 break
             rate = _rate(batch)
             if rate > best_rate:
                 best, best_rate = batch, rate
     return best
+
+
+def _num_frames(ticket: Ticket) -> int:
+    return ticket.num_frames
 
 
 def _too_large(batch: Sequence[Ticket], limits: BatchLimits) -> bool:

@@ -120,12 +120,15 @@ def test_like_lengths_join_and_unlike_ones_do_not():
     assert all(one.scorer is scorer for one in batch)
 
 
-def test_without_padding_what_is_not_much_longer_joins():
+def test_without_padding_the_oldest_join_that_are_not_much_longer():
     scorer = Recorder()
-    waiting = [ticket(n, scorer) for n in (200, 420, 160, 610)]
-    assert [one.num_frames for one in choose_batch(waiting, BatchLimits())] == [160, 200]
+    scorer.max_batch_size = 3
+    waiting = [ticket(n, scorer) for n in (200, 620, 420, 120, 210)]
+    assert [one.num_frames for one in choose_batch(waiting, BatchLimits())] == [200, 210]
     scorer.is_padded = False
-    assert sorted(one.num_frames for one in choose_batch(waiting, BatchLimits())) == [160, 200, 420]
+    assert [one.num_frames for one in choose_batch(waiting, BatchLimits())] == [200, 210, 420]
+    scorer.max_batch_size = 2
+    assert [one.num_frames for one in choose_batch(waiting[:1] + waiting[3:], BatchLimits())] == [120, 200]
 
 
 def test_a_lone_request_does_not_wait_but_an_announced_one_is_waited_for():
