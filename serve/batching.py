@@ -225,10 +225,10 @@ class Batcher:
 
         def finds_threads(ticket: Ticket) -> bool:
             own = ticket.scorer.num_threads
-            left_by_short = limits.num_threads - own
+            most_for_long = limits.num_threads - own
             if ticket.num_frames > limits.long_frames:
-                return short + long + own <= max(own, left_by_short)
-            return short + min(long, left_by_short) + own <= limits.num_threads
+                return short + long + own <= max(own, most_for_long)
+            return short + min(long, most_for_long) + own <= limits.num_threads
 
         return [ticket for ticket in self._waiting if finds_threads(ticket)]
 
