@@ -80,7 +80,7 @@ class Source:
 
     @property
     def floor(self) -> float:
-        """The perplexity that no model can go below."""
+        """The perplexity that no model can go below on unseen text."""
         return math.exp(self.entropy_rate)
 
     def sentences(self, num_tokens: int, seed: int) -> list[str]:

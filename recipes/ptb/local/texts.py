@@ -37,7 +37,7 @@ class Text:
         kind: ``"ptb"``, ``"ptb_synthetic"`` or ``"text"`` (another).
         paths: the files of the training, validation and test sets.
         words: file of the vocabulary, or None where it is that of the training text.
-        floor: the perplexity that no model can go below, where it is known.
+        floor: the perplexity that no model can go below on unseen text, where it is known.
     """
 
     kind: Literal["ptb", "ptb_synthetic", "text"]
@@ -178,7 +178,7 @@ def _synthetic(seed: int) -> Text:
     source = Source.make(seed)
     print(
         f"run.py: training on synthetic text instead: 10,000 words, entropy rate {source.entropy_rate:.3f} "
-        f"nats a word, so that no model can go below a perplexity of {source.floor:.1f}",
+        f"nats a word, so that no model can go below a perplexity of {source.floor:.1f} on unseen text",
         file=sys.stderr,
     )
     paths = {name: folder / f"{name}.txt" for name in SETS}
