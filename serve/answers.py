@@ -22,6 +22,8 @@ MEDIA_TYPES = (JSON, NPY, KALDI_ARK)
 
 _PIECE_BYTES = 1 << 20
 _VALUES_AT_ONCE = 1 << 14
+# So many of the largest values of a frame are looked for one by one.
+_FEW = 32
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def top(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDA
         ``pdf_ids`` and ``values``, both ``[num_frames, min(count, num_pdfs)]``.
     """
     count = min(count, values.shape[1])
+    if count <= min(_FEW, values.shape[1] // 4) and np.isfinite(values).all():
+        return _few(values, count)
     if 4 * count < values.shape[1]:
         # argpartition may cut between equal values: the threshold decides which of them count
         threshold = np.partition(values, -count, axis=1)[:, -count]
@@ -83,6 +87,16 @@ def top(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDA
     else:
         kept = values
     pdf_ids = np.argsort(-kept, axis=1, kind="stable")[:, :count].astype(np.int32)
+    return pdf_ids, np.take_along_axis(values, pdf_ids, axis=1)
+
+
+def _few(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """One maximum after the other, of which NumPy takes the first: ten times as fast as sorting."""
+    rest, frames = values.copy(), np.arange(len(values))
+    pdf_ids = np.empty((len(values), count), np.int32)
+    for rank in range(count):
+        pdf_ids[:, rank] = rest.argmax(axis=1)
+        rest[frames, pdf_ids[:, rank]] = -np.inf
     return pdf_ids, np.take_along_axis(values, pdf_ids, axis=1)
 
 

@@ -32,6 +32,24 @@ def test_pieces_of_json_are_those_of_the_whole(rows, columns, top_k):
     assert b"".join(pieces) == expected
 
 
+@given(
+    rows=st.integers(1, 4),
+    columns=st.integers(1, 60),
+    count=st.integers(1, 70),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None)
+def test_the_top_is_what_sorting_gives_and_equal_ones_come_by_pdf_id(rows, columns, count, seed):
+    """Few different values, so that most are equal, and some that are minus infinity."""
+    of = np.array([-np.inf, -3, -2, -0.0, 0.0, 1], np.float32)
+    values = np.random.default_rng(seed).choice(of, (rows, columns))
+    pdf_ids, best = answers.top(values, count)
+    for row, ids, found in zip(values, pdf_ids, best, strict=True):
+        expected = sorted(range(columns), key=lambda pdf_id: (-row[pdf_id], pdf_id))[:count]
+        assert ids.tolist() == expected
+        assert np.array_equal(found, row[expected])
+
+
 def test_a_large_answer_is_made_as_it_is_taken_and_a_small_one_at_once():
     values = matrix(2000, 300)
     encoded = answers.encode(answers.JSON, FIELDS, values, None)
