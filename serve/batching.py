@@ -212,25 +212,24 @@ class Batcher:
             self._start(batch)
 
     def _eligible(self) -> list[Ticket]:
-        """What finds threads now.
+        """What finds threads now; nobody is overtaken for want of threads.
 
         Long calls leave those of one call to the short ones; where there are no more than that, a short call
         runs beside a long one all the same.
         """
-        limits = self.limits
-        short, long = (
-            sum(call.num_threads for call in self._running if is_long(call.batch, limits) == wanted)
-            for wanted in (False, True)
-        )
-
-        def finds_threads(ticket: Ticket) -> bool:
-            own = ticket.scorer.num_threads
+        limits, eligible = self.limits, []
+        used = sum(call.num_threads for call in self._running)
+        by_long = sum(call.num_threads for call in self._running if is_long(call.batch, limits))
+        for ticket in self._waiting:
+            own, long = ticket.scorer.num_threads, is_long([ticket], limits)
             most_for_long = limits.num_threads - own
-            if ticket.num_frames > limits.long_frames:
-                return short + long + own <= max(own, most_for_long)
-            return short + min(long, most_for_long) + own <= limits.num_threads
-
-        return [ticket for ticket in self._waiting if finds_threads(ticket)]
+            if long and by_long + own > max(own, most_for_long):
+                continue
+            beyond = 0 if long else max(0, by_long - most_for_long)
+            if used - beyond + own > limits.num_threads:
+                break
+            eligible.append(ticket)
+        return eligible
 
     def _in_time(self, batch: list[Ticket]) -> bool:
         """Whether a call with ``batch`` would end before the deadlines of all in it."""

@@ -296,6 +296,43 @@ def test_calls_share_the_threads_and_long_ones_leave_some(of_a_call, running):
     run(BatchLimits(num_threads=4, long_frames=100), scenario)
 
 
+def test_a_long_call_need_not_wait_until_no_short_one_runs():
+    """Four threads, calls of two: beside one short call there is room for the long one, which is older."""
+
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.num_threads, scorer.max_batch_size = 2, 1
+        scorer.go.clear()
+        asked = [asyncio.ensure_future(batcher.score(scorer, [matrix(n)], FAR)) for n in (5, 101, 6)]
+        await until(lambda: len(scorer.batches) == 2)
+        assert scorer.batches == [[5], [101]]
+        scorer.go.set()
+        await asyncio.gather(*asked)
+
+    run(BatchLimits(num_threads=4, long_frames=100), scenario)
+
+
+def test_calls_of_one_thread_do_not_overtake_one_that_waits_for_two():
+    async def scenario(batcher: Batcher, wide: Recorder) -> None:
+        narrow = Recorder()
+        wide.num_threads, narrow.max_batch_size = 2, 1
+        narrow.go.clear()
+        asked = [
+            asyncio.ensure_future(batcher.score(scorer, [matrix(n)], FAR))
+            for scorer, n in ((narrow, 1), (wide, 2), (narrow, 3))
+        ]
+        await until(lambda: narrow.batches)
+        await asyncio.sleep(0.05)
+        assert (narrow.batches, wide.batches) == ([[1]], [])
+        wide.go.clear()
+        narrow.go.set()
+        await until(lambda: wide.batches)
+        assert narrow.batches == [[1]]
+        wide.go.set()
+        await asyncio.gather(*asked)
+
+    run(BatchLimits(num_threads=2), scenario)
+
+
 def test_an_error_reaches_every_request_of_its_batch_and_no_other():
     class Broken(Recorder):
         def log_posteriors(self, feats: Sequence[Array]) -> list[Array]:
