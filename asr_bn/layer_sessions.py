@@ -59,14 +59,14 @@ class ModelLayers:
         self._is_quantized = self._lstms[0].op_type != "LSTM"
         self.is_exact = not self._is_quantized and not is_half
 
-    def sessions(self, num_threads: int, num_threads_output: int) -> LayerSessions:
-        """Load them, each with so many threads."""
+    def sessions(self, num_threads: int) -> LayerSessions:
+        """Load them for ``num_threads``, which the directions of a layer share: they can run at a time."""
+        each = max(num_threads // 2, 1)
         directions = [
-            (self._direction(node, 0, num_threads), self._direction(node, 1, num_threads))
-            for node in self._lstms
+            (self._direction(node, 0, each), self._direction(node, 1, each)) for node in self._lstms
         ]
         mean, std = self._weights.get("feats.mean"), self._weights.get("feats.std")
-        output = self._output(num_threads_output)
+        output = self._output(num_threads)
         return LayerSessions(directions, output, _hidden_size(self._lstms[0]), mean, std)
 
     def _direction(self, node: onnx.NodeProto, index: int, num_threads: int) -> Direction:

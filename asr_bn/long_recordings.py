@@ -62,7 +62,7 @@ class LayerwiseScorer:
         model = ModelLayers(path)
         self.is_exact = model.is_exact
         self._num_at_once = min(num_threads, 2)
-        self._layers = model.sessions(max(num_threads // 2, 1), num_threads)
+        self._layers = model.sessions(num_threads)
 
     def log_posteriors(self, feats: Array, quiet: bool = False) -> Iterator[Array]:
         """Log posteriors of ``feats`` ``[num_frames, num_features]``, in pieces of rows.

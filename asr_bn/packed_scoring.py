@@ -73,7 +73,7 @@ class PackedScorer:
     """
 
     def __init__(self, model: ModelLayers, num_threads: int = 1) -> None:
-        self._layers = model.sessions(max(num_threads // 2, 1), num_threads)
+        self._layers = model.sessions(num_threads)
         # Each of the calls that run side by side takes one of these threads, beside its own.
         self._backwards = ThreadPoolExecutor(_MOST_CALLS, "backward") if num_threads > 1 else None
 

@@ -23,7 +23,7 @@ class AcousticScorer:
     Args:
         session: of a file that :func:`asr_bn.onnx_export.export_onnx` wrote.
         metadata: what the file says of itself.
-        path: the file, from which very long recordings are scored layer by layer; None where there is none.
+        path: the file, from which long recordings and batches are scored layer by layer; None: there is none.
     """
 
     def __init__(
