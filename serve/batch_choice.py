@@ -40,7 +40,6 @@ class BatchLimits:
     max_queue: int = 64
     long_frames: int = 3000
     join_s: float = 0.003
-    return_s: float = float(__import__("os").environ.get("RET", "0.01"))
 
 
 @dataclass(frozen=True)
