@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from asr_bn.audio import Recording, decode_recording, resample
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.fbank import FbankOptions, compute_fbank
+from asr_bn.memory import keep_some_freed_memory
 from serve.audio_formats import audio_format
 from serve.refusal import Refusal
 from serve.tensors import TensorSpec, pack_request, read_request
@@ -182,6 +183,7 @@ def main() -> None:
 
     compute_fbank(np.zeros(1600, np.float32), FbankOptions())
     limit_memory(int(sys.argv[1]))
+    keep_some_freed_memory()  # the arrays of one utterance are those of the next
     sink.write(GREETING)
     sink.flush()
     serve_frames(sys.stdin.buffer, sink)
