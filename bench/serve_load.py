@@ -213,12 +213,16 @@ class Overload:
 
     Args:
         port: of the server.
+        processes: the server's, for their memory.
         bodies: features as npy.
         timeout_ms: of each request.
     """
 
-    def __init__(self, port: int, bodies: list[bytes], timeout_ms: int) -> None:
-        self.port, self.bodies, self.timeout_ms = port, bodies, timeout_ms
+    def __init__(
+        self, port: int, processes: list[psutil.Process], bodies: list[bytes], timeout_ms: int
+    ) -> None:
+        self.port, self.processes = port, processes
+        self.bodies, self.timeout_ms = bodies, timeout_ms
         self.seconds: dict[int, list[float]] = collections.defaultdict(list)
         self.health_s: list[float] = []
         self.memory: list[int] = []
@@ -271,7 +275,7 @@ class Overload:
     async def watch_memory(self) -> None:
         """Note it, until cancelled."""
         while True:
-            self.memory.append(memory(self.port))
+            self.memory.append(memory(self.processes))
             await asyncio.sleep(0.2)
 
     async def _note(self, index: int) -> None:
@@ -290,11 +294,12 @@ def overload(arguments: argparse.Namespace) -> dict[str, Any]:
     scorer = AcousticScorer.load(arguments.model, "cpu", 1)
     bodies = [npy(one) for one in utterances(30, scorer.metadata.num_features)]
     with server("asr-bn", arguments.model, "cpu", arguments.log, ASR_BN_MAX_QUEUE="64") as port:
-        load = Overload(port, bodies, arguments.timeout_ms)
+        processes = server_processes(port)
+        load = Overload(port, processes, bodies, arguments.timeout_ms)
 
         async def main() -> dict[str, Any]:
             before = await load.capacity(80)
-            warm = memory(port)
+            warm = memory(processes)
             watch = asyncio.ensure_future(load.watch_memory())
             await load.press(arguments.factor * before, arguments.seconds)
             after = await load.capacity(80)
@@ -306,11 +311,16 @@ def overload(arguments: argparse.Namespace) -> dict[str, Any]:
     return found | {"answers": seconds, "healthz": _quantiles(load.health_s)}
 
 
-def memory(port: int) -> int:
-    """Bytes that the processes of the server on ``port`` hold."""
+def server_processes(port: int) -> list[psutil.Process]:
+    """The processes of the server on ``port``."""
     listening = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and not c.raddr]
     process = psutil.Process(listening[0].pid)
-    return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+    return [process, *process.children(recursive=True)]
+
+
+def memory(processes: list[psutil.Process]) -> int:
+    """Bytes that they hold."""
+    return sum(process.memory_info().rss for process in processes)
 
 
 def _quantiles(seconds: list[float]) -> dict[str, float]:

@@ -17,7 +17,7 @@ import asr_bn
 from asr_bn.memory import keep_some_freed_memory
 from serve import open_inference, v1
 from serve.errors import add_error_handlers
-from serve.lifecycle import watch_for_shutdown
+from serve.lifecycle import watch_for_shutdown, without_long_pauses
 from serve.middleware import ApiKeys, RequestLog, read_secrets
 from serve.refusal import Refusal
 from serve.schemas import Health, Problem
@@ -63,12 +63,10 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    # A thread that computes lets the event loop run after a millisecond, not after Python's five.
-    sys.setswitchinterval(0.001)
     keep_some_freed_memory()  # an answer is megabytes, whose pages would be cleared anew for each
     if not service.models_loaded:
         await asyncio.to_thread(service.load)
-    with watch_for_shutdown(service):
+    with without_long_pauses(), watch_for_shutdown(service):
         yield
     service.draining = True
     await service.close()
