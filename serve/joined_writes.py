@@ -1,0 +1,47 @@
+"""A connection's transport that sends together what is written together."""
+
+import asyncio
+from typing import Any
+
+
+class JoinedWrites:
+    """Holds what is written until the event loop goes on, then sends it with one system call.
+
+    uvicorn writes the head of an answer and each piece of its body on their own.  A client on the same
+    machine wakes up for the head, finds nothing else and takes the processor from the server: of an answer
+    of 4 MB that was 0.7 of the 3.6 ms that a client waited beyond the computation (``bench/serve.py``).
+
+    Args:
+        transport: what to send with; all but writing and closing is its own.
+        loop: the event loop of both.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._held: list[bytes | memoryview] = []
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send ``data``, soon and in order."""
+        if not data:
+            return
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+
+    def write_eof(self) -> None:
+        """Say that nothing follows what has been written."""
+        self._flush()
+        self._transport.write_eof()
+
+    def close(self) -> None:
+        """Close when what has been written is sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        held, self._held = self._held, []
+        if held and not self._transport.is_closing():
+            self._transport.writelines(held)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
