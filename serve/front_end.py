@@ -1,7 +1,6 @@
 """The processes that read audio and large JSON, seen from the server: a pool that replaces what dies."""
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
@@ -84,7 +83,7 @@ class FrontEndPool:
         """
         head = {
             "task": "features",
-            "fbank": dataclasses.asdict(options),
+            "fbank": vars(options),
             "delta_order": delta_order,
             "max_seconds": self.limits.max_seconds,
             "channel": channel,
