@@ -45,21 +45,24 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
     Raises:
         ClientGone: the client left first.
     """
-    task = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_until_disconnect(request))
     try:
-        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientGone
-    finally:
-        leaving.cancel()
-        task.cancel()
+        async with asyncio.timeout(None) as presence:
+            leaving = asyncio.ensure_future(_until_disconnect(request, presence))
+            try:
+                return await work
+            finally:
+                leaving.cancel()
+    except TimeoutError as error:
+        if presence.expired():
+            raise ClientGone from error
+        raise
 
 
-async def _until_disconnect(request: Request) -> None:
+async def _until_disconnect(request: Request, presence: asyncio.Timeout) -> None:
+    """End ``presence`` when the client is gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    presence.reschedule(asyncio.get_running_loop().time())
 
 
 class HeldResponse(Response):
