@@ -1,15 +1,14 @@
 """The processes that read audio and large JSON, seen from the server: a pool that replaces what dies."""
 
+import asyncio
 import contextlib
 import fcntl
 import json
 import os
-import queue
 import select
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from asr_bn.features.fbank import FbankOptions
 from serve.front_end_worker import GREETING, SIZES, Head, frame
+from serve.pipes import read_exactly, write_all
 from serve.refusal import Refusal
 from serve.tensors import InferRequest, TensorSpec, unpack_request
 
@@ -50,16 +50,16 @@ class WorkerDied(Exception):
 
 
 class FrontEndPool:
-    """A fixed number of front end processes, each serving one file at a time."""
+    """A fixed number of front end processes, each serving one body at a time; for one event loop."""
 
     def __init__(self, size: int, limits: AudioLimits) -> None:
         self.limits = limits
-        self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._free: asyncio.Queue[_Worker] = asyncio.Queue()
         self._workers = [_Worker(limits.memory_bytes) for _ in range(size)]
-        self.executor = ThreadPoolExecutor(size, thread_name_prefix="front-end")
+        self._exchanges: set[asyncio.Future[tuple[Head, bytes]]] = set()
 
     def wait_until_ready(self) -> None:
-        """Wait for the processes to start.
+        """Wait for the processes to start; before the event loop uses them.
 
         Raises:
             ValueError: one of them cannot.
@@ -71,12 +71,12 @@ class FrontEndPool:
                 raise ValueError(
                     "a process that decodes audio cannot start; what it printed says why"
                 ) from error
-            self._free.put(worker)
+            self._free.put_nowait(worker)
 
-    def features(
+    async def features(
         self, data: bytes, options: FbankOptions, delta_order: int, channel: int | None = None
     ) -> AudioFeatures:
-        """Decode ``data`` and compute its features; blocks, so call it in ``executor``.
+        """Decode ``data`` and compute its features.
 
         Raises:
             Refusal: 415 not audio, 422 broken, 413 too long or in need of too much time or memory.
@@ -88,37 +88,49 @@ class FrontEndPool:
             "max_seconds": self.limits.max_seconds,
             "channel": channel,
         }
-        answer, payload = self._ask(head, data)
+        answer, payload = await self._ask(head, data)
         feats = np.frombuffer(payload, np.float32).reshape(answer["num_frames"], answer["num_features"])
         return AudioFeatures(feats, answer["audio_s"], answer["decode_s"], answer["features_s"])
 
-    def tensors(self, body: bytes, json_size: str | None, specs: list[TensorSpec]) -> InferRequest:
-        """`serve.tensors.read_request` in one of the processes; blocks, so call it in ``executor``.
+    async def tensors(self, body: bytes, json_size: str | None, specs: list[TensorSpec]) -> InferRequest:
+        """`serve.tensors.read_request` in one of the processes.
 
         Raises:
             Refusal: as there, or 413 it needs too much time or memory.
         """
         described = [spec.describe() for spec in specs]
-        answer, payload = self._ask({"task": "tensors", "json_size": json_size, "specs": described}, body)
+        head = {"task": "tensors", "json_size": json_size, "specs": described}
+        answer, payload = await self._ask(head, body)
         return unpack_request(answer, payload)
 
-    def _ask(self, head: Head, data: bytes) -> tuple[Head, bytes]:
-        worker = self._free.get()
+    async def _ask(self, head: Head, data: bytes) -> tuple[Head, bytes]:
+        worker = await self._free.get()
+        # It goes on when the client leaves: the process has to be asked to the end, or started again.
+        exchange = asyncio.ensure_future(self._exchange(worker, head, data))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._note_end)
+        answer, payload = await asyncio.shield(exchange)
+        if answer["status"] != 200:
+            raise Refusal(answer["status"], answer["detail"])
+        return answer, payload
+
+    async def _exchange(self, worker: "_Worker", head: Head, data: bytes) -> tuple[Head, bytes]:
         try:
-            answer, payload = worker.ask(head, data, self.limits.timeout_s)
+            return await worker.ask(head, data, self.limits.timeout_s)
         except WorkerDied as error:
             raise Refusal(
                 413, f"the body could not be decoded within this server's limits ({error})"
             ) from error
         finally:
-            self._free.put(worker)
-        if answer["status"] != 200:
-            raise Refusal(answer["status"], answer["detail"])
-        return answer, payload
+            self._free.put_nowait(worker)
+
+    def _note_end(self, exchange: "asyncio.Future[tuple[Head, bytes]]") -> None:
+        self._exchanges.discard(exchange)
+        if not exchange.cancelled():
+            exchange.exception()  # nobody else looks at it where the client has left
 
     def close(self) -> None:
         """End the processes."""
-        self.executor.shutdown()
         for worker in self._workers:
             worker.stop()
 
@@ -143,15 +155,22 @@ class _Worker:
             start_new_session=True,
         )
         for stream in (process.stdin, process.stdout):
+            assert stream is not None
+            os.set_blocking(stream.fileno(), False)
             _widen(stream)
         return process
 
-    def ask(self, head: Head, data: bytes, timeout_s: float) -> tuple[Head, bytes]:
+    async def ask(self, head: Head, data: bytes, timeout_s: float) -> tuple[Head, bytes]:
+        """Its answer to a frame.
+
+        Raises:
+            WorkerDied: it has none within ``timeout_s``, or ended.
+        """
         try:
             if self._process.poll() is not None:
-                self._process = self._start()
-                self.greet(time.monotonic() + START_TIMEOUT_S)
-            return self._exchange(head, data, time.monotonic() + timeout_s)
+                await asyncio.to_thread(self._restart)
+            async with asyncio.timeout(timeout_s):
+                return await self._exchange(head, data)
         except TimeoutError as error:
             self.stop()
             raise WorkerDied(f"more than {timeout_s:g} s") from error
@@ -159,20 +178,32 @@ class _Worker:
             self.stop()
             raise WorkerDied("the decoder gave up") from error
 
+    def _restart(self) -> None:
+        self._process = self._start()
+        self.greet(time.monotonic() + START_TIMEOUT_S)
+
     def greet(self, until: float) -> None:
         """Wait for the process to say that it has started."""
         assert self._process.stdout is not None
-        greeting = bytes(_read(self._process.stdout.fileno(), len(GREETING), until))
+        descriptor, greeting = self._process.stdout.fileno(), b""
+        while len(greeting) < len(GREETING):
+            if not select.select([descriptor], [], [], max(0.0, until - time.monotonic()))[0]:
+                raise TimeoutError
+            said = os.read(descriptor, len(GREETING) - len(greeting))
+            if not said:
+                raise EOFError
+            greeting += said
         if greeting != GREETING:
             raise OSError(f"it said {greeting!r}, expected {GREETING!r}")
 
-    def _exchange(self, head: Head, data: bytes, until: float) -> tuple[Head, bytes]:
+    async def _exchange(self, head: Head, data: bytes) -> tuple[Head, bytes]:
         source, sink = self._process.stdout, self._process.stdin
         assert source is not None and sink is not None
-        _write(sink.fileno(), frame(head, data))
-        head_size, payload_size = SIZES.unpack(_read(source.fileno(), SIZES.size, until))
-        answer = json.loads(_read(source.fileno(), head_size, until))
-        return answer, _read(source.fileno(), payload_size, until)
+        await write_all(sink.fileno(), frame(head, data))
+        descriptor = source.fileno()
+        head_size, payload_size = SIZES.unpack(await read_exactly(descriptor, SIZES.size))
+        answer = json.loads(await read_exactly(descriptor, head_size))
+        return answer, await read_exactly(descriptor, payload_size)
 
     def stop(self) -> None:
         self._process.kill()
@@ -183,38 +214,11 @@ class _Worker:
                     stream.close()
 
 
-def _widen(stream: IO[bytes] | None) -> None:
+def _widen(stream: IO[bytes]) -> None:
     """Let a pipe hold an utterance, where the system can: both ends wake up once, not every 64 kB."""
-    if stream is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
         with contextlib.suppress(OSError):  # more than this user may have
             fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def _read(descriptor: int, size: int, until: float) -> bytes:
-    """Exactly ``size`` bytes.
-
-    Raises:
-        TimeoutError: they did not come before ``until``.
-        EOFError: the other end closed first.
-    """
-    chunks = []
-    readable = select.poll()
-    readable.register(descriptor, select.POLLIN)
-    while size:
-        if not readable.poll(max(0.0, until - time.monotonic()) * 1000):
-            raise TimeoutError
-        chunk = os.read(descriptor, min(size, 1 << 20))
-        if not chunk:
-            raise EOFError
-        chunks.append(chunk)
-        size -= len(chunk)
-    return b"".join(chunks)
 
 
 def _python_path() -> str:

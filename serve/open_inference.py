@@ -29,7 +29,6 @@ from serve.tensors import InferRequest, TensorSpec, json_bytes, read_request, wr
 logger = logging.getLogger("serve")
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 Matrix = NDArray[np.float32]
-Reader = Callable[[bytes, str | None, list[TensorSpec]], InferRequest]
 # Less is read on the event loop: a thread would cost more time.  More JSON goes to a process of its own.
 _SMALL_BYTES = 1 << 18
 
@@ -217,12 +216,9 @@ async def _infer(
         place = held.enter_context(service.admit(service.deadline(timing, None)))
         model = service.models.get(name, version)
         json_size = request.headers.get("inference-header-content-length")
-        if len(body) <= _SMALL_BYTES:
-            call, feats = _read(model, read_request, body, json_size)
-        else:
-            large = json_bytes(body, json_size) > _SMALL_BYTES
-            read = service.front_end.tensors if large else read_request
-            call, feats = await service.in_front_end(_read, model, read, body, json_size)
+        call = await _read(service, model, body, json_size)
+        _check_outputs(call, output_of(model))
+        feats = await service.in_readers(_utterances, call) if len(body) > _SMALL_BYTES else _utterances(call)
         place.take_frames(model, math.prod(call.inputs["features"].shape[:2]))
         scored = await service.score(model, feats, _deadline(service, timing, call), timing)
         started = time.monotonic()
@@ -245,13 +241,14 @@ def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
             raise Refusal(400, f"output parameter {min(unsupported)!r} is not supported")
 
 
-def _read(
-    model: ServedModel, read: Reader, body: bytes, json_size: str | None
-) -> tuple[InferRequest, list[Matrix]]:
-    """A call, and its utterances."""
-    call = read(body, json_size, inputs_of(model))
-    _check_outputs(call, output_of(model))
-    return call, _utterances(call)
+async def _read(service: Service, model: ServedModel, body: bytes, json_size: str | None) -> InferRequest:
+    """A call; in threads or processes where it takes long enough to keep others waiting."""
+    specs = inputs_of(model)
+    if len(body) <= _SMALL_BYTES:
+        return read_request(body, json_size, specs)
+    if json_bytes(body, json_size) > _SMALL_BYTES:
+        return await service.front_end.tensors(body, json_size, specs)
+    return await service.in_readers(read_request, body, json_size, specs)
 
 
 def _utterances(call: InferRequest) -> list[Matrix]:

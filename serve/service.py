@@ -99,6 +99,7 @@ class Service:
         )
         self.metrics.watch(self.metrics.queue_depth, lambda: self.batcher.num_waiting)
         self.metrics.watch(self.metrics.accepted, lambda: self.accepted)
+        self.readers = ThreadPoolExecutor(settings.front_end, thread_name_prefix="read")
         self.encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
         self.accepted = 0
         self.held_frames = 0
@@ -126,9 +127,9 @@ class Service:
             raise
         self.models_loaded = True
 
-    async def in_front_end(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run work on a request's body in the front end's threads."""
-        return await asyncio.get_running_loop().run_in_executor(self.front_end.executor, function, *arguments)
+    async def in_readers(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run work on a request's body in threads."""
+        return await asyncio.get_running_loop().run_in_executor(self.readers, function, *arguments)
 
     async def in_encoders(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run work on an answer's body in threads that no request's audio can occupy."""
@@ -225,6 +226,7 @@ class Service:
         """Answer what was accepted, then end threads and processes."""
         await self.batcher.close()
         self.front_end.close()
+        self.readers.shutdown()
         self.encoders.shutdown()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)

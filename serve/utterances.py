@@ -39,6 +39,15 @@ class Utterance:
     label: str
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What a body or the form in it holds: its media type, the name it came with, and the bytes."""
+
+    kind: str
+    label: str
+    data: bytes
+
+
 async def utterance_of(job: Job) -> Utterance:
     """The utterance of a job's body.
 
@@ -46,11 +55,11 @@ async def utterance_of(job: Job) -> Utterance:
         Refusal: 400, 413, 415 or 422 for the body, 504 when the deadline comes first.
     """
     if is_small_npy(job.content_type, job.body):
-        return _read(job)
+        return _given_features(job.model, _sent(job))
     loop_deadline = asyncio.get_running_loop().time() + job.deadline - time.monotonic()
     try:
         async with asyncio.timeout_at(loop_deadline):
-            return await job.service.in_front_end(_read, job)
+            return await _large_or_audio(job)
     except TimeoutError as error:
         raise Refusal(504, "the request's deadline passed before its features were computed") from error
 
@@ -60,17 +69,26 @@ def is_small_npy(content_type: str, body: bytes) -> bool:
     return _media_type(content_type) == NPY and len(body) <= _SMALL_BYTES
 
 
-def _read(job: Job) -> Utterance:
+async def _large_or_audio(job: Job) -> Utterance:
+    sent = await job.service.in_readers(_sent, job) if _is_form(job.content_type) else _sent(job)
+    if sent.kind == NPY or sent.data.startswith(b"\x93NUMPY"):
+        return await job.service.in_readers(_given_features, job.model, sent)
+    return await _audio_features(job, sent)
+
+
+def _sent(job: Job) -> Sent:
     kind, label, data = _media_type(job.content_type), "", job.body
-    if kind == "multipart/form-data":
+    if _is_form(job.content_type):
         part = read_multipart(job.body, job.content_type)
         kind, label = _media_type(part.headers.get("content-type", "")), _as_utt_id(part.stem)
         data = bytes(part.data)
     if not data:
         raise Refusal(400, "the body is empty, expected audio or features")
-    if kind == NPY or data.startswith(b"\x93NUMPY"):
-        return Utterance(_given_features(job.model, data), label)
-    return Utterance(_audio_features(job, data), label)
+    return Sent(kind, label, data)
+
+
+def _is_form(content_type: str) -> bool:
+    return _media_type(content_type) == "multipart/form-data"
 
 
 def _media_type(content_type: str) -> str:
@@ -82,17 +100,17 @@ def _as_utt_id(stem: str) -> str:
     return "".join(letter if "!" <= letter <= "~" else "_" for letter in stem)[:200]
 
 
-def _given_features(model: ServedModel, data: bytes) -> Matrix:
+def _given_features(model: ServedModel, sent: Sent) -> Utterance:
     try:
-        return with_deltas(read_npy(data), model.metadata)
+        return Utterance(with_deltas(read_npy(sent.data), model.metadata), sent.label)
     except ValueError as error:
         raise Refusal(422, str(error)) from error
 
 
-def _audio_features(job: Job, data: bytes) -> Matrix:
+async def _audio_features(job: Job, sent: Sent) -> Utterance:
     metadata, service = job.model.metadata, job.service
-    audio = service.front_end.features(data, metadata.fbank, metadata.delta_order, job.channel)
+    audio = await service.front_end.features(sent.data, metadata.fbank, metadata.delta_order, job.channel)
     service.note(job.timing, "decode", audio.decode_s, before_s=audio.features_s)
     service.note(job.timing, "features", audio.features_s)
     service.metrics.audio_seconds.inc(audio.audio_s)
-    return audio.feats
+    return Utterance(audio.feats, sent.label)

@@ -1,7 +1,10 @@
 """The processes that decode audio, apart from the server."""
 
+import asyncio
 import io
 import json
+import os
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,13 +26,11 @@ def in_a_folder_with_a_module_of_a_librarys_name(tmp_path, monkeypatch):
 
 def test_modules_of_the_current_folder_are_not_imported(in_a_folder_with_a_module_of_a_librarys_name):
     """The features are those of our own filter bank, computed here."""
-    samples = np.random.default_rng(0).integers(-2000, 2000, 8000).astype(np.int16)
-    body = io.BytesIO()
-    soundfile.write(body, samples, 16000, format="WAV")
+    body, samples = wav(8000)
     pool = FrontEndPool(1, AudioLimits())
     try:
         pool.wait_until_ready()
-        actual = pool.features(body.getvalue(), FbankOptions(), 0).feats
+        actual = asyncio.run(pool.features(body, FbankOptions(), 0)).feats
     finally:
         pool.close()
     assert np.array_equal(actual, compute_fbank(samples, FbankOptions()))
@@ -41,6 +42,64 @@ def pool() -> Iterator[FrontEndPool]:
     pool.wait_until_ready()
     yield pool
     pool.close()
+
+
+def wav(num_samples: int, seed: int = 0) -> tuple[bytes, np.ndarray]:
+    samples = np.random.default_rng(seed).integers(-2000, 2000, num_samples).astype(np.int16)
+    body = io.BytesIO()
+    soundfile.write(body, samples, 16000, format="WAV")
+    return body.getvalue(), samples
+
+
+def process_of(pool: FrontEndPool) -> int:
+    return pool._workers[0]._process.pid
+
+
+def test_a_request_that_is_given_up_costs_no_process_and_disturbs_nobody(pool):
+    """The process finishes what nobody waits for; the next answer is the next request's own."""
+    (long, _), (short, samples) = wav(1_600_000), wav(8000, seed=1)
+    before = process_of(pool)
+
+    async def run() -> np.ndarray:
+        given_up = asyncio.ensure_future(pool.features(long, FbankOptions(), 0))
+        waiting = asyncio.ensure_future(pool.features(long, FbankOptions(), 0))
+        await asyncio.sleep(0.02)
+        given_up.cancel()
+        waiting.cancel()
+        return (await pool.features(short, FbankOptions(), 0)).feats
+
+    assert np.array_equal(asyncio.run(run()), compute_fbank(samples, FbankOptions()))
+    assert process_of(pool) == before
+
+
+def test_a_process_that_dies_is_replaced(pool):
+    body, samples = wav(8000)
+    before = process_of(pool)
+
+    async def run() -> np.ndarray:
+        asking = asyncio.ensure_future(pool.features(wav(1_600_000)[0], FbankOptions(), 0))
+        await asyncio.sleep(0.02)
+        os.kill(before, signal.SIGKILL)
+        with pytest.raises(Refusal) as refusal:
+            await asking
+        assert refusal.value.status == 413
+        return (await pool.features(body, FbankOptions(), 0)).feats
+
+    assert np.array_equal(asyncio.run(run()), compute_fbank(samples, FbankOptions()))
+    assert process_of(pool) != before
+
+
+def test_a_process_that_takes_too_long_is_replaced():
+    pool = FrontEndPool(1, AudioLimits(timeout_s=0.001))
+    pool.wait_until_ready()
+    before = process_of(pool)
+    try:
+        for _ in range(2):
+            with pytest.raises(Refusal, match="more than 0.001 s"):
+                asyncio.run(pool.features(wav(1_600_000)[0], FbankOptions(), 0))
+        assert process_of(pool) != before
+    finally:
+        pool.close()
 
 
 SPECS = [TensorSpec("features", "FP32", (-1, -1, 3)), TensorSpec("lengths", "INT32", (-1,))]
@@ -56,7 +115,7 @@ def infer_body(data: object) -> bytes:
 
 def test_tensors_read_in_a_process_are_those_read_here(pool):
     body = infer_body([0.5, -1, 2.25, 3, 4, 1e-3])
-    theirs, ours = pool.tensors(body, None, SPECS), read_request(body, None, SPECS)
+    theirs, ours = asyncio.run(pool.tensors(body, None, SPECS)), read_request(body, None, SPECS)
     assert (theirs.id, theirs.parameters, theirs.outputs) == (ours.id, ours.parameters, ours.outputs)
     assert theirs.inputs.keys() == ours.inputs.keys()
     for name, values in ours.inputs.items():
@@ -71,5 +130,5 @@ def test_tensors_are_refused_with_the_same_words(pool, body):
     with pytest.raises(Refusal) as here:
         read_request(body, None, SPECS)
     with pytest.raises(Refusal) as there:
-        pool.tensors(body, None, SPECS)
+        asyncio.run(pool.tensors(body, None, SPECS))
     assert (there.value.status, there.value.detail) == (here.value.status, here.value.detail)
