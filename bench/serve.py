@@ -194,34 +194,44 @@ def ask_blocking(connection: socket.socket, request: bytes, buffer: bytearray) -
     return head.decode()
 
 
-def overhead(port: int, content_type: str, bodies: list[bytes]) -> dict[str, float]:
-    """Milliseconds of a request of one client, and those that no stage of the server's work explains."""
-    totals, rests = [], []
-    buffer = bytearray(1 << 26)
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        for body in bodies:
-            request = (
-                f"{HEAD}content-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
-            )
-            started = time.perf_counter()
-            answer = ask_blocking(connection, request, buffer)
-            totals.append(1000 * (time.perf_counter() - started))
-            stages = answer.partition("server-timing: ")[2].split("\r\n")[0].split(", ")
-            spent = dict(stage.split(";dur=") for stage in stages)
-            rests.append(
-                totals[-1] - sum(float(spent.get(s, 0)) for s in ("decode", "features", "inference"))
-            )
-    return {"p50_ms": statistics.median(totals), "overhead_p50_ms": statistics.median(rests)}
+def overhead(
+    connection: socket.socket, request: bytes, bodies: list[bytes], buffer: bytearray
+) -> list[tuple[float, float]]:
+    """Milliseconds of each request of one client, and those that no stage of the server's work explains."""
+    figures = []
+    for body in bodies:
+        started = time.perf_counter()
+        answer = ask_blocking(connection, request % len(body) + body, buffer)
+        total = 1000 * (time.perf_counter() - started)
+        stages = answer.partition("server-timing: ")[2].split("\r\n")[0].split(", ")
+        spent = dict(stage.split(";dur=") for stage in stages)
+        computed = sum(float(spent.get(stage, 0)) for stage in ("decode", "features", "inference"))
+        figures.append((total, total - computed))
+    return figures
 
 
 def overheads(arguments: argparse.Namespace, feats: list[Matrix]) -> dict[str, dict[str, float]]:
-    """`overhead` of features and of audio."""
-    kinds = {NPY: [npy(one) for one in feats], "audio/wav": [wav(len(one) / 100, 16000) for one in feats]}
-    with server("asr-bn", arguments.model, arguments.device, Path("/tmp/bench-asr-bn.log")) as port:
-        return {
-            kind: (overhead(port, kind, bodies[:16]), overhead(port, kind, bodies))[1]
-            for kind, bodies in kinds.items()
-        }
+    """Medians of `overhead` for features and audio, in turns so that a busy moment meets all of them."""
+    features, audio = [npy(one) for one in feats], [wav(len(one) / 100, 16000) for one in feats]
+    asked = {
+        "features to npy": (features, "/v1/posteriors", NPY, NPY),
+        "audio to npy": (audio, "/v1/posteriors", "audio/wav", NPY),
+        "audio to JSON, top_k=1": (audio, "/v1/posteriors?top_k=1", "audio/wav", "application/json"),
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in asked}
+    buffer = bytearray(1 << 26)
+    with (
+        server("asr-bn", arguments.model, arguments.device, Path("/tmp/bench-asr-bn.log")) as port,
+        socket.create_connection(("127.0.0.1", port)) as connection,
+    ):
+        for turn in range(arguments.rounds + 1):
+            for name, (bodies, path, kind, accept) in asked.items():
+                head = f"POST {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\ncontent-type: {kind}\r\n"
+                request = f"{head}content-length: %d\r\n\r\n".encode()
+                figures = overhead(connection, request, bodies, buffer)
+                found[name] += figures if turn else []  # the first is to warm up
+    medians = {name: np.median(figures, axis=0) for name, figures in found.items()}
+    return {name: {"p50_ms": total, "overhead_p50_ms": rest} for name, (total, rest) in medians.items()}
 
 
 def ratios(report: dict[str, Any]) -> dict[str, dict[str, float]]:
