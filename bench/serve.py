@@ -200,8 +200,9 @@ def overhead(
     """Milliseconds of each request of one client, and those that no stage of the server's work explains."""
     figures = []
     for body in bodies:
+        sent = request % len(body) + body
         started = time.perf_counter()
-        answer = ask_blocking(connection, request % len(body) + body, buffer)
+        answer = ask_blocking(connection, sent, buffer)
         total = 1000 * (time.perf_counter() - started)
         stages = answer.partition("server-timing: ")[2].split("\r\n")[0].split(", ")
         spent = dict(stage.split(";dur=") for stage in stages)
