@@ -94,12 +94,12 @@ class Service:
         )
         self.batcher = Batcher(limits, self.metrics.observe_batch)
         self.front_end = FrontEndPool(
-            settings.front_end,
+            settings.front_ends,
             AudioLimits(settings.max_audio_seconds, settings.decode_timeout_s, settings.decode_memory_bytes),
         )
         self.metrics.watch(self.metrics.queue_depth, lambda: self.batcher.num_waiting)
         self.metrics.watch(self.metrics.accepted, lambda: self.accepted)
-        self.readers = ThreadPoolExecutor(settings.front_end, thread_name_prefix="read")
+        self.readers = ThreadPoolExecutor(settings.front_ends, thread_name_prefix="read")
         self.encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
         self.accepted = 0
         self.held_frames = 0

@@ -31,8 +31,8 @@ class Settings(BaseSettings):
         le=256,
         description="threads that compute, of all calls at a time; 0: one for each core, two with cuda",
     )
-    front_end_threads: int = Field(
-        0, ge=0, le=256, description="threads that decode audio and compute features; 0: one for each core"
+    front_end_processes: int = Field(
+        0, ge=0, le=256, description="processes that decode audio and compute features; 0: one for each core"
     )
     max_batch_size: int = Field(
         0, ge=0, le=1024, description="utterances in one call at most; 0: 4 on a CPU, 16 with cuda"
@@ -76,9 +76,9 @@ class Settings(BaseSettings):
         return self.num_threads or (2 if self.device == "cuda" else available_cores())
 
     @property
-    def front_end(self) -> int:
-        """Threads that decode audio and compute features."""
-        return self.front_end_threads or available_cores()
+    def front_ends(self) -> int:
+        """Processes that decode audio and compute features."""
+        return self.front_end_processes or available_cores()
 
 
 def available_cores() -> int:

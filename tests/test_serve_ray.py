@@ -33,7 +33,7 @@ from serve.ray_app import build
 port, model = int(sys.argv[1]), sys.argv[2]
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
 serve.start(http_options={"host": "127.0.0.1", "port": port})
-serve.run(build({"model": model, "max_body_bytes": 1000000, "num_threads": 1, "front_end_threads": 1}))
+serve.run(build({"model": model, "max_body_bytes": 1000000, "num_threads": 1, "front_end_processes": 1}))
 print("ready", flush=True)
 sys.stdin.read()
 serve.shutdown()
