@@ -186,8 +186,10 @@ class _Worker:
         """Wait for the process to say that it has started."""
         assert self._process.stdout is not None
         descriptor, greeting = self._process.stdout.fileno(), b""
+        readable = select.poll()  # unlike select, for descriptors of any number
+        readable.register(descriptor, select.POLLIN)
         while len(greeting) < len(GREETING):
-            if not select.select([descriptor], [], [], max(0.0, until - time.monotonic()))[0]:
+            if not readable.poll(max(0.0, until - time.monotonic()) * 1000):
                 raise TimeoutError
             said = os.read(descriptor, len(GREETING) - len(greeting))
             if not said:

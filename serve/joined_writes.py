@@ -3,9 +3,12 @@
 import asyncio
 from typing import Any
 
+# So much goes at once, as uvicorn waits for slow readers from there on (its HIGH_WATER_LIMIT).
+_MOST_HELD = 1 << 16
+
 
 class JoinedWrites:
-    """Holds what is written until the event loop goes on, then sends it with one system call.
+    """Holds what is written until it is much, or the event loop goes on, and sends it with one system call.
 
     uvicorn writes the head of an answer and each piece of its body on their own.  A client on the same
     machine wakes up for the head, finds nothing else and takes the processor from the server: of an answer
@@ -19,6 +22,7 @@ class JoinedWrites:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
         self._held: list[bytes | memoryview] = []
+        self._size = 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Send ``data``, soon and in order."""
@@ -27,6 +31,9 @@ class JoinedWrites:
         if not self._held:
             self._loop.call_soon(self._flush)
         self._held.append(data)
+        self._size += len(data)
+        if self._size >= _MOST_HELD:
+            self._flush()
 
     def write_eof(self) -> None:
         """Say that nothing follows what has been written."""
@@ -39,7 +46,7 @@ class JoinedWrites:
         self._transport.close()
 
     def _flush(self) -> None:
-        held, self._held = self._held, []
+        held, self._held, self._size = self._held, [], 0
         if held and not self._transport.is_closing():
             self._transport.writelines(held)
 

@@ -61,6 +61,19 @@ def test_nothing_written_is_no_call():
     assert after(write(b"")) == []
 
 
+def test_much_goes_at_once_so_that_the_writer_learns_of_a_slow_reader():
+    seen = []
+
+    def write_much(joined: JoinedWrites) -> None:
+        joined.write(b"head")
+        joined.write(b"x" * (1 << 16))
+        seen.extend(joined._transport.calls)
+        joined.write(b"end")
+
+    assert after(write_much) == [("send", b"head" + b"x" * (1 << 16)), ("send", b"end")]
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("end", ["close", "write_eof"])
 def test_what_was_written_goes_before_the_end(end):
     def write_and_end(joined: JoinedWrites) -> None:

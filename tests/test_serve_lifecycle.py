@@ -289,6 +289,24 @@ def test_slow_uploads_are_cut_off_and_do_not_block_others(impatient):
     assert answer.status_code == 200
 
 
+def test_a_client_that_does_not_read_holds_its_place_until_it_is_given_up(tmp_path):
+    """What is sent slowly still takes memory: 24 MB, of which the system buffers a part."""
+    model = write_model(tmp_path / "wide.onnx", num_pdfs=3000)
+    body = npy(feats(2000))
+    head = f"POST /v1/posteriors HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    with running_server(model, ASR_BN_SEND_TIMEOUT_S="2") as (url, _), socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+        connection.sendall(head.encode() + b"\r\n" + body)
+        while metric(url, 'asr_bn_stage_seconds_count{stage="serialize"}') < 1:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert metric(url, "asr_bn_requests_accepted") == 1
+        time.sleep(2)
+        assert metric(url, "asr_bn_requests_accepted") == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "says"),
     [
