@@ -1,7 +1,6 @@
 """Dynamic batching: answers never depend on company, and the rules of the queue hold."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,42 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from asr_bn.packed_scoring import batch_scorer
 from asr_bn.posteriors import AcousticScorer
-from serve.batch_choice import BatchLimits, Ticket, call_cost, choose_batch
+from serve.batch_choice import BatchLimits, call_cost
 from serve.batching import Batcher, DeadlinePassed, QueueFull
-from serve.estimates import CallTimes
 from serve.models import ServedModel
+from tests.recorder import Array, Recorder, matrix
 from tests.serving import write_model
 
-Array = NDArray[np.float32]
 FAR = 1e9
-
-
-class Recorder:
-    """A scorer whose answer is its input doubled; it notes its batches and can be held."""
-
-    max_batch_size = 8
-    num_threads = 1
-    is_padded = True
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-        self.go = threading.Event()
-        self.go.set()
-
-    def log_posteriors(self, feats: Sequence[Array]) -> list[Array]:
-        self.batches.append([len(matrix) for matrix in feats])
-        assert self.go.wait(10)
-        return [2 * matrix for matrix in feats]
-
-
-def matrix(num_frames: int) -> Array:
-    return np.full((num_frames, 2), num_frames, np.float32)
 
 
 async def until(condition: Any) -> None:
@@ -87,48 +60,6 @@ def test_answers_are_bit_identical_to_the_answer_alone(tmp_path: Path, num_threa
         assert np.array_equal(scored.log_posteriors, expected)
     assert max(sizes) > 1
     assert sum(sizes) == 64
-
-
-def ticket(num_frames: int, scorer: Any) -> Ticket:
-    return Ticket(scorer, matrix(num_frames), None, 0.0)  # type: ignore[arg-type]
-
-
-@given(
-    lengths=st.lists(st.integers(1, 2000), min_size=1, max_size=30),
-    size=st.integers(1, 8),
-    frames=st.integers(1, 8000),
-    padded=st.booleans(),
-)
-@settings(deadline=None, max_examples=60)
-def test_a_batch_holds_the_oldest_and_keeps_its_bounds(lengths, size, frames, padded):
-    scorer = Recorder()
-    scorer.max_batch_size, scorer.is_padded = size, padded
-    waiting = [ticket(length, scorer) for length in lengths]
-    batch = choose_batch(waiting, BatchLimits(max_batch_frames=frames))
-    assert waiting[0] in batch
-    assert len(batch) <= size
-    in_it = [one.num_frames for one in batch]
-    assert len(batch) == 1 or (len(batch) * max(in_it) if padded else sum(in_it)) <= frames
-    assert max(in_it) <= max(3 * min(in_it), 300)
-
-
-def test_like_lengths_join_and_unlike_ones_do_not():
-    scorer, other = Recorder(), Recorder()
-    waiting = [ticket(n, scorer) for n in (100, 900, 101, 905, 99, 895)] + [ticket(100, other)]
-    batch = choose_batch(waiting, BatchLimits())
-    assert sorted(one.num_frames for one in batch) == [99, 100, 101]
-    assert all(one.scorer is scorer for one in batch)
-
-
-def test_without_padding_the_oldest_join_that_are_not_much_longer():
-    scorer = Recorder()
-    scorer.max_batch_size = 3
-    waiting = [ticket(n, scorer) for n in (200, 620, 420, 120, 210)]
-    assert [one.num_frames for one in choose_batch(waiting, BatchLimits())] == [200, 210]
-    scorer.is_padded = False
-    assert [one.num_frames for one in choose_batch(waiting, BatchLimits())] == [200, 210, 420]
-    scorer.max_batch_size = 2
-    assert [one.num_frames for one in choose_batch(waiting[:1] + waiting[3:], BatchLimits())] == [120, 200]
 
 
 def test_a_lone_request_does_not_wait_but_an_announced_one_is_waited_for():
@@ -205,19 +136,6 @@ def test_what_could_not_be_answered_before_its_deadline_is_not_begun():
         await asyncio.gather(short, running)
 
     assert run(BatchLimits(num_threads=1), scenario).batches == [[3], [1]]
-
-
-def test_short_calls_that_are_late_say_little_of_long_ones():
-    """One frame that took a tenth of a second, for a noise, does not make 300 frames take thirty."""
-    times = CallTimes()
-    for _ in range(20):
-        times.observe(100.0, 0.1)
-    for _ in range(20):
-        times.observe(100.0, 0.1)
-        times.observe(1.0, 0.1)
-    assert times.expected(300.0) < 1
-    assert times.upper(300.0) < 2
-    assert times.upper(1.0) > 0.1
 
 
 def test_company_that_would_make_the_call_late_is_not_taken():
