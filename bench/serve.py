@@ -44,7 +44,6 @@ COMMANDS = {
     "ray": ["-m", "bench.peers.ray_batch", "{port}"],
 }
 NPY = "application/x-npy"
-HEAD = f"POST /v1/posteriors HTTP/1.1\r\nhost: x\r\naccept: {NPY}\r\n"
 FORM = "multipart/form-data; boundary=bench"
 NOWHERE = memoryview(bytearray(1 << 20))
 Matrix = NDArray[np.float32]
@@ -111,16 +110,22 @@ def as_form(body: bytes) -> bytes:
     return head + body + b"\r\n--bench--\r\n"
 
 
+def head_of(path: str, content_type: str, accept: str) -> bytes:
+    """The head of a request, with a place for the length of its body."""
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\ncontent-type: {content_type}\r\n"
+    return f"{head}content-length: %d\r\n\r\n".encode()
+
+
 async def ask(port: int, content_type: str, bodies: Iterator[bytes], seconds: list[float]) -> None:
     """One client: a connection, one request after the other; plain sockets, so that clients cost little."""
     loop = asyncio.get_running_loop()
-    head = f"{HEAD}content-type: {content_type}\r\ncontent-length: "
+    head = head_of("/v1/posteriors", content_type, NPY)
     with socket.socket() as connection:
         connection.setblocking(False)
         await loop.sock_connect(connection, ("127.0.0.1", port))
         for body in bodies:
             started = time.perf_counter()
-            await loop.sock_sendall(connection, f"{head}{len(body)}\r\n\r\n".encode() + body)
+            await loop.sock_sendall(connection, head % len(body) + body)
             status = await receive(connection)
             if status != 200:
                 raise ValueError(f"the server answered {status}")
@@ -195,12 +200,12 @@ def ask_blocking(connection: socket.socket, request: bytes, buffer: bytearray) -
 
 
 def overhead(
-    connection: socket.socket, request: bytes, bodies: list[bytes], buffer: bytearray
+    connection: socket.socket, head: bytes, bodies: list[bytes], buffer: bytearray
 ) -> list[tuple[float, float]]:
     """Milliseconds of each request of one client, and those that no stage of the server's work explains."""
     figures = []
     for body in bodies:
-        sent = request % len(body) + body
+        sent = head % len(body) + body
         started = time.perf_counter()
         answer = ask_blocking(connection, sent, buffer)
         total = 1000 * (time.perf_counter() - started)
@@ -228,9 +233,7 @@ def overheads(arguments: argparse.Namespace, feats: list[Matrix]) -> dict[str, d
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as every HTTP client does
         for turn in range(arguments.rounds + 1):
             for name, (bodies, path, kind, accept) in asked.items():
-                head = f"POST {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\ncontent-type: {kind}\r\n"
-                request = f"{head}content-length: %d\r\n\r\n".encode()
-                figures = overhead(connection, request, bodies, buffer)
+                figures = overhead(connection, head_of(path, kind, accept), bodies, buffer)
                 found[name] += figures if turn else []  # the first is to warm up
     medians = {name: np.median(figures, axis=0) for name, figures in found.items()}
     return {name: {"p50_ms": total, "overhead_p50_ms": rest} for name, (total, rest) in medians.items()}
