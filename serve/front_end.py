@@ -67,7 +67,7 @@ class FrontEndPool:
         for worker in self._workers:
             try:
                 worker.greet(time.monotonic() + START_TIMEOUT_S)
-            except (OSError, EOFError) as error:  # a TimeoutError is an OSError
+            except OSError as error:  # a TimeoutError is one
                 raise ValueError(
                     "a process that decodes audio cannot start; what it printed says why"
                 ) from error
@@ -185,16 +185,12 @@ class _Worker:
     def greet(self, until: float) -> None:
         """Wait for the process to say that it has started."""
         assert self._process.stdout is not None
-        descriptor, greeting = self._process.stdout.fileno(), b""
+        descriptor = self._process.stdout.fileno()
         readable = select.poll()  # unlike select, for descriptors of any number
         readable.register(descriptor, select.POLLIN)
-        while len(greeting) < len(GREETING):
-            if not readable.poll(max(0.0, until - time.monotonic()) * 1000):
-                raise TimeoutError
-            said = os.read(descriptor, len(GREETING) - len(greeting))
-            if not said:
-                raise EOFError
-            greeting += said
+        if not readable.poll(max(0.0, until - time.monotonic()) * 1000):
+            raise TimeoutError
+        greeting = os.read(descriptor, len(GREETING))  # so little comes as a whole, or not at all
         if greeting != GREETING:
             raise OSError(f"it said {greeting!r}, expected {GREETING!r}")
 

@@ -216,9 +216,7 @@ async def _infer(
         place = held.enter_context(service.admit(service.deadline(timing, None)))
         model = service.models.get(name, version)
         json_size = request.headers.get("inference-header-content-length")
-        call = await _read(service, model, body, json_size)
-        _check_outputs(call, output_of(model))
-        feats = await service.in_readers(_utterances, call) if len(body) > _SMALL_BYTES else _utterances(call)
+        call, feats = await _read(service, model, body, json_size)
         place.take_frames(model, math.prod(call.inputs["features"].shape[:2]))
         scored = await service.score(model, feats, _deadline(service, timing, call), timing)
         started = time.monotonic()
@@ -241,18 +239,24 @@ def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
             raise Refusal(400, f"output parameter {min(unsupported)!r} is not supported")
 
 
-async def _read(service: Service, model: ServedModel, body: bytes, json_size: str | None) -> InferRequest:
-    """A call; in threads or processes where it takes long enough to keep others waiting."""
+async def _read(
+    service: Service, model: ServedModel, body: bytes, json_size: str | None
+) -> tuple[InferRequest, list[Matrix]]:
+    """A call and its utterances; in threads or processes where that would keep others waiting."""
     specs = inputs_of(model)
     if len(body) <= _SMALL_BYTES:
-        return read_request(body, json_size, specs)
+        call = read_request(body, json_size, specs)
+        return call, _utterances(model, call)
     if json_bytes(body, json_size) > _SMALL_BYTES:
-        return await service.front_end.tensors(body, json_size, specs)
-    return await service.in_readers(read_request, body, json_size, specs)
+        call = await service.front_end.tensors(body, json_size, specs)
+    else:
+        call = await service.in_readers(read_request, body, json_size, specs)
+    return call, await service.in_readers(_utterances, model, call)
 
 
-def _utterances(call: InferRequest) -> list[Matrix]:
-    """The rows of ``features`` cut to their ``lengths``."""
+def _utterances(model: ServedModel, call: InferRequest) -> list[Matrix]:
+    """The rows of ``features`` cut to their ``lengths``, of a call that asks for what there is."""
+    _check_outputs(call, output_of(model))
     features, lengths = call.inputs["features"], call.inputs["lengths"]
     if len(features) != len(lengths):
         raise Refusal(400, f"{len(features)} utterances in features, {len(lengths)} in lengths")

@@ -15,6 +15,8 @@ from serve.refusal import Refusal
 from serve.service import Service, Timing
 
 Matrix = NDArray[np.float32]
+_FORM = "multipart/form-data"
+# Features of that size are read in less time than it takes to hand them over to a thread.
 _SMALL_BYTES = 1 << 18
 
 
@@ -54,7 +56,7 @@ async def utterance_of(job: Job) -> Utterance:
     Raises:
         Refusal: 400, 413, 415 or 422 for the body, 504 when the deadline comes first.
     """
-    if is_small_npy(job.content_type, job.body):
+    if _media_type(job.content_type) == NPY and len(job.body) <= _SMALL_BYTES:
         return _given_features(job.model, _sent(job))
     loop_deadline = asyncio.get_running_loop().time() + job.deadline - time.monotonic()
     try:
@@ -64,13 +66,9 @@ async def utterance_of(job: Job) -> Utterance:
         raise Refusal(504, "the request's deadline passed before its features were computed") from error
 
 
-def is_small_npy(content_type: str, body: bytes) -> bool:
-    """True where reading takes less time than handing over to a thread."""
-    return _media_type(content_type) == NPY and len(body) <= _SMALL_BYTES
-
-
 async def _large_or_audio(job: Job) -> Utterance:
-    sent = await job.service.in_readers(_sent, job) if _is_form(job.content_type) else _sent(job)
+    is_form = _media_type(job.content_type) == _FORM
+    sent = await job.service.in_readers(_sent, job) if is_form else _sent(job)
     if sent.kind == NPY or sent.data.startswith(b"\x93NUMPY"):
         return await job.service.in_readers(_given_features, job.model, sent)
     return await _audio_features(job, sent)
@@ -78,17 +76,13 @@ async def _large_or_audio(job: Job) -> Utterance:
 
 def _sent(job: Job) -> Sent:
     kind, label, data = _media_type(job.content_type), "", job.body
-    if _is_form(job.content_type):
+    if kind == _FORM:
         part = read_multipart(job.body, job.content_type)
         kind, label = _media_type(part.headers.get("content-type", "")), _as_utt_id(part.stem)
         data = bytes(part.data)
     if not data:
         raise Refusal(400, "the body is empty, expected audio or features")
     return Sent(kind, label, data)
-
-
-def _is_form(content_type: str) -> bool:
-    return _media_type(content_type) == "multipart/form-data"
 
 
 def _media_type(content_type: str) -> str:

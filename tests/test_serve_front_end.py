@@ -1,7 +1,6 @@
 """The processes that decode audio, apart from the server."""
 
 import asyncio
-import io
 import json
 import os
 import signal
@@ -9,13 +8,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import soundfile
 
 from asr_bn.features.fbank import compute_fbank
 from asr_bn.features.fbank_options import FbankOptions
 from serve.front_end import AudioLimits, FrontEndPool
 from serve.refusal import Refusal
 from serve.tensors import TensorSpec, read_request
+from tests.serving import wav
 
 
 @pytest.fixture
@@ -26,11 +25,11 @@ def in_a_folder_with_a_module_of_a_librarys_name(tmp_path, monkeypatch):
 
 def test_modules_of_the_current_folder_are_not_imported(in_a_folder_with_a_module_of_a_librarys_name):
     """The features are those of our own filter bank, computed here."""
-    body, samples = wav(8000)
+    samples = noise(8000)
     pool = FrontEndPool(1, AudioLimits())
     try:
         pool.wait_until_ready()
-        actual = asyncio.run(pool.features(body, FbankOptions(), 0)).feats
+        actual = asyncio.run(pool.features(wav(samples), FbankOptions(), 0)).feats
     finally:
         pool.close()
     assert np.array_equal(actual, compute_fbank(samples, FbankOptions()))
@@ -44,11 +43,8 @@ def pool() -> Iterator[FrontEndPool]:
     pool.close()
 
 
-def wav(num_samples: int, seed: int = 0) -> tuple[bytes, np.ndarray]:
-    samples = np.random.default_rng(seed).integers(-2000, 2000, num_samples).astype(np.int16)
-    body = io.BytesIO()
-    soundfile.write(body, samples, 16000, format="WAV")
-    return body.getvalue(), samples
+def noise(num_samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-2000, 2000, num_samples).astype(np.int16)
 
 
 def process_of(pool: FrontEndPool) -> int:
@@ -57,7 +53,7 @@ def process_of(pool: FrontEndPool) -> int:
 
 def test_a_request_that_is_given_up_costs_no_process_and_disturbs_nobody(pool):
     """The process finishes what nobody waits for; the next answer is the next request's own."""
-    (long, _), (short, samples) = wav(1_600_000), wav(8000, seed=1)
+    long, samples = wav(noise(1_600_000)), noise(8000, seed=1)
     before = process_of(pool)
 
     async def run() -> np.ndarray:
@@ -66,24 +62,24 @@ def test_a_request_that_is_given_up_costs_no_process_and_disturbs_nobody(pool):
         await asyncio.sleep(0.02)
         given_up.cancel()
         waiting.cancel()
-        return (await pool.features(short, FbankOptions(), 0)).feats
+        return (await pool.features(wav(samples), FbankOptions(), 0)).feats
 
     assert np.array_equal(asyncio.run(run()), compute_fbank(samples, FbankOptions()))
     assert process_of(pool) == before
 
 
 def test_a_process_that_dies_is_replaced(pool):
-    body, samples = wav(8000)
+    samples = noise(8000)
     before = process_of(pool)
 
     async def run() -> np.ndarray:
-        asking = asyncio.ensure_future(pool.features(wav(1_600_000)[0], FbankOptions(), 0))
+        asking = asyncio.ensure_future(pool.features(wav(noise(1_600_000)), FbankOptions(), 0))
         await asyncio.sleep(0.02)
         os.kill(before, signal.SIGKILL)
         with pytest.raises(Refusal) as refusal:
             await asking
         assert refusal.value.status == 413
-        return (await pool.features(body, FbankOptions(), 0)).feats
+        return (await pool.features(wav(samples), FbankOptions(), 0)).feats
 
     assert np.array_equal(asyncio.run(run()), compute_fbank(samples, FbankOptions()))
     assert process_of(pool) != before
@@ -96,7 +92,7 @@ def test_a_process_that_takes_too_long_is_replaced():
     try:
         for _ in range(2):
             with pytest.raises(Refusal, match="more than 0.001 s"):
-                asyncio.run(pool.features(wav(1_600_000)[0], FbankOptions(), 0))
+                asyncio.run(pool.features(wav(noise(1_600_000)), FbankOptions(), 0))
         assert process_of(pool) != before
     finally:
         pool.close()
