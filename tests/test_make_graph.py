@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from asr_bn.decoding.beam_search import BeamOptions, BeamSearch
-from asr_bn.decoding.build_graph import SELF_LOOP_SCALE, make_graph
+from asr_bn.decoding.build_graph import make_graph
 from asr_bn.decoding.grammar import Grammar
 from asr_bn.decoding.graph import DecodingGraph
+from asr_bn.decoding.hmms import Hmm, Hmms
 from asr_bn.decoding.lexicon_fst import Lexicon
-from asr_bn.decoding.transition_probs import PhoneHmms
+from asr_bn.decoding.self_loops import SELF_LOOP_SCALE
 from asr_bn.kaldi_io.transition_model import TransitionModel
 from tests.kaldi_fixtures import SYNTHETIC
 
@@ -66,13 +67,13 @@ def lexicon_dir(tmp_path):
     return folder
 
 
-def phone_cost(hmms: PhoneHmms, phones: list[int], frames: np.ndarray, tid_to_pdf: np.ndarray) -> float:
+def phone_cost(hmms: dict[int, Hmm], phones: list[int], frames: np.ndarray, tid_to_pdf: np.ndarray) -> float:
     """Cheapest way through the HMMs of ``phones``, one after the other; ``frames`` are scaled costs."""
     states: list[dict[int, list[tuple[int, float, int]]]] = []
     for phone in phones:
         by_source: dict[int, list[tuple[int, float, int]]] = {}
-        loops = {t.source: t for t in hmms.transitions[phone] if t.source == t.target}
-        for t in hmms.transitions[phone]:
+        loops = {t.source: t for t in hmms[phone].transitions if t.source == t.target}
+        for t in hmms[phone].transitions:
             stay = math.exp(loops[t.source].log_prob)
             if t.source == t.target:
                 cost = -SELF_LOOP_SCALE * t.log_prob
@@ -88,7 +89,7 @@ def phone_cost(hmms: PhoneHmms, phones: list[int], frames: np.ndarray, tid_to_pd
             if place == len(phones):
                 continue
             for target, step, pdf in states[place][state]:
-                at = (place + 1, 0) if target == hmms.end_states[phones[place]] else (place, target)
+                at = (place + 1, 0) if target == hmms[phones[place]].end_state else (place, target)
                 total = cost + step + float(frame[pdf])
                 following[at] = min(following.get(at, math.inf), total)
         best = following
@@ -96,7 +97,7 @@ def phone_cost(hmms: PhoneHmms, phones: list[int], frames: np.ndarray, tid_to_pd
 
 
 def cheapest(sentences: dict[str, float], lexicon: Lexicon, frames: np.ndarray) -> tuple[float, str]:
-    hmms, model = PhoneHmms.read(MDL), TransitionModel.read(MDL)
+    hmms, model = Hmms.read(MDL).without_context(), TransitionModel.read(MDL)
     answers = []
     for sentence, sentence_cost in sentences.items():
         words = sentence.split()
@@ -198,6 +199,31 @@ def test_inputs_that_do_not_fit_are_refused(lexicon_dir, tmp_path):
     (lexicon_dir / "lexiconp.txt").write_text("a 1.0 XX\n")
     with pytest.raises(ValueError, match="phone 'XX' of 'a' is not in"):
         make_graph(lexicon_dir, MDL, tmp_path / "graph", tmp_path / "lm.arpa", None)
+
+
+def test_a_rule_used_in_two_places_leads_on_from_each(tmp_path):
+    kaldifst = pytest.importorskip("kaldifst")
+    rules = (
+        "SENTENCE = a DIGIT b | c DIGIT d | DIGIT",
+        "DIGIT = one | two DIGITS",
+        "DIGITS = three | -",
+    )
+    (tmp_path / "grammar.txt").write_text("\n".join(rules) + "\n")
+    grammar = Grammar.read(tmp_path / "grammar.txt")
+    word_ids = {word: number for number, word in enumerate(sorted(grammar.words()), start=1)}
+    fst = grammar.fst(word_ids)
+    expected = {}
+    for digit, share in (("one", 1 / 2), ("two three", 1 / 4), ("two", 1 / 4)):
+        expected |= {f"a {digit} b": share / 3, f"c {digit} d": share / 3, digit: share / 3}
+    for length in range(1, 5):
+        for words in itertools.product(word_ids, repeat=length):
+            line = kaldifst.make_linear_acceptor([word_ids[word] for word in words])
+            path = kaldifst.shortest_path(kaldifst.compose(line, fst))
+            probability = expected.get(" ".join(words))
+            assert (path.num_states == 0) == (probability is None)
+            if probability is not None:
+                *_, weight = kaldifst.get_linear_symbol_sequence(path)
+                assert float(weight.value) == pytest.approx(-math.log(probability), abs=1e-3)
 
 
 def test_sentences_of_a_grammar_have_their_probabilities(tmp_path):

@@ -13,7 +13,8 @@ from kaldi_fixtures import SYNTHETIC
 
 from asr_bn.audio import decode_audio
 from asr_bn.decoding.fst_file import FstArrays
-from asr_bn.decoding.transition_probs import PhoneHmms
+from asr_bn.decoding.hmms import Hmms
+from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors
 from asr_bn.kaldi_io.matrix import read_matrix, read_matrix_shape
 from asr_bn.kaldi_io.matrix_table import read_matrices
@@ -34,6 +35,10 @@ SEEDS = {
     "model": [
         (SYNTHETIC / "variants/transition_model.bin").read_bytes(),
         (SYNTHETIC / "variants/chain/final.mdl").read_bytes(),
+    ],
+    "tree": [
+        (SYNTHETIC / "ali/tree").read_bytes(),
+        b"ContextDependency 2 1 ToPdf TE -1 2 ( CE 0 SE 0 [ 1 2 ]\n{ CE 1 NULL } )\nEndContextDependency ",
     ],
     "audio": [(SYNTHETIC / "audio/syn6.wav").read_bytes(), b"NIST_1A\n   1024\n" + b"end_head\n".rjust(1100)],
 }
@@ -107,8 +112,19 @@ def test_transition_models(tmp_path_factory: pytest.TempPathFactory, data: bytes
 @given(corrupted("model"))
 def test_phones_of_transition_models(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     try:
-        hmms = PhoneHmms.read(_write(tmp_path_factory, data))
+        hmms = Hmms.read(_write(tmp_path_factory, data))
         assert sum(map(len, hmms.transitions.values())) == hmms.num_transition_ids
+    except ValueError as error:
+        assert "fuzzed: " in str(error)
+
+
+@fuzz
+@given(corrupted("tree"))
+def test_trees(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    try:
+        tree = ContextDependency.read(_write(tmp_path_factory, data))
+        pdf_id = tree.pdf_id([1] * tree.context_width, 0)
+        assert pdf_id is None or isinstance(pdf_id, int)
     except ValueError as error:
         assert "fuzzed: " in str(error)
 

@@ -1,6 +1,6 @@
-"""HCLG for context-independent phones, as Kaldi's ``mkgraph.sh`` makes it, with ``kaldifst``.
+"""HCLG, as Kaldi's ``mkgraph.sh`` makes it, with ``kaldifst``.
 
-HCLG = self-loops(min(det(H o min(det(L o G))))): C is the identity for phones without context.
+HCLG = self-loops(min(det(H o C o min(det(L o G))))); C is the identity for phones without context.
 Source: Kaldi ``egs/wsj/s5/utils/mkgraph.sh`` and ``src/hmm/hmm-utils.cc``.
 """
 
@@ -12,27 +12,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from asr_bn.decoding.fst_file import ARC, FstArrays
+from asr_bn.decoding.context import HmmLabels, in_context
+from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.grammar import BACKOFF, Grammar, arpa_fst
+from asr_bn.decoding.graph import to_kaldifst
+from asr_bn.decoding.hmms import Hmm, Hmms
 from asr_bn.decoding.lexicon_fst import Lexicon
-from asr_bn.decoding.transition_probs import PhoneHmms
+from asr_bn.decoding.self_loops import add_self_loops
 from asr_bn.files import atomic_path, write_text
+from asr_bn.kaldi_io.context_dependency import ContextDependency
 
-SELF_LOOP_SCALE = 0.1
 TRANSITION_SCALE = 1.0
 
 
 def make_graph(
-    lexicon_dir: Path, mdl: Path, out_dir: Path, arpa: Path | None, grammar: Path | None
+    lexicon_dir: Path,
+    mdl: Path,
+    out_dir: Path,
+    arpa: Path | None,
+    grammar: Path | None,
+    tree: Path | None = None,
 ) -> FstArrays:
     """Write ``out_dir/{words.txt,final.mdl,num_pdfs}`` and last ``HCLG.fst``, a const FST as Kaldi's.
 
     Args:
-        lexicon_dir: ``lexiconp.txt`` or ``lexicon.txt``, ``phones.txt``, ``optional_silence.txt``.
-        mdl: transition model of a monophone system.
+        lexicon_dir: ``lexiconp.txt`` or ``lexicon.txt``, ``optional_silence.txt``, and ``phones.txt`` where
+            there is none beside ``mdl``.
+        mdl: transition model.
         arpa, grammar: one of them.
+        tree: the decision tree that the model's pdfs come from; a monophone system needs none.
 
     Raises:
         OSError: a file is missing.
@@ -44,7 +53,8 @@ def make_graph(
 
     if (arpa is None) == (grammar is None):
         raise ValueError("a graph needs either an ARPA file or a grammar")
-    lexicon, hmms = Lexicon.read(lexicon_dir), PhoneHmms.read(mdl)
+    lexicon, hmms = Lexicon.read(lexicon_dir, _phones_beside(mdl)), Hmms.read(mdl)
+    context = hmms.without_context() if tree is None else ContextDependency.read(tree)
     names = ["<eps>", *lexicon.words(), BACKOFF, "<s>", "</s>"]
     word_ids = {name: number for number, name in enumerate(names)}
     if arpa is not None:
@@ -54,9 +64,10 @@ def make_graph(
     lexicon_graph, disambig = lexicon.fst(word_ids)
     graph = kaldifst.compose(lexicon_graph, word_graph)
     _determinize(graph)
+    arrays, labels = _over_hmms(to_arrays(graph), lexicon, hmms, disambig, context)
+    graph = to_kaldifst(arrays)
     kaldifst.arcsort(graph, sort_type="ilabel")
-    _check_phones(graph, lexicon, hmms, disambig, mdl)
-    graph = kaldifst.compose(h_transducer(hmms, disambig), graph)
+    graph = kaldifst.compose(h_transducer(labels, hmms.num_transition_ids), graph)
     _determinize(graph)
     arrays = without_labels_above(to_arrays(graph), hmms.num_transition_ids)
     arrays = add_self_loops(to_arrays(_minimized(arrays)), hmms)
@@ -68,84 +79,61 @@ def make_graph(
     return arrays
 
 
-def h_transducer(hmms: PhoneHmms, disambig: Sequence[int]) -> Any:
-    """From transition-ids (no self-loops) to phones; ``disambig`` symbols are read as labels past them."""
+def _phones_beside(mdl: Path) -> Path | None:
+    """The numbers that the model itself goes by."""
+    path = mdl.parent / "phones.txt"
+    return path if path.is_file() else None
+
+
+def _over_hmms(
+    fst: FstArrays,
+    lexicon: Lexicon,
+    hmms: Hmms,
+    disambig: Sequence[int],
+    context: ContextDependency | dict[int, Hmm],
+) -> tuple[FstArrays, HmmLabels]:
+    """From phones to HMMs: those of their contexts, or the one of each."""
+    used = set(np.unique(fst.arcs["ilabel"]).tolist()) - {0, *disambig}
+    missing = used - hmms.phones()
+    if missing:
+        name = next(phone for phone, number in lexicon.phone_ids.items() if number == min(missing))
+        raise ValueError(f"{hmms.path}: has no phone {min(missing)} ({name} in the lexicon)")
+    if isinstance(context, ContextDependency):
+        return in_context(fst, hmms, context, disambig)
+    return fst, HmmLabels(context, list(disambig))
+
+
+def h_transducer(labels: HmmLabels, num_transition_ids: int) -> Any:
+    """From transition-ids (no self-loops) to HMMs; disambiguation symbols are read as labels past them."""
     import kaldifst
 
     fst = kaldifst.StdVectorFst()
     loop = fst.add_state()
     fst.start = loop
     fst.set_final(loop, 0.0)
-    for phone, transitions in hmms.transitions.items():
-        states = {hmms.end_states[phone]: loop}
-        self_loops = {t.source: t.log_prob for t in transitions if t.source == t.target}
-        for t in transitions:
-            if t.source == t.target:
-                continue
-            leaving = math.log1p(-math.exp(self_loops[t.source])) if t.source in self_loops else 0.0
-            cost = TRANSITION_SCALE * (leaving - t.log_prob)
-            target = states[t.target] if t.target in states else states.setdefault(t.target, fst.add_state())
-            if t.source == 0:
-                fst.add_arc(loop, kaldifst.StdArc(t.transition_id, phone, cost, target))
-            if t.source in states and t.source != hmms.end_states[phone]:
-                fst.add_arc(states[t.source], kaldifst.StdArc(t.transition_id, 0, cost, target))
-    for index, symbol in enumerate(disambig, start=1):
-        fst.add_arc(loop, kaldifst.StdArc(hmms.num_transition_ids + index, symbol, 0.0, loop))
+    for label, hmm in labels.hmms.items():
+        _add_hmm(fst, loop, label, hmm)
+    for index, symbol in enumerate(labels.disambig, start=1):
+        fst.add_arc(loop, kaldifst.StdArc(num_transition_ids + index, symbol, 0.0, loop))
     kaldifst.arcsort(fst, sort_type="olabel")
     return fst
 
 
-def add_self_loops(fst: FstArrays, hmms: PhoneHmms) -> FstArrays:
-    """Self-loops after the transition into a state (Kaldi's ``reorder``), with their costs.
+def _add_hmm(fst: Any, loop: int, label: int, hmm: Hmm) -> None:
+    import kaldifst
 
-    A state's self-loop must be that of the HMM state that was just left.  Where arcs of several HMM states
-    (or none) lead to one state, those of each go to a state of their own in front of it.
-    """
-    loop_of, stay, leave = _self_loops(hmms)
-    arcs = fst.arcs.copy()
-    entering = loop_of[arcs["ilabel"]]  # the self-loop that belongs behind each arc; 0 is none
-    num_states = len(fst.finals)
-    pairs = np.unique(np.stack([arcs["nextstate"], entering]), axis=1)
-    kinds = np.bincount(pairs[0], minlength=num_states)
-    kinds[fst.start] += 2  # nothing was left before it: its loops go in front of it
-    alone = kinds[pairs[0]] == 1
-    own_loop = np.zeros(num_states, dtype=np.int64)
-    own_loop[pairs[0][alone]] = pairs[1][alone]
-    shared = pairs[:, ~alone & (pairs[1] > 0)]
-    new_state = {(int(s), int(t)): num_states + k for k, (s, t) in enumerate(shared.T)}
-    for k in np.flatnonzero((entering > 0) & (own_loop[arcs["nextstate"]] == 0)):
-        arcs["nextstate"][k] = new_state[int(arcs["nextstate"][k]), int(entering[k])]
-    sources = np.repeat(np.arange(num_states), np.diff(fst.first_arcs))
-    arcs["weight"] += leave[own_loop[sources]]
-    at_own = np.flatnonzero(own_loop)
-    own = _arcs(own_loop[at_own], stay[own_loop[at_own]], at_own)
-    front_states = num_states + np.arange(shared.shape[1])
-    front = _arcs(shared[1], stay[shared[1]], front_states)
-    back = _arcs(np.zeros(shared.shape[1], np.int64), leave[shared[1]], shared[0])
-    finals = np.concatenate([fst.finals + leave[own_loop], np.full(shared.shape[1], np.inf)]).astype(
-        np.float32
-    )
-    return _assemble(
-        fst.start,
-        finals,
-        np.concatenate([at_own, sources, front_states, front_states]),
-        np.concatenate([own, arcs, front, back]),
-    )
-
-
-def _self_loops(hmms: PhoneHmms) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """By transition-id the self-loop of the state it leaves; by self-loop the costs to stay and to leave."""
-    size = hmms.num_transition_ids + 1
-    loop_of = np.zeros(size, dtype=np.int64)
-    stay, leave = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.float32)
-    for transitions in hmms.transitions.values():
-        for loop in (t for t in transitions if t.source == t.target):
-            stay[loop.transition_id] = -SELF_LOOP_SCALE * loop.log_prob
-            leave[loop.transition_id] = -SELF_LOOP_SCALE * math.log1p(-math.exp(loop.log_prob))
-            for t in transitions:
-                if t.source == loop.source and t is not loop:
-                    loop_of[t.transition_id] = loop.transition_id
-    return loop_of, stay, leave
+    states = {hmm.end_state: loop}
+    self_loops = {t.source: t.log_prob for t in hmm.transitions if t.source == t.target}
+    for t in hmm.transitions:
+        if t.source == t.target:
+            continue
+        leaving = math.log1p(-math.exp(self_loops[t.source])) if t.source in self_loops else 0.0
+        cost = TRANSITION_SCALE * (leaving - t.log_prob)
+        target = states[t.target] if t.target in states else states.setdefault(t.target, fst.add_state())
+        if t.source == 0:
+            fst.add_arc(loop, kaldifst.StdArc(t.transition_id, label, cost, target))
+        if t.source in states and t.source != hmm.end_state:
+            fst.add_arc(states[t.source], kaldifst.StdArc(t.transition_id, 0, cost, target))
 
 
 def without_labels_above(fst: FstArrays, largest: int) -> FstArrays:
@@ -166,8 +154,6 @@ def to_arrays(fst: Any) -> FstArrays:
 def _minimized(arrays: FstArrays) -> Any:
     import kaldifst
 
-    from asr_bn.decoding.graph import to_kaldifst
-
     fst = to_kaldifst(arrays)
     kaldifst.rmepsilon(fst)
     kaldifst.minimize_encoded(fst)
@@ -182,27 +168,3 @@ def _determinize(fst: Any) -> None:
         raise ValueError("the graph is empty: lexicon, grammar and transition model have nothing in common")
     kaldifst.determinize_star(fst, use_log=True)
     kaldifst.minimize_encoded(fst)
-
-
-def _check_phones(graph: Any, lexicon: Lexicon, hmms: PhoneHmms, disambig: Sequence[int], mdl: Path) -> None:
-    used = set(np.unique(to_arrays(graph).arcs["ilabel"]).tolist()) - {0, *disambig}
-    missing = used - set(hmms.transitions)
-    if missing:
-        name = next(phone for phone, number in lexicon.phone_ids.items() if number == min(missing))
-        raise ValueError(f"{mdl}: has no phone {min(missing)} ({name} in the lexicon)")
-
-
-def _arcs(
-    ilabels: NDArray[np.int64], weights: NDArray[np.float32], targets: NDArray[np.int64]
-) -> NDArray[np.void]:
-    arcs = np.zeros(len(ilabels), dtype=ARC)
-    arcs["ilabel"], arcs["weight"], arcs["nextstate"] = ilabels, weights, targets
-    return arcs
-
-
-def _assemble(
-    start: int, finals: NDArray[np.float32], sources: NDArray[np.int64], arcs: NDArray[np.void]
-) -> FstArrays:
-    order = np.argsort(sources, kind="stable")
-    counts = np.bincount(sources, minlength=len(finals))
-    return FstArrays(start, finals, np.concatenate([[0], np.cumsum(counts)]), arcs[order])

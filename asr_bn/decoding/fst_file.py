@@ -66,6 +66,15 @@ class FstArrays:
         fst._check(path)
         return fst
 
+    @classmethod
+    def from_arcs(
+        cls, start: int, finals: NDArray[np.float32], sources: NDArray[np.int64], arcs: NDArray[np.void]
+    ) -> "FstArrays":
+        """The transducer of ``arcs``, in any order; ``sources`` are the states that they leave."""
+        order = np.argsort(sources, kind="stable")
+        counts = np.bincount(sources, minlength=len(finals))
+        return cls(start, finals, np.concatenate([[0], np.cumsum(counts)]), arcs[order])
+
     def write_const(self, path: Path) -> None:
         """Write ``path`` as ``fstconvert --fst_type=const`` does."""
         from asr_bn.files import write_bytes

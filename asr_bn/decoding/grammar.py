@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,31 +97,41 @@ class Grammar:
                 f"the grammar's word {missing[0]!r} is not in the lexicon ({len(missing)} missing)"
             )
         fst = kaldifst.StdVectorFst()
-        fst.start = fst.add_state()
         end = fst.add_state()
         fst.set_final(end, 0.0)
-        self._expand(fst, [_START], fst.start, end, 0.0, word_ids)
+        fst.start = self._before(fst, _START, end, word_ids, {})
         kaldifst.determinize_star(fst, use_log=True)
         kaldifst.minimize_encoded(fst)
         kaldifst.arcsort(fst, sort_type="ilabel")
         return fst
 
-    def _expand(
-        self, fst: Any, symbols: Sequence[str], state: int, end: int, cost: float, word_ids: Mapping[str, int]
-    ) -> None:
+    def _before(
+        self,
+        fst: Any,
+        symbol: str,
+        target: int,
+        word_ids: Mapping[str, int],
+        known: dict[tuple[str, int], int],
+    ) -> int:
+        """The state from which ``symbol`` leads to ``target``; ``known`` are those made already."""
         import kaldifst
 
-        for index, symbol in enumerate(symbols):
-            target = end if index == len(symbols) - 1 else fst.add_state()
-            if _is_rule(symbol):
-                alternatives = self.rules[symbol]
-                choice = cost + math.log(len(alternatives))
-                for alternative in alternatives:
-                    self._expand(fst, alternative, state, target, choice, word_ids)
-            else:
-                label = 0 if symbol == NOTHING else word_ids[symbol]
-                fst.add_arc(state, kaldifst.StdArc(label, label, cost, target))
-            state, cost = target, 0.0
+        if symbol == NOTHING:
+            return target
+        if (symbol, target) in known:
+            return known[symbol, target]
+        state: int = fst.add_state()
+        known[symbol, target] = state
+        if not _is_rule(symbol):
+            fst.add_arc(state, kaldifst.StdArc(word_ids[symbol], word_ids[symbol], 0.0, target))
+            return state
+        alternatives = self.rules[symbol]
+        for alternative in alternatives:
+            first = target
+            for part in reversed(alternative):
+                first = self._before(fst, part, first, word_ids, known)
+            fst.add_arc(state, kaldifst.StdArc(0, 0, math.log(len(alternatives)), first))
+        return state
 
     def _check(self, path: Path, name: str, above: tuple[str, ...]) -> None:
         if name not in self.rules:

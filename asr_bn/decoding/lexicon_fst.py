@@ -33,25 +33,34 @@ class Lexicon:
     silence_probability: float = 0.5
 
     @classmethod
-    def read(cls, folder: Path) -> "Lexicon":
-        """Read ``lexiconp.txt`` (or ``lexicon.txt``), ``phones.txt`` and ``optional_silence.txt``.
+    def read(cls, folder: Path, phones_txt: Path | None = None) -> "Lexicon":
+        """Read ``lexiconp.txt`` (or ``lexicon.txt``), ``optional_silence.txt`` and the phones' numbers.
+
+        A lexicon of plain phones gets the places in the word (``_B``, ``_I``, ``_E``, ``_S``) where the
+        numbered phones have them, as ``utils/prepare_lang.sh`` does.
+
+        Args:
+            folder: such as Kaldi's ``data/local/dict``.
+            phones_txt: the phones' numbers; None takes the folder's ``phones.txt``.
 
         Raises:
             OSError: one is missing.
             ValueError: a malformed line, or a phone that ``phones.txt`` lacks.
         """
+        phones_txt = phones_txt or folder / "phones.txt"
         with_probabilities = (folder / "lexiconp.txt").exists()
         path = folder / ("lexiconp.txt" if with_probabilities else "lexicon.txt")
         entries = [_parse(line, with_probabilities, f"{path}, line {n}") for n, line in read_lines(path)]
-        table = dict(
-            _symbol(line, f"{folder}/phones.txt, line {n}") for n, line in read_lines(folder / "phones.txt")
-        )
+        table = dict(_symbol(line, f"{phones_txt}, line {n}") for n, line in read_lines(phones_txt))
         phone_ids = {phone: number for phone, number in table.items() if number and not phone.startswith("#")}
         silence = (folder / "optional_silence.txt").read_text(encoding="utf-8").strip()
+        if not _are_all_in(phone_ids, entries):
+            marked = [(word, probability, _with_places(phones)) for word, probability, phones in entries]
+            entries = marked if _are_all_in(phone_ids, marked) else entries
         for word, _, phones in [("optional_silence.txt", 1.0, (silence,)), *entries]:
             unknown = [phone for phone in phones if phone not in phone_ids]
             if unknown:
-                raise ValueError(f"{path}: phone {unknown[0]!r} of {word!r} is not in {folder}/phones.txt")
+                raise ValueError(f"{path}: phone {unknown[0]!r} of {word!r} is not in {phones_txt}")
         return cls(entries, phone_ids, silence)
 
     def words(self) -> list[str]:
@@ -105,6 +114,15 @@ class Lexicon:
         kaldifst.add_self_loops(fst, [disambig["#0"]], [word_ids[_BACKOFF_DISAMBIG]])
         kaldifst.arcsort(fst, sort_type="olabel")
         return fst, list(disambig.values())
+
+
+def _are_all_in(phone_ids: dict[str, int], entries: Sequence[Pronunciation]) -> bool:
+    return all(phone in phone_ids for _, _, phones in entries for phone in phones)
+
+
+def _with_places(phones: tuple[str, ...]) -> tuple[str, ...]:
+    places = "S" if len(phones) == 1 else "B" + "I" * (len(phones) - 2) + "E"
+    return tuple(f"{phone}_{place}" for phone, place in zip(phones, places, strict=True))
 
 
 def _parse(line: str, with_probabilities: bool, where: str) -> Pronunciation:

@@ -62,6 +62,14 @@ def read_basic_int32(stream: IO[bytes], where: str) -> int:
     return read_int32(stream, where)
 
 
+def read_basic_uint32(stream: IO[bytes], where: str) -> int:
+    """``ReadBasicType<uint32>``: a size byte of -4, then the value."""
+    size = read_exact(stream, 1, where)
+    if size != b"\xfc":
+        raise ValueError(f"{where}: expected an unsigned 4-byte integer, found the size byte {size[0]}")
+    return int.from_bytes(read_exact(stream, 4, where), "little")
+
+
 def read_basic_float(stream: IO[bytes], where: str) -> float:
     """``ReadBasicType<float>``: a size byte of 4 or 8, then the value."""
     size = read_exact(stream, 1, where)[0]

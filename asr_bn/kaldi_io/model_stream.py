@@ -12,6 +12,7 @@ from asr_bn.kaldi_io.binary import (
     BINARY_MARK,
     read_basic_float,
     read_basic_int32,
+    read_basic_uint32,
     read_int_vector,
     read_token,
 )
@@ -42,6 +43,12 @@ class ModelStream:
             return read_basic_int32(self._stream, self.where)
         return self.as_integer(self.token())
 
+    def unsigned_integer(self) -> int:
+        """The next uint32, whose size byte is negative."""
+        if self.binary:
+            return read_basic_uint32(self._stream, self.where)
+        return self.as_integer(self.token())
+
     def as_integer(self, word: str) -> int:
         """``word`` as an integer."""
         try:
@@ -62,7 +69,10 @@ class ModelStream:
             raise ValueError(f"{self.where}: expected a number, found {word[:40]!r}") from error
 
     def int_vector(self) -> list[int]:
-        """The next binary vector of int32."""
+        """The next vector of int32."""
+        if not self.binary:
+            self.expect("[")
+            return [self.as_integer(word) for word in iter(self.token, "]")]
         return [int(value) for value in read_int_vector(self._stream, self.where)]
 
     def float_vector(self) -> NDArray[np.float32]:

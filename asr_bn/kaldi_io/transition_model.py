@@ -3,7 +3,7 @@
 Source: Kaldi ``src/hmm/transition-model.cc`` and ``src/hmm/hmm-topology.cc``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,15 @@ _MAX_STATES = 1 << 22
 
 @dataclass(frozen=True)
 class HmmState:
-    """A state of a phone's topology: where its transitions lead, in their order."""
+    """A state of a phone's topology: where its transitions lead, in their order, and its pdf classes.
+
+    The classes, of leaving the state and of its self-loop, are what the tree is asked with; the last state
+    of a phone has none, -1.
+    """
 
     destinations: tuple[int, ...]
+    forward_pdf_class: int = -1
+    self_loop_pdf_class: int = -1
 
 
 Topology = dict[int, tuple[HmmState, ...]]
@@ -59,7 +65,7 @@ class TransitionModel:
         """
         with open_model(path) as stream:
             topology, rows = read_topology_and_states(stream)
-        return _derive(topology, rows, str(path))
+        return _derive(topology, rows)
 
 
 def read_topology_and_states(stream: ModelStream) -> tuple[Topology, list[TransitionState]]:
@@ -75,7 +81,19 @@ def read_topology_and_states(stream: ModelStream) -> tuple[Topology, list[Transi
         raise ValueError(f"{stream.where}: expected <Triples> or <Tuples>, found {token[:40]!r}")
     rows = _read_states(stream, with_self_loop_pdf=token == "<Tuples>")
     stream.expect(token.replace("<", "</"))
+    _check_states(topology, rows, stream.where)
     return topology, rows
+
+
+def _check_states(topology: Topology, rows: list[TransitionState], where: str) -> None:
+    for phone, hmm_state, forward_pdf, self_loop_pdf in rows:
+        states = topology.get(phone)
+        if states is None or not 0 <= hmm_state < len(states) or min(forward_pdf, self_loop_pdf) < 0:
+            raise ValueError(
+                f"{where}: corrupt: state {hmm_state} of phone {phone} (pdf {forward_pdf}) has no topology"
+            )
+    if not rows:
+        raise ValueError(f"{where}: a transition model without states")
 
 
 def _read_topology(stream: ModelStream) -> Topology:
@@ -110,16 +128,15 @@ def _read_binary_entry(stream: ModelStream, self_loop_pdf_classes: bool) -> tupl
 
 
 def _read_binary_state(stream: ModelStream, self_loop_pdf_classes: bool) -> HmmState:
-    stream.integer()  # pdf class, already in the states' pdf-ids
-    if self_loop_pdf_classes:
-        stream.integer()
+    forward = stream.integer()
+    self_loop = stream.integer() if self_loop_pdf_classes else forward
     num_transitions = stream.integer()
     stream.check_count(num_transitions, _MAX_STATES, "transitions of a state")
     destinations = []
     for _ in range(num_transitions):
         destinations.append(stream.integer())
         stream.number()
-    return HmmState(tuple(destinations))
+    return HmmState(tuple(destinations), forward, self_loop)
 
 
 def _read_text_topology(stream: ModelStream) -> Topology:
@@ -137,19 +154,24 @@ def _read_text_topology(stream: ModelStream) -> Topology:
 
 
 def _read_text_entry(stream: ModelStream) -> tuple[HmmState, ...]:
-    states: list[list[int]] = []
+    states: list[HmmState] = []
     while (token := stream.token()) != "</TopologyEntry>":
         if token == "<State>":
             stream.integer()
-            states.append([])
+            states.append(HmmState(()))
         elif token == "<Transition>" and states:
-            states[-1].append(stream.integer())
+            states[-1] = replace(states[-1], destinations=(*states[-1].destinations, stream.integer()))
             stream.number()
-        elif token in ("<PdfClass>", "<ForwardPdfClass>", "<SelfLoopPdfClass>"):
-            stream.integer()
+        elif token == "<PdfClass>" and states:
+            pdf_class = stream.integer()
+            states[-1] = replace(states[-1], forward_pdf_class=pdf_class, self_loop_pdf_class=pdf_class)
+        elif token == "<ForwardPdfClass>" and states:
+            states[-1] = replace(states[-1], forward_pdf_class=stream.integer())
+        elif token == "<SelfLoopPdfClass>" and states:
+            states[-1] = replace(states[-1], self_loop_pdf_class=stream.integer())
         elif token not in ("</State>", "<Final>"):
             raise ValueError(f"{stream.where}: unexpected {token[:40]!r} in the topology")
-    return tuple(HmmState(tuple(destinations)) for destinations in states)
+    return tuple(states)
 
 
 def _read_states(stream: ModelStream, with_self_loop_pdf: bool) -> list[TransitionState]:
@@ -163,19 +185,12 @@ def _read_states(stream: ModelStream, with_self_loop_pdf: bool) -> list[Transiti
     return rows
 
 
-def _derive(topology: Topology, rows: list[TransitionState], where: str) -> TransitionModel:
+def _derive(topology: Topology, rows: list[TransitionState]) -> TransitionModel:
     """Number the transitions as ``TransitionModel::ComputeDerived`` does."""
     pdfs, phones = [-1], [-1]
     for phone, hmm_state, forward_pdf, self_loop_pdf in rows:
-        states = topology.get(phone)
-        if states is None or not 0 <= hmm_state < len(states) or min(forward_pdf, self_loop_pdf) < 0:
-            raise ValueError(
-                f"{where}: corrupt: state {hmm_state} of phone {phone} (pdf {forward_pdf}) has no topology"
-            )
-        for destination in states[hmm_state].destinations:
+        for destination in topology[phone][hmm_state].destinations:
             pdfs.append(self_loop_pdf if destination == hmm_state else forward_pdf)
             phones.append(phone)
-    if not rows:
-        raise ValueError(f"{where}: a transition model without states")
     num_pdfs = 1 + max(max(row[2], row[3]) for row in rows)
     return TransitionModel(num_pdfs, np.array(pdfs, dtype=np.int32), np.array(phones, dtype=np.int32))
