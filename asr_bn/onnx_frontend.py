@@ -131,7 +131,26 @@ def _add_fbank(graph: Graph, options: FbankOptions) -> None:
         floor[0] = np.log(options.energy_floor)
         static = "logs_floored"
         graph.node("Max", ["logs", graph.tensor("energy_floor", floor)], static)
+    if options.subtract_mean:
+        static = _without_mean(graph, static)
     graph.node("Cast", [static], "static", to=TensorProto.FLOAT)
+
+
+def _without_mean(graph: Graph, static: str) -> str:
+    """``static`` less the mean of each utterance's own frames."""
+    graph.node("Unsqueeze", ["num_frames", "ones"], "num_frames_column")
+    graph.node("Less", ["frame_index", "num_frames_column"], "is_frame")  # [batch, frames]
+    graph.node("Unsqueeze", ["is_frame", "last_axis"], "is_frame_column")
+    nothing = graph.tensor("nothing", np.array(0, dtype=np.float64))
+    graph.node("Where", ["is_frame_column", static, nothing], "own_frames")
+    graph.node("ReduceSum", ["own_frames", "ones"], "column_sums", keepdims=1)
+    graph.node("Cast", ["num_frames"], "frame_counts", to=TensorProto.DOUBLE)
+    graph.node(
+        "Unsqueeze", ["frame_counts", graph.tensor("rows", np.array([1, 2], dtype=np.int64))], "divisors"
+    )
+    graph.node("Div", ["column_sums", "divisors"], "column_means")
+    graph.node("Sub", [static, "column_means"], "centred")
+    return "centred"
 
 
 def _add_energy(graph: Graph, options: FbankOptions) -> None:

@@ -1,7 +1,7 @@
 """What can be scored: data folders, tables of features, audio files; one utterance in memory at a time."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from asr_bn.audio import WaveformReader
 from asr_bn.features.fbank import compute_fbank
-from asr_bn.features.fbank_options import FbankOptions
+from asr_bn.features.fbank_options import FbankOptions, kaldi_name
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
@@ -62,9 +62,22 @@ class ScoringInput:
 
     def _of_data_dir(self, path: Path) -> tuple[Feats, int | None]:
         if not (path / "wav.scp").exists() and (path / "feats.scp").exists():
+            self._check_conf(path / "fbank.conf")
             return self._of_table(f"scp:{path / 'feats.scp'}")
         utterances = list(DataDir.read(path, self.root).utterances.values())
         return self._of_audio(utterances), len(utterances)
+
+    def _check_conf(self, path: Path) -> None:
+        """Refuse features that were made with other options, where the folder says how they were made."""
+        if not path.exists():
+            return
+        theirs = FbankOptions.read_conf(path, sample_frequency=self.options.sample_frequency)
+        for option in fields(theirs):
+            found, expected = getattr(theirs, option.name), getattr(self.options, option.name)
+            if found != expected and option.name != "dither":
+                raise ValueError(
+                    f"{path}: {kaldi_name(option.name)} is {found}, but the model's features have {expected}"
+                )
 
     def _of_audio(self, utterances: Sequence[Utterance]) -> Feats:
         rate = self.options.sample_frequency

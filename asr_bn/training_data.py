@@ -1,6 +1,5 @@
 """What a training run reads: features and alignments of both sets, and whether they belong together."""
 
-import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +48,7 @@ def load_data(folders: DataFolders, config: ExperimentConfig, quiet: bool = Fals
             print(_what_is_there(name, corpus), file=sys.stderr)
     counts = count_pdfs((train_pdf_ids[utt_id] for utt_id in train.utt_ids), classes)
     description = {
-        "fbank": dataclasses.asdict(fbank),
+        "fbank": fbank.to_dict(),
         "num_pdfs": classes,
         "pdf_counts": counts.tolist(),
         "train_corpus": train.fingerprint(),

@@ -1,5 +1,7 @@
 """8-bit models, models that take samples, and models read back: against the float32 model and PyTorch."""
 
+import dataclasses
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -100,8 +102,11 @@ def signals() -> list[np.ndarray]:
     return [samples for samples, _ in waveforms(SYNTHETIC, "oracles/feats/wav.scp").values()]
 
 
-def test_samples_give_the_posteriors_of_their_features(tmp_path):
-    model, metadata = make_model(norm="sequence"), make_metadata(norm="sequence")
+@pytest.mark.parametrize("subtract_mean", [False, True])
+def test_samples_give_the_posteriors_of_their_features(tmp_path, subtract_mean):
+    fbank = dataclasses.replace(FBANK, subtract_mean=subtract_mean)
+    model = make_model(norm="sequence")
+    metadata = dataclasses.replace(make_metadata(norm="sequence"), fbank=fbank)
     export_onnx(model, metadata, tmp_path / "model.onnx")
     export_with_frontend(model, metadata, tmp_path / "samples.onnx")
     proto = onnx.load(tmp_path / "samples.onnx")
@@ -113,22 +118,23 @@ def test_samples_give_the_posteriors_of_their_features(tmp_path):
         padded[row, : len(samples)] = samples
     inputs = {"samples": padded, "sample_lengths": np.array([len(w) for w in waves], dtype=np.int32)}
     scores, lengths, feats = session.run(["log_posteriors", "lengths", "feats"], inputs)
-    plain = AcousticScorer.load(tmp_path / "model.onnx", "cpu")
+    plain, compared = AcousticScorer.load(tmp_path / "model.onnx", "cpu"), 0
     for row, samples in enumerate(waves):
-        static = compute_fbank(samples, FBANK)
+        static = compute_fbank(samples, fbank)
         assert lengths[row] == len(static)
         # Real speech; bins 20 nats under a frame's peak are float32's noise (the chirp of "syn").
-        quiet = static < static.max(axis=1, keepdims=True) - 15
+        log_mel = compute_fbank(samples, FBANK)
+        quiet = log_mel < log_mel.max(axis=1, keepdims=True) - 15
         expected, found = add_deltas(static), feats[row, : len(static)]
         if not quiet.any():
+            compared += 1
             assert np.abs(found - expected).max() < 1e-3
             (answer,) = plain.log_posteriors([expected])
             assert np.abs(answer - scores[row, : len(static)]).max() < 1e-3
+    assert compared >= 3
 
 
 def test_options_the_graph_does_not_have_are_refused(tmp_path):
-    import dataclasses
-
     metadata = dataclasses.replace(make_metadata(), fbank=FbankOptions(num_mel_bins=6, snip_edges=False))
     with pytest.raises(ValueError, match="snip_edges=False: --with-frontend has only True"):
         export_with_frontend(make_model(norm="none"), metadata, tmp_path / "samples.onnx")

@@ -56,9 +56,30 @@ def test_16khz(oracle: str, bins: int) -> None:
     _compare(FSDD, "oracles/fbank16k/wav.scp", f"oracles/fbank16k/{oracle}.txt.gz", num_mel_bins=bins)
 
 
+def test_the_utterances_mean_is_subtracted_as_torchaudio_does() -> None:
+    import torch
+    from torchaudio.compliance.kaldi import fbank
+
+    signals = waveforms(SYNTHETIC, "oracles/feats/wav.scp")
+    for samples, rate in (signals[utt_id] for utt_id in ("f1-015", "f2-008", "m4-009")):
+        ours = compute_fbank(samples, FbankOptions(sample_frequency=rate, subtract_mean=True))
+        theirs = fbank(
+            torch.from_numpy(samples)[None],
+            sample_frequency=rate,
+            num_mel_bins=40,
+            use_energy=True,
+            energy_floor=0.0,
+            subtract_mean=True,
+        ).numpy()
+        np.testing.assert_allclose(ours, theirs, atol=2e-3)
+        assert np.abs(ours.mean(axis=0, dtype=np.float64)).max() < 1e-5
+
+
+@pytest.mark.parametrize("subtract_mean", [False, True])
 @pytest.mark.parametrize("num_samples", [0, 1, 399])
-def test_shorter_than_a_frame_gives_no_frames(num_samples: int) -> None:
-    assert compute_fbank(np.ones(num_samples, dtype=np.float32), FbankOptions()).shape == (0, 41)
+def test_shorter_than_a_frame_gives_no_frames(num_samples: int, subtract_mean: bool) -> None:
+    options = FbankOptions(subtract_mean=subtract_mean)
+    assert compute_fbank(np.ones(num_samples, dtype=np.float32), options).shape == (0, 41)
 
 
 def _native(samples: NDArray[np.float32], options: FbankOptions) -> NDArray[np.float32]:

@@ -1,5 +1,7 @@
 """Scoring corpora: against single calls, kaldi-native-io, and Kaldi's formulas."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -90,6 +92,22 @@ def test_audio_files_features_and_a_data_dir_give_the_same_archive(model, tmp_pa
     archives = [(tmp_path / f"{k}.ark").read_bytes() for k in (1, 2, 3, 4)]
     assert len(archives[0]) > 10_000
     assert archives[0] == archives[1] == archives[2] == archives[3]
+
+
+def test_features_that_were_made_otherwise_are_refused(model, tmp_path):
+    options = AcousticScorer.load(tmp_path / "model.onnx").metadata.fbank
+    with MatrixWriter(f"ark,scp:{tmp_path}/f.ark,{tmp_path}/feats.scp") as writer:
+        writer.write(*corpus([5])[0])
+    out = f"ark:{tmp_path}/out.ark"
+    for made_with in (replace(options, dither=1.0), options):
+        made_with.write_conf(tmp_path / "fbank.conf")
+        run(model, str(tmp_path), out)
+    replace(options, subtract_mean=True).write_conf(tmp_path / "fbank.conf")
+    with pytest.raises(ValueError, match="fbank.conf: subtract-mean is True, but the model's .* have False"):
+        run(model, str(tmp_path), out)
+    (tmp_path / "fbank.conf").write_text("--num-mel-bins=40\n--window-type=hamming\n")
+    with pytest.raises(ValueError, match="fbank.conf: window-type is hamming, but .* have povey"):
+        run(model, str(tmp_path), out)
 
 
 def test_kaldi_native_io_reads_what_we_wrote(model, scorer, tmp_path):

@@ -45,6 +45,8 @@ def compute_fbank(waveform: NDArray[np.floating], options: FbankOptions, seed: i
     for start in range(0, len(frames), _BLOCK):
         block = frames[start : start + _BLOCK]
         plan.compute(block, feats[start : start + _BLOCK], room, generator)
+    if options.subtract_mean and len(feats):
+        feats -= feats.mean(axis=0, dtype=np.float64).astype(np.float32)
     return feats
 
 

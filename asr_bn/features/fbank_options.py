@@ -1,7 +1,7 @@
 """Kaldi's options of ``compute-fbank-feats``, and its conf files."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ _IGNORED = {
     "vtln-low": None,
     "vtln-high": None,
     "vtln-warp": "1",
-    "subtract-mean": "false",
 }
 
 
@@ -59,6 +58,7 @@ class FbankOptions:
     htk_compat: bool = False
     use_log_fbank: bool = True
     use_power: bool = True
+    subtract_mean: bool = False  # of the utterance, from every column
 
     def __post_init__(self) -> None:
         checks = {
@@ -116,6 +116,13 @@ class FbankOptions:
                 return 0
             return 1 + (num_samples - self.window_size) // self.window_shift
         return (num_samples + self.window_shift // 2) // self.window_shift
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; later options only where they are set, so that what older runs wrote stays equal."""
+        values = asdict(self)
+        if not self.subtract_mean:
+            del values["subtract_mean"]
+        return values
 
     def write_conf(self, path: Path) -> None:
         """Write every option as Kaldi's ``--name=value`` lines."""
