@@ -151,8 +151,9 @@ def _input_weights(model: AcousticModel, layer: int, fold_input: bool) -> tuple[
     weight, bias = (value.double() for value in model.layers.folded_input_weights(layer))
     if layer > 0 or not fold_input:
         return weight, bias
-    scale = model.feats_std.double().reciprocal()
-    weight = weight * scale
+    # Features are far from zero: the bias goes with the weights as they are written, so that what these lose
+    # in float32 is taken times the distance from the mean, not times the features.
+    weight = (weight / model.feats_std.double()).float().double()
     return weight, bias - weight @ model.feats_mean.double()
 
 

@@ -73,8 +73,7 @@ def check_server(exp_dir: Path, utt_id: str, waveform: Waveform) -> dict[str, An
         utt_id: name of the utterance.
         waveform: its samples.
     """
-    import torch
-
+    from asr_bn.parity import rounding, trained_log_posteriors
     from asr_bn.training_run import load_model
 
     with running_server(exp_dir / "model.onnx") as url:
@@ -83,8 +82,7 @@ def check_server(exp_dir: Path, utt_id: str, waveform: Waveform) -> dict[str, An
     feats = compute_fbank(waveform.samples, scorer.metadata.fbank)
     (exported,) = scorer.log_posteriors([scorer.with_deltas(feats)])
     model, _ = load_model(exp_dir / "final.pt")
-    with torch.no_grad():
-        trained = model(torch.from_numpy(feats)[None], torch.tensor([len(feats)])).data.numpy()
+    trained = trained_log_posteriors(model, feats)
     if answer.shape != trained.shape:
         raise ValueError(f"{utt_id}: the server answered {answer.shape}, expected {trained.shape}")
     return {
@@ -92,6 +90,7 @@ def check_server(exp_dir: Path, utt_id: str, waveform: Waveform) -> dict[str, An
         "num_frames": len(answer),
         "difference_to_onnx": float(np.abs(answer - exported).max()),
         "difference_to_pytorch": float(np.abs(answer - trained).max()),
+        "pytorch_rounding": rounding(model, feats),
     }
 
 

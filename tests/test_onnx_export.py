@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from asr_bn.acoustic_model import AcousticModel
@@ -65,6 +66,18 @@ def test_onnx_runtime_answers_what_pytorch_answers(exported):
         with torch.no_grad():
             expected = model(torch.from_numpy(feats)[None], torch.tensor([len(feats)])).data
         np.testing.assert_allclose(answer, expected.numpy(), rtol=0, atol=2e-5)
+
+
+def test_features_at_their_mean_give_the_bias_within_its_own_rounding(exported):
+    """Log energies are far from zero: what float32 takes from the folded weights must not count so often."""
+    model, path = exported
+    written = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+    _, bias = model.layers.folded_input_weights(0)
+    gates = np.split(bias.detach().double().numpy(), 4, axis=1)
+    expected = np.concatenate([gates[k] for k in (0, 3, 1, 2)], axis=1)
+    folded_bias = written["layer0.B"][:, : expected.shape[1]]
+    at_mean = written["layer0.W"].astype(np.float64) @ model.feats_mean.double().numpy() + folded_bias
+    assert (np.abs(at_mean - expected) <= 0.5 * np.spacing(np.abs(folded_bias)) + 1e-12).all()
 
 
 def test_a_batch_gives_the_rows_of_single_calls_bit_for_bit(exported):
