@@ -73,7 +73,7 @@ def check_server(exp_dir: Path, utt_id: str, waveform: Waveform) -> dict[str, An
         utt_id: name of the utterance.
         waveform: its samples.
     """
-    from asr_bn.parity import rounding, trained_log_posteriors
+    from asr_bn.parity import last_bits, trained_log_posteriors
     from asr_bn.training_run import load_model
 
     with running_server(exp_dir / "model.onnx") as url:
@@ -90,7 +90,7 @@ def check_server(exp_dir: Path, utt_id: str, waveform: Waveform) -> dict[str, An
         "num_frames": len(answer),
         "difference_to_onnx": float(np.abs(answer - exported).max()),
         "difference_to_pytorch": float(np.abs(answer - trained).max()),
-        "pytorch_rounding": rounding(model, feats),
+        "last_bits": last_bits(model, feats),
     }
 
 

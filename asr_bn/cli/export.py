@@ -68,7 +68,7 @@ def parity(
     data: Annotated[Path, typer.Option(help="Features to compare on.")],
     max_difference: Annotated[
         float,
-        typer.Option(help="Allowed in log posterior; more only where PyTorch's rounding explains it."),
+        typer.Option(help="Allowed in log posterior; more only where the features' last bits make so much."),
     ] = 5e-5,
 ) -> None:
     """Compare the exported model with the PyTorch model on every utterance: parity.json."""
@@ -93,7 +93,7 @@ def parity(
     write_json(report, result)
     typer.echo(
         f"{exp_dir}: PyTorch and ONNX Runtime differ by at most {result['max_difference']:.1e} "
-        f"({result['utt_id']}; there PyTorch's float32 and float64 by {result['pytorch_rounding']:.1e})",
+        f"({result['utt_id']}; its features' last bits make {result['last_bits']:.1e})",
         err=True,
     )
     if result["unexplained"]:

@@ -13,7 +13,7 @@ def serve_check(
     max_difference: Annotated[
         float,
         typer.Option(
-            help="Allowed in log posterior; more to PyTorch only where PyTorch's rounding explains it."
+            help="Allowed in log posterior; more to PyTorch only where the features' last bits make so much."
         ),
     ] = 1e-4,
 ) -> None:
@@ -29,7 +29,7 @@ def serve_check(
     from asr_bn.audio import read_waveform
     from asr_bn.files import write_json
     from asr_bn.kaldi_io.data_dir import DataDir
-    from asr_bn.parity import ROUNDING_SHARE
+    from asr_bn.parity import LAST_BITS
     from asr_bn.serve_check import check_server
 
     utterance = next(iter(DataDir.read(data, root).utterances.values()))
@@ -41,7 +41,7 @@ def serve_check(
         f"{to_onnx:.1e} to the exported model, {to_pytorch:.1e} to PyTorch",
         err=True,
     )
-    explained = max(max_difference, result["pytorch_rounding"] / ROUNDING_SHARE)
+    explained = max_difference + LAST_BITS * result["last_bits"]
     worst = max(to_onnx, to_pytorch)
     if to_onnx > max_difference or to_pytorch > explained:
         raise ValueError(
