@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from kaldi_fixtures import SYNTHETIC as FIXTURE
 
+from asr_bn.features.fbank_options import FbankOptions
+
 SYNTHETIC = FIXTURE.resolve()
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +44,19 @@ def test_a_small_corpus_gets_its_configuration_and_the_only_graph_is_found(kaldi
     assert f"run.sh: the development set will be decoded with {kaldi}/exp/tri4b/graph" in said
     assert "3 utterances (0 from an earlier run), 275 frames" in said
     assert "run.sh: 0 minutes of training speech: training conf/small_corpus.toml (--config)" in said
+    for name in ("train", "dev"):
+        assert FbankOptions.read_conf(kaldi / f"out/feats/{name}/fbank.conf").subtract_mean
+
+
+def test_features_and_configuration_are_those_that_are_named(kaldi: Path) -> None:
+    config, conf = ROOT / "recipes/wsj/conf/small.toml", kaldi / "my.conf"
+    conf.write_text("--num-mel-bins=23\n")
+    assert "small_corpus" not in run(kaldi, "--stop-stage", "3", "--config", str(config))
+    assert FbankOptions.read_conf(kaldi / "out/feats/train/fbank.conf") == FbankOptions()
+    assert "training conf/small_corpus.toml" in run(kaldi, "--stop-stage", "3", "--fbank-conf", str(conf))
+    assert FbankOptions.read_conf(kaldi / "out/feats/train/fbank.conf") == FbankOptions(num_mel_bins=23)
+    said = run(kaldi, "--stage", "99", "--fbank-conf", "nothing.conf", code=1)
+    assert said == "run.sh: error: --fbank-conf nothing.conf: no such file\n"
 
 
 def test_graphs_are_chosen_by_name(kaldi: Path) -> None:

@@ -15,6 +15,8 @@
 #   --corpus NAME          what the results call the corpus [mini, or after the Kaldi folder]
 #   --config FILE          experiment [conf/mini.toml; with --kaldi conf/small_corpus.toml for less than a quarter of an hour of
 #                          training speech, else conf/paper.toml on a GPU, conf/small.toml without]
+#   --fbank-conf FILE      Kaldi's options of the features [conf/fbank_small_corpus.conf with conf/small_corpus.toml, else
+#                          conf/fbank.conf]
 #   --out DIR              where everything goes [exp/<corpus>]
 #   --seed N               seed of initial weights, batches and of mini's synthesis [1]
 #   --num-seeds N          train both networks with N seeds, N, N+1, ..., for the spread in the report [3 for mini, else 1]
@@ -32,7 +34,7 @@ recipe="$(cd "$(dirname "$0")" && pwd)"
 kaldi="" train=data/train_si284 dev=data/test_dev93
 train_ali=exp/tri4b_ali_si284 dev_ali=exp/tri4b_ali_dev93
 corpus="" config="" out="" seed=1 num_seeds="" minutes=30 dev_minutes=4
-device=auto nj="" stage=1 stop_stage=10 graph=""
+device=auto nj="" stage=1 stop_stage=10 graph="" fbank_conf="" why=""
 
 command="bash recipes/wsj/run.sh${*:+ $*}"
 
@@ -53,31 +55,39 @@ find_graph() { # of the system whose alignments are trained on, if it has just o
     fi
 }
 
-# A quarter of an hour.  With less an epoch of mini-batches of 24 utterances is too few steps.
+# A quarter of an hour.  With less an epoch of mini-batches of 24 utterances is too few steps, and the voices are too few to
+# learn that they differ.
 few_frames=90000
 
 choose_config() { # by what there is to train on
-    [ -z "$config" ] || return 0
     local frames=0
-    if [ -z "$kaldi" ]; then
-        config="$recipe/conf/mini.toml"
-        return
-    fi
+    config="$given_config" fbank_conf="$given_fbank_conf"
     [ ! -f "$out/feats/train/feats.ark" ] || frames=$(($(wc -c < "$out/feats/train/feats.ark") / (41 * 4)))
-    if [ "$frames" -gt 0 ] && [ "$frames" -lt "$few_frames" ]; then
+    if [ -z "$config" ] && [ -z "$kaldi" ]; then
+        config="$recipe/conf/mini.toml"
+    elif [ -z "$config" ] && [ "$frames" -gt 0 ] && [ "$frames" -lt "$few_frames" ]; then
         config="$recipe/conf/small_corpus.toml"
-        echo "run.sh: $((frames / 6000)) minutes of training speech: training conf/small_corpus.toml (--config)" >&2
-    elif [ "$device" = cuda ]; then
+        why="$((frames / 6000)) minutes of training speech: training conf/small_corpus.toml (--config)"
+    elif [ -z "$config" ] && [ "$device" = cuda ]; then
         config="$recipe/conf/paper.toml"
-    else
+    elif [ -z "$config" ]; then
         config="$recipe/conf/small.toml"
-        echo "run.sh: no GPU: training conf/small.toml; the paper's network is conf/paper.toml (--config)" >&2
+        why="no GPU: training conf/small.toml; the paper's network is conf/paper.toml (--config)"
     fi
+    [ -n "$fbank_conf" ] || case "$config" in
+        */small_corpus.toml) fbank_conf="$recipe/conf/fbank_small_corpus.conf" ;;
+        *) fbank_conf="$recipe/conf/fbank.conf" ;;
+    esac
+}
+
+make_features() {
+    asr-bn features "$train" "$out/feats/train" --root "$root" --nj "$nj" --fbank-conf "$fbank_conf"
+    asr-bn features "$dev" "$out/feats/dev" --root "$root" --nj "$nj" --fbank-conf "$fbank_conf"
 }
 
 while [ $# -gt 0 ]; do
     case "$1" in
-        --kaldi|--train|--dev|--train-ali|--dev-ali|--graph|--corpus|--config|--out|--seed|--num-seeds|--minutes|--dev-minutes|--device|--nj|--stage|--stop-stage)
+        --kaldi|--train|--dev|--train-ali|--dev-ali|--graph|--corpus|--config|--fbank-conf|--out|--seed|--num-seeds|--minutes|--dev-minutes|--device|--nj|--stage|--stop-stage)
             [ $# -ge 2 ] || fail "$1 needs a value"
             name="${1#--}"
             printf -v "${name//-/_}" %s "$2"
@@ -95,6 +105,7 @@ done
 [[ "$device" =~ ^(auto|cpu|cuda)$ ]] || fail "--device is '$device', expected auto, cpu or cuda"
 [ -z "$kaldi" ] || [ -d "$kaldi" ] || fail "--kaldi $kaldi: no such folder"
 [ -z "$config" ] || [ -f "$config" ] || fail "--config $config: no such file"
+[ -z "$fbank_conf" ] || [ -f "$fbank_conf" ] || fail "--fbank-conf $fbank_conf: no such file"
 if [ -z "$kaldi" ] && [ -n "$corpus" ] && [ "$corpus" != mini ]; then
     fail "--corpus $corpus: only mini is embedded; another corpus is named by --kaldi DIR"
 fi
@@ -170,10 +181,16 @@ if [ -z "$kaldi" ] && at_stage 1 "synthesize and align the embedded corpus"; the
     python3 -m recipes.mini.align "$out/corpus"
 fi
 
+given_config="$config" given_fbank_conf="$fbank_conf"
+choose_config
 if at_stage 2 "log-mel filterbanks and energy"; then
-    asr-bn features "$train" "$out/feats/train" --root "$root" --nj "$nj" --fbank-conf "$recipe/conf/fbank.conf"
-    asr-bn features "$dev" "$out/feats/dev" --root "$root" --nj "$nj" --fbank-conf "$recipe/conf/fbank.conf"
+    make_features
+    # Only now is it known how much there is.
+    made_with="$fbank_conf"
+    choose_config
+    [ "$fbank_conf" = "$made_with" ] || make_features
 fi
+[ -z "$why" ] || echo "run.sh: $why" >&2
 
 if at_stage 3 "alignments to pdf-ids"; then
     asr-bn alignments "$train_ali" "ark:$out/pdf/train/pdf.ark"
@@ -181,8 +198,6 @@ if at_stage 3 "alignments to pdf-ids"; then
     cp "$train_ali"/{final.mdl,phones.txt} "$out/pdf/train"
     cp "$dev_ali"/{final.mdl,phones.txt} "$out/pdf/dev"
 fi
-
-choose_config
 
 if at_stage 4 "train the baseline and the batch-normalized network"; then
     for s in $seeds; do
