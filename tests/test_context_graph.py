@@ -100,6 +100,10 @@ def test_places_in_the_word_are_added_where_the_model_has_them(tmp_path: Path) -
     assert pronunciations["again"] == "AH_B G_I EY_I N_E"
     assert pronunciations["!sil"] == "SIL_S"
     assert lexicon.silence_phone == "SIL"
+    with (tmp_path / "dict/lexicon.txt").open("a") as stream:
+        stream.write("strange AH XX\n")
+    with pytest.raises(ValueError, match=r"phone 'XX_E' of 'strange' is not in .*phones\.txt"):
+        Lexicon.read(tmp_path / "dict", ALI / "phones.txt")
 
 
 class Windows:

@@ -54,9 +54,8 @@ class Lexicon:
         table = dict(_symbol(line, f"{phones_txt}, line {n}") for n, line in read_lines(phones_txt))
         phone_ids = {phone: number for phone, number in table.items() if number and not phone.startswith("#")}
         silence = (folder / "optional_silence.txt").read_text(encoding="utf-8").strip()
-        if not _are_all_in(phone_ids, entries):
-            marked = [(word, probability, _with_places(phones)) for word, probability, phones in entries]
-            entries = marked if _are_all_in(phone_ids, marked) else entries
+        marked = [(word, probability, _with_places(phones)) for word, probability, phones in entries]
+        entries = max((entries, marked), key=lambda form: _count_known(phone_ids, form))
         for word, _, phones in [("optional_silence.txt", 1.0, (silence,)), *entries]:
             unknown = [phone for phone in phones if phone not in phone_ids]
             if unknown:
@@ -116,8 +115,8 @@ class Lexicon:
         return fst, list(disambig.values())
 
 
-def _are_all_in(phone_ids: dict[str, int], entries: Sequence[Pronunciation]) -> bool:
-    return all(phone in phone_ids for _, _, phones in entries for phone in phones)
+def _count_known(phone_ids: dict[str, int], entries: Sequence[Pronunciation]) -> int:
+    return sum(phone in phone_ids for _, _, phones in entries for phone in phones)
 
 
 def _with_places(phones: tuple[str, ...]) -> tuple[str, ...]:
