@@ -26,7 +26,10 @@ def alignments(
         Path | None, typer.Option(help="With --feats: write a feats.scp with the cuts as Kaldi's ranges.")
     ] = None,
 ) -> None:
-    """Write the pdf-ids of every utterance, as ali-to-pdf does (or phones, as ali-to-phones --per-frame)."""
+    """Write the pdf-ids of every utterance, as ali-to-pdf does.
+
+    With --phones the phones, as ali-to-phones --per-frame does.
+    """
     from asr_bn.files import write_text
     from asr_bn.kaldi_io.int_vector_table import write_int_vectors
     from asr_bn.kaldi_io.matrix_table import MatrixScp

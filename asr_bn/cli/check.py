@@ -18,7 +18,10 @@ def check(
     channel: Annotated[int | None, typer.Option(min=0, help="Of recordings with several, from 0.")] = None,
     no_pipes: Annotated[bool, typer.Option("--no-pipes", help="Refuse commands in wav.scp.")] = False,
 ) -> None:
-    """Print what is there and what does not match, as utils/validate_data_dir.sh; exit code 1 if anything."""
+    """Print what is there and what does not match.
+
+    As Kaldi's utils/validate_data_dir.sh; the exit code is 1 if anything does not.
+    """
     from asr_bn.data_check import CheckOptions, check_data
     from asr_bn.features.fbank_options import FbankOptions
     from asr_bn.kaldi_io.rxfilename import PipePolicy

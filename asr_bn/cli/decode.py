@@ -45,7 +45,10 @@ def decode(
     channel: Annotated[int | None, typer.Option(min=0, help="Of recordings with several, from 0.")] = None,
     resample: Annotated[bool, typer.Option("--resample", help="Convert other sample frequencies.")] = False,
 ) -> None:
-    """Decode a data folder: hyp.txt, best paths, and the WER where there is a text."""
+    """Decode a data folder into words, and count their errors.
+
+    OUT_DIR gets hyp.txt, best paths, and the WER where there is a text.
+    """
     import sys
 
     from asr_bn.cli.options import device_of, num_cores

@@ -25,7 +25,9 @@ def export(
         Path | None, typer.Option(help="With --int8: their alignments [EXP_DIR/../pdf/dev].")
     ] = None,
 ) -> None:
-    """Export a finished model to ONNX, all normalization folded into its weights.
+    """Export a finished model to ONNX.
+
+    All normalization is folded into its weights.
 
     With --int8 the loss in frame error rate on the development set is measured, and written into the
     file's metadata and MODEL.json.
@@ -71,7 +73,10 @@ def parity(
         typer.Option(help="Allowed in log posterior; more only where the features' last bits make so much."),
     ] = 5e-5,
 ) -> None:
-    """Compare the exported model with the PyTorch model on every utterance: parity.json."""
+    """Compare the exported model with the PyTorch model.
+
+    On every utterance, alone and in batches: EXP_DIR/parity.json.
+    """
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     stamp, report = exp_dir / ".parity.done", exp_dir / "parity.json"

@@ -37,7 +37,9 @@ def features(
     norm_vars: Annotated[bool, typer.Option("--norm-vars", help="With --cmvn: the variance too.")] = False,
     engine: Annotated[str, typer.Option(help="processes, or ray (pip install 'asr-bn[ray]').")] = "processes",
 ) -> None:
-    """Compute Kaldi's log mel filter bank with energy (41 columns; 123 with --deltas).
+    """Compute Kaldi's log mel filter bank with energy.
+
+    41 columns, 123 with --deltas.
 
     Interrupted and run again, it goes on where it was; run again when done, it ends at once.
     """

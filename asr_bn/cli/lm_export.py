@@ -11,7 +11,9 @@ def lm_export(
         Path, typer.Argument(metavar="EXP_DIR", help="Folder with a language model's final.pt.")
     ],
 ) -> None:
-    """Export a finished language model to ONNX: EXP_DIR/model.onnx (a window) and step.onnx (one step).
+    """Export a finished language model to ONNX.
+
+    EXP_DIR gets model.onnx (a window) and step.onnx (one step).
 
     Both take and give the states of the layers. Their metadata hold the vocabulary and the configuration.
     """

@@ -26,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # which would take defaults in brackets for markup, and leave them out
 )
 app.command("features")(features.features)
 app.command("alignments")(alignments.alignments)

@@ -31,7 +31,10 @@ def make_graph(
         typer.Option(help="Decision tree of the system [tree beside FINAL.mdl, if there is one]."),
     ] = None,
 ) -> None:
-    """Make a decoding graph from a lexicon and an ARPA file or a grammar."""
+    """Make a decoding graph without Kaldi.
+
+    From a lexicon and an ARPA file or a grammar, for monophone and context-dependent systems.
+    """
     from asr_bn.alignments import find_model
     from asr_bn.decoding.build_graph import make_graph
     from asr_bn.decoding.requirements import require_graph_tools

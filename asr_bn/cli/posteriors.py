@@ -52,7 +52,10 @@ def posteriors(
         float, typer.Option(help="Seconds that a command may take for a recording, or a table's be silent.")
     ] = 600.0,
 ) -> None:
-    """Score utterances; the archive goes to a file, or with ark:- to a decoder."""
+    """Score utterances into a Kaldi archive.
+
+    It goes to a file, or with ark:- to a decoder.
+    """
     import sys
 
     from tqdm import tqdm

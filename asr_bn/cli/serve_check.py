@@ -17,7 +17,10 @@ def serve_check(
         ),
     ] = 1e-4,
 ) -> None:
-    """Start the server, post an utterance over HTTP and compare its answer: serve_check.json."""
+    """Post an utterance to the server and compare its answer.
+
+    The server is started for it; EXP_DIR gets serve_check.json.
+    """
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     stamp, report = exp_dir / ".serve_check.done", exp_dir / "serve_check.json"

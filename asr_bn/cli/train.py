@@ -109,7 +109,10 @@ def finish(
     dev_ali: DevAli,
     device: Device = "auto",
 ) -> None:
-    """Estimate the population statistics of the best epoch and evaluate it: final.pt and final.json."""
+    """Estimate population statistics of the best epoch.
+
+    It is evaluated too; EXP_DIR gets final.pt and final.json.
+    """
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     best, stamp = exp_dir / "best.pt", exp_dir / ".finish.done"
