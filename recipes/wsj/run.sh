@@ -15,7 +15,7 @@
 #   --corpus NAME          what the results call the corpus [mini, or after the Kaldi folder]
 #   --config FILE          experiment [conf/mini.toml; with --kaldi conf/small_corpus.toml for less than a quarter of an hour of
 #                          training speech, else conf/paper.toml on a GPU, conf/small.toml without]
-#   --fbank-conf FILE      Kaldi's options of the features [conf/fbank_small_corpus.conf with conf/small_corpus.toml, else
+#   --fbank-conf FILE      Kaldi's options of the features [conf/fbank_subtract_mean.conf with conf/small_corpus.toml, else
 #                          conf/fbank.conf]
 #   --out DIR              where everything goes [exp/<corpus>]
 #   --seed N               seed of initial weights, batches and of mini's synthesis [1]
@@ -75,7 +75,7 @@ choose_config() { # by what there is to train on
         why="no GPU: training conf/small.toml; the paper's network is conf/paper.toml (--config)"
     fi
     [ -n "$fbank_conf" ] || case "$config" in
-        */small_corpus.toml) fbank_conf="$recipe/conf/fbank_small_corpus.conf" ;;
+        */small_corpus.toml) fbank_conf="$recipe/conf/fbank_subtract_mean.conf" ;;
         *) fbank_conf="$recipe/conf/fbank.conf" ;;
     esac
 }
