@@ -145,9 +145,8 @@ def _without_mean(graph: Graph, static: str) -> str:
     graph.node("Where", ["is_frame_column", static, nothing], "own_frames")
     graph.node("ReduceSum", ["own_frames", "ones"], "column_sums", keepdims=1)
     graph.node("Cast", ["num_frames"], "frame_counts", to=TensorProto.DOUBLE)
-    graph.node(
-        "Unsqueeze", ["frame_counts", graph.tensor("rows", np.array([1, 2], dtype=np.int64))], "divisors"
-    )
+    inner_axes = graph.tensor("inner_axes", np.array([1, 2], dtype=np.int64))
+    graph.node("Unsqueeze", ["frame_counts", inner_axes], "divisors")
     graph.node("Div", ["column_sums", "divisors"], "column_means")
     graph.node("Sub", [static, "column_means"], "centred")
     return "centred"

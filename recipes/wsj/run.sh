@@ -59,10 +59,18 @@ find_graph() { # of the system whose alignments are trained on, if it has just o
 # learn that they differ.
 few_frames=90000
 
+count_frames() { # of a folder of features, which are as good as all that is in their archive; 0 without one
+    local bins energy
+    [ -f "$1/feats.ark" ] && [ -f "$1/fbank.conf" ] || { echo 0; return 0; }
+    bins="$(sed -n 's/^--num-mel-bins=//p' "$1/fbank.conf")"
+    energy="$(grep -c '^--use-energy=true' "$1/fbank.conf" || true)"
+    echo $(($(wc -c < "$1/feats.ark") / (4 * (bins + energy))))
+}
+
 choose_config() { # by what there is to train on
-    local frames=0
-    config="$given_config" fbank_conf="$given_fbank_conf"
-    [ ! -f "$out/feats/train/feats.ark" ] || frames=$(($(wc -c < "$out/feats/train/feats.ark") / (41 * 4)))
+    local frames
+    frames="$(count_frames "$out/feats/train")"
+    config="$given_config" fbank_conf="$given_fbank_conf" why=""
     if [ -z "$config" ] && [ -z "$kaldi" ]; then
         config="$recipe/conf/mini.toml"
     elif [ -z "$config" ] && [ "$frames" -gt 0 ] && [ "$frames" -lt "$few_frames" ]; then
