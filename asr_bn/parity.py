@@ -15,7 +15,6 @@ from asr_bn.posteriors import AcousticScorer
 # Utterances compared in one ragged batch, beside each alone.
 BATCH = 8
 
-
 # In some utterances a network's states depend so strongly on each other that differences in the last bits
 # grow.  Two right computations in float32 then differ by some times what the features' last bits make.
 LAST_BITS = 10.0
@@ -41,14 +40,16 @@ def compare(model: AcousticModel, scorer: AcousticScorer, feats: MatrixScp, allo
     utt_ids = list(feats.keys())
     for start in tqdm(range(0, len(utt_ids), BATCH), "parity", unit="batch", delay=2):
         group = utt_ids[start : start + BATCH]
-        inputs = [scorer.with_deltas(feats[utt_id]) for utt_id in group]
-        for utt_id, single, batched in zip(group, inputs, scorer.log_posteriors(inputs), strict=True):
+        statics = [feats[utt_id] for utt_id in group]
+        inputs = [scorer.with_deltas(static) for static in statics]
+        answers = scorer.log_posteriors(inputs)
+        for utt_id, static, single, batched in zip(group, statics, inputs, answers, strict=True):
             (alone,) = scorer.log_posteriors([single])
             batch_difference = max(batch_difference, float(np.abs(alone - batched).max()))
-            expected = trained_log_posteriors(model, feats[utt_id])
+            expected = trained_log_posteriors(model, static)
             difference = max(float(np.abs(scores - expected).max()) for scores in (alone, batched))
             differences[utt_id] = difference
-            if not is_explained(difference, allowed, model, feats[utt_id]):
+            if not is_explained(difference, allowed, model, static):
                 unexplained.append(utt_id)
     worst = max(differences, key=lambda utt_id: differences[utt_id])
     return {

@@ -65,15 +65,16 @@ def ask(url: str, waveform: Waveform) -> NDArray[np.float32]:
     return result
 
 
-def check_server(exp_dir: Path, utt_id: str, waveform: Waveform) -> dict[str, Any]:
+def check_server(exp_dir: Path, utt_id: str, waveform: Waveform, allowed: float) -> dict[str, Any]:
     """Largest differences in log posterior between the server's answer and both models' own.
 
     Args:
         exp_dir: folder with ``final.pt`` and ``model.onnx``.
         utt_id: name of the utterance.
         waveform: its samples.
+        allowed: as in `asr_bn.parity.compare`; ``is_explained`` is of the difference to PyTorch.
     """
-    from asr_bn.parity import last_bits, trained_log_posteriors
+    from asr_bn.parity import is_explained, trained_log_posteriors
     from asr_bn.training_run import load_model
 
     with running_server(exp_dir / "model.onnx") as url:
@@ -85,12 +86,13 @@ def check_server(exp_dir: Path, utt_id: str, waveform: Waveform) -> dict[str, An
     trained = trained_log_posteriors(model, feats)
     if answer.shape != trained.shape:
         raise ValueError(f"{utt_id}: the server answered {answer.shape}, expected {trained.shape}")
+    to_pytorch = float(np.abs(answer - trained).max())
     return {
         "utt_id": utt_id,
         "num_frames": len(answer),
         "difference_to_onnx": float(np.abs(answer - exported).max()),
-        "difference_to_pytorch": float(np.abs(answer - trained).max()),
-        "last_bits": last_bits(model, feats),
+        "difference_to_pytorch": to_pytorch,
+        "is_explained": is_explained(to_pytorch, allowed, model, feats),
     }
 
 

@@ -61,6 +61,22 @@ def check_same_graph(ours: Path, kaldis: Path, mdl: Path, lengths: tuple[int, ..
     assert len(sentences) >= len(lengths)
 
 
+def test_a_graph_is_made_again_when_one_of_its_sources_changes(tmp_path: Path) -> None:
+    system = tmp_path / "exp"
+    system.mkdir()
+    for name in ("final.mdl", "phones.txt", "tree"):
+        (system / name).write_bytes((ALI / name).read_bytes())
+    (tmp_path / "grammar.txt").write_text("SENTENCE = open the door\n")
+    places = [lexicon_dir(tmp_path / "dict"), system, tmp_path / "graph"]
+    command = ["make-graph", *map(str, places), "--grammar", str(tmp_path / "grammar.txt")]
+    for said in (" states, ", "made already"):
+        assert said in CliRunner().invoke(app, command).stderr
+    for name in ("phones.txt", "tree"):
+        with (system / name).open("ab") as stream:
+            stream.write(b"\n")
+        assert " states, " in CliRunner().invoke(app, command).stderr, name
+
+
 def test_a_grammars_graph_is_kaldis(tmp_path: Path) -> None:
     (tmp_path / "grammar.txt").write_text(grammar_of(SYNTHETIC / "graph/G.txt"))
     arguments = [

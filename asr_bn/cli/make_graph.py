@@ -45,10 +45,8 @@ def make_graph(
     if tree is None and (mdl.parent / "tree").is_file():
         tree = mdl.parent / "tree"
     names = ("lexiconp.txt", "lexicon.txt", "phones.txt", "optional_silence.txt")
-    sources = [lexicon_dir / name for name in names] + [
-        mdl,
-        *(path for path in (arpa, grammar, tree) if path),
-    ]
+    sources = [lexicon_dir / name for name in names] + [mdl, mdl.parent / "phones.txt"]
+    sources += [path for path in (arpa, grammar, tree) if path]
     made_from = fingerprint({}, [path for path in sources if path.is_file()])
     stamp, graph = out_dir / ".graph.done", out_dir / "HCLG.fst"
     if is_done(stamp, made_from, [graph, out_dir / "words.txt"]):

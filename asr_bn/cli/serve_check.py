@@ -24,7 +24,8 @@ def serve_check(
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     stamp, report = exp_dir / ".serve_check.done", exp_dir / "serve_check.json"
-    made_from = fingerprint({}, [exp_dir / "final.pt", exp_dir / "model.onnx", data / "wav.scp"])
+    files = [exp_dir / "final.pt", exp_dir / "model.onnx", data / "wav.scp"]
+    made_from = fingerprint({"max_difference": max_difference}, files)
     if is_done(stamp, made_from, [report]):
         typer.echo(f"{report}: checked already", err=True)
         return
@@ -32,11 +33,10 @@ def serve_check(
     from asr_bn.audio import read_waveform
     from asr_bn.files import write_json
     from asr_bn.kaldi_io.data_dir import DataDir
-    from asr_bn.parity import LAST_BITS
     from asr_bn.serve_check import check_server
 
     utterance = next(iter(DataDir.read(data, root).utterances.values()))
-    result = check_server(exp_dir, utterance.utt_id, read_waveform(utterance, root))
+    result = check_server(exp_dir, utterance.utt_id, read_waveform(utterance, root), max_difference)
     write_json(report, result)
     to_onnx, to_pytorch = result["difference_to_onnx"], result["difference_to_pytorch"]
     typer.echo(
@@ -44,9 +44,8 @@ def serve_check(
         f"{to_onnx:.1e} to the exported model, {to_pytorch:.1e} to PyTorch",
         err=True,
     )
-    explained = max_difference + LAST_BITS * result["last_bits"]
-    worst = max(to_onnx, to_pytorch)
-    if to_onnx > max_difference or to_pytorch > explained:
+    if to_onnx > max_difference or not result["is_explained"]:
+        worst = max(to_onnx, to_pytorch)
         raise ValueError(
             f"{utterance.utt_id}: the server's answer differs by {worst:.1e}, "
             f"expected at most {max_difference:.1e}"

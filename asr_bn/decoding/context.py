@@ -43,7 +43,9 @@ def in_context(
         ValueError: the tree is not the one of the model.
     """
     expansion = _Expansion(fst, hmms, tree, {symbol: k for k, symbol in enumerate(disambig, start=1)})
-    return expansion.run(), HmmLabels(expansion.hmm_of, list(expansion.disambig.values()))
+    expanded = expansion.run()
+    hmm_of = {label: hmm for hmm, label in expansion.label_of_hmm.items()}
+    return expanded, HmmLabels(hmm_of, list(expansion.disambig.values()))
 
 
 @dataclass
@@ -52,7 +54,6 @@ class _Expansion:
     hmms: Hmms
     tree: ContextDependency
     disambig: dict[int, int]
-    hmm_of: dict[int, Hmm] = field(default_factory=dict)
     label_of_hmm: dict[Hmm, int] = field(default_factory=dict)
     label_of_window: dict[tuple[int, ...], int] = field(default_factory=dict)
     states: list[_State] = field(default_factory=list)
@@ -106,7 +107,6 @@ class _Expansion:
             return 0
         if window not in self.label_of_window:
             hmm = self.hmms.in_context(window, self.tree)
-            label = self.label_of_hmm.setdefault(hmm, len(self.disambig) + len(self.label_of_hmm) + 1)
-            self.hmm_of[label] = hmm
-            self.label_of_window[window] = label
+            next_label = len(self.disambig) + len(self.label_of_hmm) + 1
+            self.label_of_window[window] = self.label_of_hmm.setdefault(hmm, next_label)
         return self.label_of_window[window]
