@@ -97,10 +97,10 @@ def chirp(seconds: float = 0.5, sample_frequency: int = 16000) -> NDArray[np.int
 
 
 def wav(samples: NDArray[np.int16], sample_frequency: int = 16000) -> bytes:
-    """A WAV file."""
+    """A WAV file of ``[num_samples]`` or ``[num_samples, num_channels]``."""
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(samples.shape[1] if samples.ndim == 2 else 1)
         file.setsampwidth(2)
         file.setframerate(sample_frequency)
         file.writeframes(samples.tobytes())

@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
+OTHER_NAME = "asr.example"  # of this machine, to the browser alone: a name that is not a secure context
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync --window-size=1200,1200 --use-fake-ui-for-media-stream
 --use-fake-device-for-media-stream"""
@@ -34,9 +35,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def browser(url: str, tmp_path: Path) -> Iterator[Any]:
+def flags() -> list[str]:
+    return FLAGS.split()
+
+
+@pytest.fixture
+def browser(url: str, flags: list[str], tmp_path: Path) -> Iterator[Any]:
     options = selenium.ChromeOptions()
-    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path}/profile"]:
+    for flag in [*flags, f"--user-data-dir={tmp_path}/profile"]:
         options.add_argument(flag)
     options.binary_location = CHROMIUM
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
@@ -46,22 +52,31 @@ def browser(url: str, tmp_path: Path) -> Iterator[Any]:
     complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     browser.quit()
-    assert not [line for line in complaints if "415" not in line]
+    assert not [line for line in complaints if "415" not in line and "422" not in line]
     asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
     assert f"{url}/" in asked
-    ours = (url, f"blob:{url}", "data:", "chrome")  # chrome: the browser's own page, before ours
+    ours = (url, other_name(url), f"blob:{url}", "data:", "chrome")  # chrome: its first page
     assert [address for address in asked if not address.startswith(ours)] == []
+
+
+def other_name(url: str) -> str:
+    return url.replace("127.0.0.1", OTHER_NAME)
 
 
 def element(browser: Any, name: str) -> Any:
     return browser.find_element("id", name)
 
 
-def wait_for(browser: Any, text: str) -> None:
+def wait_for(browser: Any, text: str, name: str = "status") -> None:
     until = time.monotonic() + 20
-    while text not in element(browser, "status").text:
-        assert time.monotonic() < until, element(browser, "status").text
+    while text not in element(browser, name).text:
+        assert time.monotonic() < until, element(browser, name).text
         time.sleep(0.05)
+
+
+def give(browser: Any, folder: Path, name: str, data: bytes) -> None:
+    (folder / name).write_bytes(data)
+    element(browser, "file").send_keys(str(folder / name))
 
 
 def test_a_file_is_drawn_as_the_server_scores_it(browser, url, tmp_path):
@@ -97,6 +112,67 @@ def test_the_keyboard_alone_moves_the_cursor_and_plays(browser, tmp_path):
     element(browser, "play").send_keys(" ")
     time.sleep(0.5)
     assert float(element(browser, "time").text.split()[0]) > 0.1
+
+
+def test_playback_ends_at_the_last_frame_and_the_button_says_play(browser, tmp_path):
+    give(browser, tmp_path, "chirp.wav", wav(chirp(0.5)))
+    wait_for(browser, "48 frames")
+    for _ in range(3):
+        element(browser, "play").click()
+        wait_for(browser, "Pause", name="play")
+        wait_for(browser, "Play", name="play")
+        assert element(browser, "time").text == "0.48 s of 0.48 s"
+
+
+def test_the_newest_of_two_files_is_shown_as_a_whole(browser, tmp_path):
+    give(browser, tmp_path, "long.wav", wav(chirp(60.0)))
+    give(browser, tmp_path, "short.wav", wav(chirp(1.0)))
+    wait_for(browser, "short.wav: 98 frames")
+    give(browser, tmp_path, "long.wav", wav(chirp(60.0)))
+    give(browser, tmp_path, "short.wav", b"not audio")
+    wait_for(browser, "That did not work")
+    time.sleep(2)  # the long file's answers would have come by now
+    assert "That did not work" in element(browser, "status").text
+    assert not element(browser, "result").is_displayed()
+    give(browser, tmp_path, "short.wav", wav(chirp(1.0)))  # the same name again
+    wait_for(browser, "short.wav: 98 frames")
+    assert element(browser, "name").text == "short.wav"
+    assert element(browser, "download").get_attribute("download") == "short.posterior.npy"
+    assert element(browser, "time").text == "0.00 s of 0.98 s"
+    assert browser.execute_script("return document.getElementById('spectrogram').width") == 98
+
+
+def test_of_a_stereo_file_a_channel_is_chosen(browser, url, tmp_path):
+    left, right = chirp(1.0), chirp(1.0)[::-1]
+    data = wav(np.stack([left, right], axis=1))
+    give(browser, tmp_path, "stereo.wav", data)
+    wait_for(browser, "stereo.wav, channel 0: 98 frames")
+    box = element(browser, "channel")
+    browser.execute_script("arguments[0].value = 1; arguments[0].dispatchEvent(new Event('change'))", box)
+    wait_for(browser, "stereo.wav, channel 1: 98 frames")
+    answer = httpx.post(
+        f"{url}/v1/posteriors",
+        params={"channel": 1},
+        content=data,
+        headers={"accept": "application/x-npy"},
+    )
+    best = np.load(io.BytesIO(answer.content))[0].argmax()
+    assert element(browser, "at").find_element("tag name", "tr").text.split()[0] == str(best)
+    give(browser, tmp_path, "mono.wav", wav(chirp(1.0)))
+    wait_for(browser, "mono.wav: 98 frames")
+    assert not box.is_displayed()
+
+
+def test_the_sample_is_scored_by_a_click(browser):
+    element(browser, "sample").click()
+    wait_for(browser, "sample.flac: ")
+
+
+@pytest.mark.parametrize("flags", [[*FLAGS.split(), f"--host-resolver-rules=MAP {OTHER_NAME} 127.0.0.1"]])
+def test_without_https_the_page_says_why_it_has_no_microphone(browser, url):
+    browser.get(other_name(url))
+    element(browser, "record").click()
+    wait_for(browser, "No microphone: browsers give one only to pages over HTTPS or from localhost")
 
 
 def test_recording_is_answered(browser):

@@ -1,15 +1,17 @@
 // The page: audio in, the server's features and scores drawn over time, a cursor that follows playback.
 
 import { readNpy } from "./npy.js";
+import { createPlayer, decodeChannel } from "./player.js";
 import { drawHeat, drawWaveform, labelRows, spread } from "./plots.js";
 import { startRecording } from "./recorder.js";
 
 const at = (id) => document.getElementById(id);
 const MEL_ROW = 3;
 
-let audio = null;      // the file that was sent
-let shown = null;      // { scores, feats, seconds, top, url }
-let player = null;     // an <audio>, where the browser can play the file
+let chosen = null;     // the file that was chosen last
+let newest = null;     // AbortController of its requests
+let shown = null;      // { file, scores, feats, samples, output, frameShift, seconds, top, url }
+let player = null;     // where the browser can play the file that is shown
 let stop = null;       // ends the recording that runs
 
 const say = (text, bad = false) => {
@@ -17,10 +19,56 @@ const say = (text, bad = false) => {
   at("status").classList.toggle("bad", bad);
 };
 
-const post = async (path) => {
-  const headers = { Accept: "application/x-npy", "Content-Type": audio.type || "application/octet-stream" };
+const choose = (file) => {
+  at("channel-label").hidden = true;
+  at("channel").value = "";
+  return show(file);
+};
+
+// Computes and draws a file.  A later choice aborts it, so that the page never mixes two files.
+const show = async (file) => {
+  chosen = file;
+  newest?.abort();
+  const { signal } = (newest = new AbortController());
+  say(`Computing the posteriors of ${file.name} …`);
+  try {
+    const computed = await compute(file, signal);
+    if (!signal.aborted) present(computed);
+  } catch (error) {
+    if (!signal.aborted) refuse(file, error);
+  }
+};
+
+const refuse = (file, error) => {
+  if (error.message.includes("parameter channel") && at("channel-label").hidden) {
+    at("channel-label").hidden = false;
+    at("channel").value = 0;
+    show(file);
+    return;
+  }
+  clear();
+  say(`That did not work: ${error.message}`, true);
+};
+
+const compute = async (file, signal) => {
+  const output = at("output").value, channel = at("channel").value;
+  const parameters = new URLSearchParams(channel === "" ? {} : { channel });
+  const [scored, feats, samples] = await Promise.all([
+    post(`v1/posteriors?${new URLSearchParams([["output", output], ...parameters])}`, file, signal),
+    post(`v1/features?${parameters}`, file, signal),
+    decodeChannel(file, Number(channel)),
+  ]);
+  const scores = readNpy(scored.buffer);
+  const frameShift = Number(scored.headers.get("x-frame-shift-ms")) / 1000;
+  const timing = scored.headers.get("server-timing") ?? "";
+  return { file, channel, output, scores, feats: readNpy(feats.buffer), samples, frameShift, timing,
+           npy: scored.buffer, seconds: scores.rows * frameShift };
+};
+
+const post = async (path, body, signal) => {
+  const headers = { Accept: "application/x-npy", "Content-Type": body.type || "application/octet-stream" };
   if (at("key").value) headers["X-API-Key"] = at("key").value;
-  const answer = await fetch(path, { method: "POST", body: audio, headers });
+  const answer = await fetch(path, { method: "POST", body, headers, signal });
   if (answer.status === 401) at("key-label").hidden = false;
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({}));
@@ -29,33 +77,43 @@ const post = async (path) => {
   return { buffer: await answer.arrayBuffer(), headers: answer.headers };
 };
 
-const show = async (file) => {
-  audio = file;
-  say(`Computing the posteriors of ${file.name} …`);
-  try {
-    const output = at("output").value;
-    const [scored, feats] = await Promise.all([post(`v1/posteriors?output=${output}`), post("v1/features")]);
-    await present(readNpy(scored.buffer), readNpy(feats.buffer), scored, output);
-    say(`${file.name}: ${shown.scores.rows} frames, ${shown.scores.columns} pdfs.`);
-  } catch (error) {
-    say(`That did not work: ${error.message}`, true);
-  }
+const clear = () => {
+  player?.close();
+  if (shown) URL.revokeObjectURL(shown.url);
+  player = shown = null;
+  at("result").hidden = true;
 };
 
-const present = async (scores, feats, scored, output) => {
-  if (shown) URL.revokeObjectURL(shown.url);
-  const frameShift = Number(scored.headers.get("x-frame-shift-ms")) / 1000;
-  shown = { scores, feats, output, frameShift, seconds: scores.rows * frameShift };
-  shown.url = URL.createObjectURL(new Blob([scored.buffer], { type: "application/x-npy" }));
+const present = (computed) => {
+  clear();
+  shown = computed;
+  shown.url = URL.createObjectURL(new Blob([shown.npy], { type: "application/x-npy" }));
+  at("name").textContent = shown.channel === "" ? shown.file.name : `${shown.file.name}, channel ${shown.channel}`;
   at("download").href = shown.url;
-  at("download").download = `${audio.name.replace(/\.[^.]*$/, "")}.${output}.npy`;
-  at("figures").textContent = (scored.headers.get("server-timing") ?? "").replaceAll(";dur=", " ").replaceAll(",", " ms,") + " ms";
+  at("download").download = `${shown.file.name.replace(/\.[^.]*$/, "")}.${shown.output}.npy`;
+  at("figures").textContent = shown.timing.replaceAll(";dur=", " ").replaceAll(",", " ms,") + " ms";
   at("timeline").max = shown.seconds;
   at("result").hidden = false;
+  drawSound();
   drawSpectrogram();
   drawScores();
-  await loadPlayer();
   moveTo(0);
+  say(`${at("name").textContent}: ${shown.scores.rows} frames, ${shown.scores.columns} pdfs.`);
+};
+
+const drawSound = () => {
+  const { file, feats, samples } = shown;
+  at("play").disabled = !samples;
+  at("play").textContent = "Play";
+  at("play").title = samples ? "" : "This browser cannot play the file's format";
+  if (samples) {
+    player = createPlayer(file, moveTo, (isPlaying) => { at("play").textContent = isPlaying ? "Pause" : "Play"; });
+    drawWaveform(at("waveform"), samples);
+    return;
+  }
+  // The loudness of each frame stands in for the waveform.
+  drawWaveform(at("waveform"), Float32Array.from({ length: feats.rows }, (_, frame) =>
+    (frame % 2 ? 1 : -1) * Math.exp(feats.values[frame * feats.columns] / 2)));
 };
 
 const drawSpectrogram = () => {
@@ -94,37 +152,10 @@ const drawScores = () => {
   at("heat-caption").textContent = `The ${shown.top.length} most active pdfs, ${name}; dark: ${limits[0].toPrecision(2)}, light: ${limits[1].toPrecision(2)}`;
 };
 
-const loadPlayer = async () => {
-  player?.pause();
-  player = null;
-  at("play").disabled = true;
-  at("play").textContent = "Play";
-  try {
-    const context = new OfflineAudioContext(1, 1, 16000);
-    const decoded = await context.decodeAudioData(await audio.arrayBuffer());
-    drawWaveform(at("waveform"), decoded.getChannelData(0));
-  } catch {
-    // A format of speech corpora that browsers do not know: the loudness of each frame stands in.
-    const energy = Float32Array.from({ length: shown.feats.rows }, (_, frame) =>
-      (frame % 2 ? 1 : -1) * Math.exp(shown.feats.values[frame * shown.feats.columns] / 2));
-    drawWaveform(at("waveform"), energy);
-    at("time").title = "This browser cannot play the file's format";
-    return;
-  }
-  player = new Audio(URL.createObjectURL(audio));
-  player.addEventListener("play", follow);
-  player.addEventListener("pause", () => { at("play").textContent = "Play"; });
-  at("play").disabled = false;
-};
-
-const follow = () => {
-  at("play").textContent = "Pause";
-  moveTo(player.currentTime);
-  if (!player.paused) requestAnimationFrame(follow);
-};
-
-const moveTo = (seconds) => {
-  const share = shown.seconds ? Math.min(seconds / shown.seconds, 1) : 0;
+const moveTo = (wanted) => {
+  // A file is longer than its frames by a part of a window.
+  const seconds = Math.min(wanted, shown.seconds);
+  const share = shown.seconds ? seconds / shown.seconds : 0;
   for (const cursor of document.querySelectorAll(".cursor")) cursor.style.left = `${100 * share}%`;
   at("timeline").value = seconds;
   at("timeline").setAttribute("aria-valuetext", `${seconds.toFixed(2)} seconds`);
@@ -145,39 +176,53 @@ const moveTo = (seconds) => {
 const seek = (seconds) => {
   if (!shown) return;
   const bounded = Math.max(0, Math.min(seconds, shown.seconds));
-  if (player) player.currentTime = bounded;
+  player?.seek(bounded);
   moveTo(bounded);
 };
 
 const toggleRecording = async () => {
   const button = at("record");
-  if (stop) {
-    const finish = stop;
-    stop = null;
-    button.setAttribute("aria-pressed", "false");
-    button.textContent = "Record";
-    await show(await finish());
-    return;
-  }
+  button.disabled = true;
   try {
-    stop = await startRecording();
-    button.setAttribute("aria-pressed", "true");
-    button.textContent = "Stop";
-    say("Recording …");
+    if (stop) await endRecording();
+    else {
+      stop = await startRecording();
+      say("Recording …");
+    }
   } catch (error) {
     say(`No microphone: ${error.message}`, true);
   }
+  button.disabled = false;
+  button.setAttribute("aria-pressed", String(Boolean(stop)));
+  button.textContent = stop ? "Stop" : "Record";
 };
 
-const toggle = () => player && (player.paused ? player.play() : player.pause());
+const endRecording = async () => {
+  const finish = stop;
+  stop = null;
+  choose(await finish());
+};
 
-at("file").addEventListener("change", () => at("file").files.length && show(at("file").files[0]));
+const showSample = async () => {
+  const sample = await (await fetch("static/sample.flac")).blob();
+  await choose(new File([sample], "sample.flac", { type: "audio/flac" }));
+};
+
+const chooseFile = () => {
+  const [file] = at("file").files;
+  at("file").value = "";  // so that the same file can be chosen again
+  if (file) choose(file);
+};
+
+at("file").addEventListener("change", chooseFile);
 at("record").addEventListener("click", toggleRecording);
-at("play").addEventListener("click", toggle);
+at("sample").addEventListener("click", showSample);
+at("play").addEventListener("click", () => player?.toggle());
 at("timeline").addEventListener("input", () => seek(Number(at("timeline").value)));
 at("rows").addEventListener("change", drawScores);
-at("output").addEventListener("change", () => audio && show(audio));
-at("options").addEventListener("submit", (event) => { event.preventDefault(); if (audio) show(audio); });
+for (const name of ["output", "channel"])
+  at(name).addEventListener("change", () => chosen && show(chosen));
+at("options").addEventListener("submit", (event) => { event.preventDefault(); if (chosen) show(chosen); });
 for (const plot of document.querySelectorAll(".plot"))
   plot.addEventListener("click", (event) => {
     const box = plot.getBoundingClientRect();
@@ -190,5 +235,5 @@ drop.addEventListener("dragleave", () => at("drop").classList.remove("over"));
 drop.addEventListener("drop", (event) => {
   event.preventDefault();
   at("drop").classList.remove("over");
-  if (event.dataTransfer.files.length) show(event.dataTransfer.files[0]);
+  if (event.dataTransfer.files.length) choose(event.dataTransfer.files[0]);
 });

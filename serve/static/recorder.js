@@ -3,18 +3,32 @@
 const WORKLET = "static/capture.js";
 
 export const startRecording = async () => {
+  if (!navigator.mediaDevices)
+    throw new Error("browsers give one only to pages over HTTPS or from localhost");
   const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
   const context = new AudioContext();
-  await context.audioWorklet.addModule(WORKLET);
-  const capture = new AudioWorkletNode(context, "capture");
-  const blocks = [];
-  capture.port.onmessage = (message) => blocks.push(message.data);
-  context.createMediaStreamSource(stream).connect(capture);
-  return async () => {
+  const release = async () => {
     for (const track of stream.getTracks()) track.stop();
     await context.close();
+  };
+  const blocks = [];
+  try {
+    await capture(stream, context, blocks);
+  } catch (error) {
+    await release();
+    throw error;
+  }
+  return async () => {
+    await release();
     return wavFile(blocks, context.sampleRate);
   };
+};
+
+const capture = async (stream, context, blocks) => {
+  await context.audioWorklet.addModule(WORKLET);
+  const node = new AudioWorkletNode(context, "capture");
+  node.port.onmessage = (message) => blocks.push(message.data);
+  context.createMediaStreamSource(stream).connect(node);
 };
 
 export const wavFile = (blocks, sampleRate) => {

@@ -1,0 +1,32 @@
+// Plays a file and tells where it is.
+
+// `moved(seconds)` is called as playback goes on, `changed(isPlaying)` when it starts or stops.
+export const createPlayer = (file, moved, changed) => {
+  const url = URL.createObjectURL(file);
+  const sound = new Audio(url);
+  const follow = () => {
+    moved(sound.currentTime);
+    if (!sound.paused) requestAnimationFrame(follow);
+  };
+  sound.addEventListener("play", () => { changed(true); follow(); });
+  sound.addEventListener("pause", () => { changed(false); moved(sound.currentTime); });
+  return {
+    toggle: () => (sound.paused ? sound.play() : sound.pause()),
+    seek: (seconds) => { sound.currentTime = seconds; },
+    close: () => {
+      moved = changed = () => {};
+      sound.pause();
+      URL.revokeObjectURL(url);
+    },
+  };
+};
+
+// The samples of one channel, or null: browsers do not know some formats of speech corpora.
+export const decodeChannel = async (file, channel) => {
+  try {
+    const decoded = await new OfflineAudioContext(1, 1, 16000).decodeAudioData(await file.arrayBuffer());
+    return decoded.getChannelData(channel);
+  } catch {
+    return null;
+  }
+};
