@@ -109,7 +109,9 @@ def serve(settings: Settings) -> int:
 
 
 def _options(settings: Settings) -> dict[str, Any]:
-    limits = ConnectionLimits(settings.max_connections, settings.head_timeout_s, settings.body_timeout_s)
+    limits = ConnectionLimits(
+        settings.max_connections, settings.head_timeout_s, settings.body_timeout_s, settings.send_timeout_s
+    )
     return {
         "http": partial(Connection, limits),
         "ws": "none",
@@ -119,7 +121,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         "access_log": False,
         "server_header": False,
         "timeout_keep_alive": 15,
-        "timeout_graceful_shutdown": int(settings.grace_s),
+        "timeout_graceful_shutdown": settings.grace_s,
         "timeout_worker_healthcheck": HEALTH_CHECK_S,
         "backlog": 2048,
     }
