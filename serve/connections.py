@@ -157,7 +157,7 @@ class Connection(HttpToolsProtocol):
         self.cycle.transport = _ClosedAfterBody(self, self.cycle)  # type: ignore[assignment]
         if version == "1.0":
             self.cycle.waiting_for_100_continue = False
-            self.cycle.send = _without_chunks(self.cycle)  # type: ignore[method-assign]
+            self.cycle.send = _without_chunks(self.cycle)  # type: ignore[method-assign, assignment]
         if not self.pipeline:
             self._answering = self.cycle
 
