@@ -15,7 +15,7 @@ import asr_bn
 from asr_bn.memory import keep_some_freed_memory
 from serve import open_inference, v1
 from serve.errors import add_error_handlers
-from serve.lifecycle import watch_for_shutdown, without_long_pauses
+from serve.lifecycle import ending_with_supervisor, watch_for_shutdown, without_long_pauses
 from serve.middleware import ApiKeys, RequestLog, read_secrets
 from serve.pages import add_pages
 from serve.refusal import Refusal
@@ -23,6 +23,7 @@ from serve.schemas import Health, Problem
 from serve.semantics import Semantics
 from serve.service import Service
 from serve.settings import Settings, load_settings
+from serve.standard_error import keep_writers_from_waiting
 
 DESCRIPTION = """Framewise posteriors of speech, from a batch-normalized recurrent acoustic model.
 POST /v1/posteriors takes audio or features; /v2 speaks the Open Inference Protocol."""
@@ -64,10 +65,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     keep_some_freed_memory()  # an answer is megabytes, whose pages would be cleared anew for each
     if not service.models_loaded:
         await asyncio.to_thread(service.load)
-    with without_long_pauses(), watch_for_shutdown(service):
-        yield
-    service.draining = True
-    await service.close()
+    with ending_with_supervisor(service.settings):
+        with without_long_pauses(), watch_for_shutdown(service):
+            yield
+        service.draining = True
+        await service.close()
 
 
 # What a page of another origin may read, beside the fields that it always may.
@@ -123,6 +125,7 @@ def _add_probes(app: FastAPI) -> None:
 def __getattr__(name: str) -> Any:
     # Made when uvicorn asks for it: importing this module needs no environment.
     if name == "app":
+        keep_writers_from_waiting()
         try:
             settings = load_settings()
             service = Service(settings)

@@ -1,9 +1,12 @@
 """What RFC 9110 asks of every resource, so that no handler has to: HEAD, fields on several lines, ranges."""
 
+import asyncio
 import re
-from collections.abc import Awaitable
+from contextlib import suppress
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.errors import error_response
 
 Headers = list[tuple[bytes, bytes]]
 _BYTE_RANGES = re.compile(
@@ -17,7 +20,8 @@ class Semantics:
 
     A HEAD is served as a GET, of whose answer the server sends no body (9.3.2).  Fields on several lines
     become the one list that they mean (5.3): where a field has a single value, a second one makes it a bad
-    one.  A Range of another unit than bytes, or with another method than GET, is ignored (14.2).
+    one.  A Range of another unit than bytes, or with another method than GET, is ignored (14.2).  What the
+    end of the server's time interrupts is answered 503 (15.6.4).
 
     Args:
         app: the application inside.
@@ -26,24 +30,27 @@ class Semantics:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Serve one request.  Not a coroutine itself, which would cost every request one more."""
-        if scope["type"] != "http":
-            return self.app(scope, receive, send)
-        headers = scope["headers"]
-        names = {name for name, _ in headers}
-        if b"range" in names or len(names) < len(headers):
-            scope["headers"] = _as_meant(headers, scope["method"])
-        if scope["method"] == "HEAD":
-            return self._serve_head(scope, receive, send)
-        return self.app(scope, receive, send)
-
-    async def _serve_head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        as_get = {**scope, "method": "GET"}
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            headers = scope["headers"]
+            names = {name for name, _ in headers}
+            if b"range" in names or len(names) < len(headers):
+                scope["headers"] = _as_meant(headers, scope["method"])
+        is_head = scope.get("method") == "HEAD"
+        inner = {**scope, "method": "GET"} if is_head else scope
         try:
-            await self.app(as_get, receive, send)
+            await self.app(inner, receive, send)
+        except asyncio.CancelledError:
+            if scope["app"].state.service.draining:
+                with suppress(RuntimeError):  # a part of the answer has been sent
+                    await error_response(scope["path"], 503, "the server is shutting down")(
+                        scope, receive, send
+                    )
+            raise
         finally:
-            scope["route"] = as_get.get("route")  # for the metrics
+            if is_head:
+                scope["route"] = inner.get("route")  # for the metrics
 
 
 def _as_meant(headers: Headers, method: str) -> Headers:
