@@ -57,15 +57,38 @@ class Connection(HttpToolsProtocol):
         self._ended = self._deaf = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Refuse one connection too many; wait for a head from the others."""
+        """Wait for a head; refuse one connection too many, unless another address has more."""
         joined = JoinedWrites(transport, self.loop, self.limits.send_timeout_s)
         super().connection_made(joined)  # type: ignore[arg-type]
-        if len(self.connections) > self.limits.max_connections:
+        if len(self.connections) > self.limits.max_connections and not self._make_room():
             self._deaf = True
             self._write_refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
             self.transport.close()
             return
         self._await_head()
+
+    def _make_room(self) -> bool:
+        """End a connection on which nothing is answered, of the address that has most, if it is not ours."""
+        of_address: dict[str | None, list[Connection]] = {}
+        for connection in self.connections:
+            assert isinstance(connection, Connection)
+            of_address.setdefault(connection.address, []).append(connection)
+        most = max(of_address.values(), key=len)
+        idle = next((connection for connection in most if connection.is_idle), None)
+        if idle is None or len(most) <= len(of_address[self.address]):
+            return False
+        idle.transport.abort()
+        return True
+
+    @property
+    def address(self) -> str | None:
+        """Where the client is, without its port."""
+        return self.client[0] if self.client else None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request of it is being answered."""
+        return self._answering is None or self._answering.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more; tell the request that is being answered, uvicorn tells only the last one."""

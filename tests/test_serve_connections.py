@@ -166,6 +166,31 @@ def test_one_connection_too_many_is_refused_and_the_others_go_on(server):
     assert httpx.get(f"{server}/healthz").status_code == 200
 
 
+def test_a_client_with_many_connections_keeps_no_other_out(server):
+    """Its idle ones end for those of others; one that waits for its answer does not."""
+    port = int(server.rsplit(":", 1)[1])
+    ask = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    with ExitStack() as stack:
+        held = [stack.enter_context(connect(server)) for _ in range(20)]
+        body = npy(np.zeros((5, 123), np.float32))
+        half = HEAD + b"content-type: application/x-npy\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+        held[0].sendall(half % len(body) + body[:-1])
+        time.sleep(0.1)
+        others = [
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0))
+            )
+            for _ in range(9)
+        ]
+        time.sleep(0.1)
+        for other in others:
+            other.settimeout(10)
+            other.sendall(ask)
+            assert b"200 OK" in until_closed(other)
+        held[0].sendall(body[-1:])
+        assert b"200 OK" in until_closed(held[0])
+
+
 def test_what_is_not_http_is_answered_400(server):
     with connect(server) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 tls hello\r\n\r\n")
