@@ -65,7 +65,7 @@ class Connection(HttpToolsProtocol):
             self._write_refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
             self.transport.close()
             return
-        self._await_head()
+        self._await_rest()
 
     def _make_room(self) -> bool:
         """End a connection on which nothing is answered, of the address that has most, if it is not ours."""
@@ -87,8 +87,9 @@ class Connection(HttpToolsProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request of it is being answered."""
-        return self._answering is None or self._answering.response_complete
+        """Whether no request of it is being answered, nor its end has come."""
+        answered = self._answering is None or self._answering.response_complete
+        return answered and not self.transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more; tell the request that is being answered, uvicorn tells only the last one."""
@@ -117,7 +118,7 @@ class Connection(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         if self._timer is None:
-            self._await_head()
+            self._await_rest()
         self._framing_bytes += len(data)
         self._feed(data)
         # Of a buffer with the end of a request, the rest is not counted.
@@ -155,7 +156,7 @@ class Connection(HttpToolsProtocol):
         """A request begins, perhaps right behind another one."""
         self._begun = True
         if self._timer is None:
-            self._await_head()
+            self._await_rest()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -175,7 +176,7 @@ class Connection(HttpToolsProtocol):
             self.url = origin_form(self.url, self.headers)
         super().on_headers_complete()
         self._in_head = False
-        self._start_timer(self.limits.body_timeout_s, self._too_slow)
+        self._await_rest()
         self.headers = []  # for trailers, which belong to no head (RFC 9110, 6.5.1): counted and dropped
         self.cycle.transport = _ClosedAfterBody(self, self.cycle)  # type: ignore[assignment]
         if version == "1.0":
@@ -236,9 +237,10 @@ class Connection(HttpToolsProtocol):
             seconds = _LINGER_S if self._deaf else self.limits.body_timeout_s
             self._start_timer(seconds, self.transport.close)
 
-    def _await_head(self) -> None:
-        self._in_head = True
-        self._start_timer(self.limits.head_timeout_s, self._too_slow)
+    def _await_rest(self) -> None:
+        limits = self.limits
+        seconds = limits.head_timeout_s if self._in_head else limits.body_timeout_s
+        self._start_timer(seconds, self._too_slow)
 
     def _start_timer(self, seconds: float, then: Callable[[], None]) -> None:
         self._stop_timer()

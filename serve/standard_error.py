@@ -38,12 +38,12 @@ class DroppingStream(io.TextIOBase):
         """Take ``text``, or drop it; never wait."""
         data = text.encode("utf-8", "backslashreplace")
         with self._changed:
-            self._full = self._full or self._size + len(data) > _MAX_HELD_BYTES
-            if not self._full:
+            full = self._full = self._full or self._size + len(data) > _MAX_HELD_BYTES
+            if not full:
                 self._held.append(data)
                 self._size += len(data)
                 self._changed.notify()
-        if self._full:
+        if full:
             self.on_drop(data.count(b"\n"))
         return len(text)
 

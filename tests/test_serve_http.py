@@ -83,6 +83,18 @@ def test_upgrading_requests_behind_one_another_are_answered_in_order(server):
     assert said.endswith(b'{"status":"alive"}')
 
 
+def test_where_packets_end_makes_no_difference(server):
+    """Upgrades, chunks, trailers and requests behind one another, cut anywhere."""
+    stream = POST + UPGRADE + chunked(BODY[:700], BODY[700:], trailers=b"a: b\r\n") + GET + b"\r\n"
+    stream += POST + sized(BODY) + GET + UPGRADE + b"\r\n" + b"GET /nothing HTTP/1.1\r\nhost: x\r\n" + CLOSE
+    rng = np.random.default_rng(1)
+    for count in (0, 3, 10, 40, 200):
+        cuts = sorted(rng.integers(0, len(stream), count))
+        packets = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, None], strict=True)]
+        said = said_to(server, *filter(None, packets), pause_s=0.002)
+        assert statuses(said) == [200] * 4 + [404]
+
+
 def test_connect_is_refused(server):
     assert statuses(said_to(server, b"CONNECT x:80 HTTP/1.1\r\nhost: x:80\r\n\r\n" + GET + CLOSE)) == [501]
 
@@ -213,6 +225,12 @@ def test_targets(server, target):
     ]
 
 
+def test_the_server_as_a_whole_has_no_options(server):
+    said = said_to(server, b"OPTIONS * HTTP/1.1\r\nhost: x\r\n" + CLOSE)
+    assert statuses(said) == [405]
+    assert b"allow: GET, HEAD\r\n" in said
+
+
 def test_nothing_is_read_behind_a_request_that_closes(server):
     assert statuses(said_to(server, GET + CLOSE + GET + b"\r\n")) == [200]
     two_lines = b"connection: keep-alive\r\nconnection: close\r\n\r\n"
@@ -274,6 +292,12 @@ def test_trailers_are_no_headers(server):
         server, POST + b"connection: close\r\ncontent-encoding: deflate\r\n" + sized(zlib.compress(BODY))
     )
     assert statuses(whole) == [200]
+
+
+def test_trailers_are_no_part_of_the_next_request(server):
+    for trailers in (UPGRADE, b"upgrade: h2c\r\nconnection: upgrade\r\nx: y\r\n"):
+        said = said_to(server, POST + chunked(BODY, trailers=trailers) + GET + CLOSE)
+        assert statuses(said) == [200, 200]
 
 
 def test_requests_that_wait_for_an_answer_are_bounded_and_answered_in_order(running):
