@@ -4,11 +4,11 @@
 #   docker run --rm -p 8000:8000 -v "$PWD/exp/mini/batch_norm/model.onnx:/models/model.onnx:ro" asr-bn
 #
 # With CUDA (the host needs the NVIDIA container toolkit):
-#   docker build -t asr-bn:cuda --build-arg ONNXRUNTIME='onnxruntime-gpu[cuda,cudnn]>=1.20' .
+#   docker build -t asr-bn:cuda --build-arg ONNXRUNTIME='onnxruntime-gpu[cuda,cudnn]>=1.27' .
 #   docker run --rm --gpus all -p 8000:8000 -v ...:/models/model.onnx:ro asr-bn:cuda
 FROM python:3.12-slim
 
-ARG ONNXRUNTIME="onnxruntime>=1.20"
+ARG ONNXRUNTIME="onnxruntime>=1.27"
 
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin asr-bn
 

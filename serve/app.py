@@ -4,27 +4,26 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import Response
 from uvicorn.config import STARTUP_FAILURE
 
 import asr_bn
 from asr_bn.memory import keep_some_freed_memory
 from serve import open_inference, v1
 from serve.errors import add_error_handlers
-from serve.lifecycle import watch_for_shutdown, without_long_pauses
+from serve.lifecycle import ending_with_supervisor, watch_for_shutdown, without_long_pauses
 from serve.middleware import ApiKeys, RequestLog, read_secrets
+from serve.pages import add_pages
 from serve.refusal import Refusal
 from serve.schemas import Health, Problem
+from serve.semantics import Semantics
 from serve.service import Service
 from serve.settings import Settings, load_settings
-
-STATIC = Path(__file__).parent / "static"
+from serve.standard_error import keep_writers_from_waiting
 
 DESCRIPTION = """Framewise posteriors of speech, from a batch-normalized recurrent acoustic model.
 POST /v1/posteriors takes audio or features; /v2 speaks the Open Inference Protocol."""
@@ -55,7 +54,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.include_router(v1.router)
     app.include_router(open_inference.router)
     _add_probes(app)
-    _add_pages(app)
+    add_pages(app)
     _add_middleware(app, settings, service)
     return app
 
@@ -66,22 +65,39 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     keep_some_freed_memory()  # an answer is megabytes, whose pages would be cleared anew for each
     if not service.models_loaded:
         await asyncio.to_thread(service.load)
-    with without_long_pauses(), watch_for_shutdown(service):
-        yield
-    service.draining = True
-    await service.close()
+    with ending_with_supervisor(service.settings):
+        with without_long_pauses(), watch_for_shutdown(service):
+            yield
+        service.draining = True
+        await service.close()
+
+
+# What a page of another origin may read, beside the fields that it always may.
+EXPOSED_HEADERS = (
+    "allow",
+    "content-range",
+    "etag",
+    "inference-header-content-length",
+    "retry-after",
+    "server-timing",
+    "www-authenticate",
+    "x-frame-shift-ms",
+    "x-request-id",
+)
 
 
 def _add_middleware(app: FastAPI, settings: Settings, service: Service) -> None:
+    """From the innermost to the outermost."""
+    app.add_middleware(Semantics)
     if settings.api_keys_file is not None:
         app.add_middleware(ApiKeys, keys=read_secrets(settings.api_keys_file))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "server-timing", "retry-after"],
+            expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(RequestLog, service=service, access_log=settings.access_log)
 
@@ -106,29 +122,10 @@ def _add_probes(app: FastAPI) -> None:
         return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _add_pages(app: FastAPI) -> None:
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return FileResponse(STATIC / "docs.html", headers=PAGE_HEADERS)
-
-
-# Nothing from another host may be loaded, whatever finds its way into a page.
-PAGE_HEADERS = {
-    "content-security-policy": "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "x-content-type-options": "nosniff",
-}
-
-
 def __getattr__(name: str) -> Any:
     # Made when uvicorn asks for it: importing this module needs no environment.
     if name == "app":
+        keep_writers_from_waiting()
         try:
             settings = load_settings()
             service = Service(settings)

@@ -45,7 +45,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _framework_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return error_response(request.url.path, error.status_code, str(error.detail), error.headers)
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"  # see serve.semantics
+    return error_response(request.url.path, error.status_code, str(error.detail), headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -17,10 +17,13 @@ class JoinedWrites:
     Args:
         transport: what to send with; all but writing and closing is its own.
         loop: the event loop of both.
+        close_timeout_s: how long a client may take to read what was written before the end.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, close_timeout_s: float
+    ) -> None:
+        self._transport, self._loop, self._close_timeout_s = transport, loop, close_timeout_s
         self._held: list[bytes | memoryview] = []
         self._size = 0
 
@@ -41,9 +44,11 @@ class JoinedWrites:
         self._transport.write_eof()
 
     def close(self) -> None:
-        """Close when what has been written is sent."""
+        """Close when what has been written is sent, or ``close_timeout_s`` are over."""
         self._flush()
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(self._close_timeout_s, self._transport.abort)
 
     def _flush(self) -> None:
         held, self._held, self._size = self._held, [], 0

@@ -2,16 +2,27 @@
 
 import asyncio
 import gc
+import multiprocessing
+import os
+import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from serve.metrics import MULTIPROCESS_VARIABLE
 from serve.service import Service
+from serve.settings import Settings
 
+# How the names of the supervisor's folders of metrics begin.
+METRICS_PREFIX = "asr-bn-metrics-"
+# What ending may take beyond the time for requests, before a process that hangs is given up.
+_LAST_S = 10.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -32,6 +43,32 @@ def without_long_pauses() -> Iterator[None]:
     finally:
         gc.unfreeze()
         sys.setswitchinterval(usual)
+
+
+@contextmanager
+def ending_with_supervisor(settings: Settings) -> Iterator[None]:
+    """Within it, one of several processes ends as after SIGTERM when their supervisor was killed.
+
+    Nobody else would end it, and it would keep the port.  It also removes the supervisor's metrics.
+    """
+    supervisor = multiprocessing.parent_process()
+    if supervisor is None:
+        yield
+        return
+
+    def end_with_it() -> None:
+        supervisor.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(settings.shutdown_delay_s + settings.grace_s + _LAST_S)
+        os._exit(1)
+
+    threading.Thread(target=end_with_it, name="supervisor", daemon=True).start()
+    try:
+        yield
+    finally:
+        folder = Path(os.environ.get(MULTIPROCESS_VARIABLE, ""))
+        if not supervisor.is_alive() and folder.name.startswith(METRICS_PREFIX):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

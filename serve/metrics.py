@@ -10,6 +10,8 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from serve.standard_error import report_drops
+
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 STAGES = ("receive", "decode", "features", "queue", "inference", "serialize")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -62,6 +64,12 @@ class Metrics:
             buckets=_REAL_TIME_FACTORS,
             registry=registry,
         )
+        self.log_lines_dropped = Counter(
+            "asr_bn_log_lines_dropped",
+            "Lines that standard error took too slowly, or not at all",
+            registry=registry,
+        )
+        report_drops(self.log_lines_dropped.inc)
         for stage in STAGES:
             self.stage_seconds.labels(stage)
 

@@ -4,7 +4,9 @@ import json
 import os
 import signal
 import socket
+import sys
 import tempfile
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -16,10 +18,12 @@ from uvicorn.supervisors.multiprocess import Process
 
 from serve.app import create_app
 from serve.connections import Connection, ConnectionLimits
+from serve.lifecycle import METRICS_PREFIX
 from serve.metrics import MULTIPROCESS_VARIABLE
 from serve.models import model_files
 from serve.service import Service
 from serve.settings import ENV_PREFIX, Settings
+from serve.standard_error import keep_writers_from_waiting
 
 HEALTH_CHECK_S = 15
 
@@ -86,7 +90,11 @@ def announce(listener: socket.socket) -> None:
     """Print where the server listens."""
     host, port = listener.getsockname()[:2]
     at = f"[{host}]" if ":" in host else host
-    print(f"asr-bn: ready at http://{at}:{port}", flush=True)
+    line = f"asr-bn: ready at http://{at}:{port}\n"
+    # Not printed: standard output may be closed, or its disk full, which is no reason not to serve.
+    with suppress(OSError):
+        if sys.stdout is not None:
+            os.write(sys.stdout.fileno(), line.encode())
 
 
 def serve(settings: Settings) -> int:
@@ -95,6 +103,7 @@ def serve(settings: Settings) -> int:
     Raises:
         ValueError, OSError: a model cannot be loaded, or the port is taken.
     """
+    keep_writers_from_waiting(also_native=settings.processes == 1)
     if settings.processes > 1:
         return _serve_with_processes(settings)
     service = Service(settings)
@@ -109,7 +118,9 @@ def serve(settings: Settings) -> int:
 
 
 def _options(settings: Settings) -> dict[str, Any]:
-    limits = ConnectionLimits(settings.max_connections, settings.head_timeout_s, settings.body_timeout_s)
+    limits = ConnectionLimits(
+        settings.max_connections, settings.head_timeout_s, settings.body_timeout_s, settings.send_timeout_s
+    )
     return {
         "http": partial(Connection, limits),
         "ws": "none",
@@ -119,7 +130,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         "access_log": False,
         "server_header": False,
         "timeout_keep_alive": 15,
-        "timeout_graceful_shutdown": int(settings.grace_s),
+        "timeout_graceful_shutdown": settings.grace_s,
         "timeout_worker_healthcheck": HEALTH_CHECK_S,
         "backlog": 2048,
     }
@@ -136,7 +147,12 @@ def _listen(host: str, port: int) -> socket.socket:
 def _serve_with_processes(settings: Settings) -> int:
     model_files(settings.model, settings.model_name)  # what is missing is said once, not by every process
     config = uvicorn.Config("serve.app:app", workers=settings.processes, **_options(settings))
-    with _listen(settings.host, settings.port) as listener, tempfile.TemporaryDirectory() as folder:
+    # In memory where there is such a folder: where a disk is full, writing to a mapped file ends the process.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with (
+        _listen(settings.host, settings.port) as listener,
+        tempfile.TemporaryDirectory(prefix=METRICS_PREFIX, dir=memory) as folder,
+    ):
         os.environ |= environment(settings) | {MULTIPROCESS_VARIABLE: folder}
         supervisor = Supervisor(config, listener, folder)
         supervisor.run()

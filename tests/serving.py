@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -143,3 +144,18 @@ def wait_until(url: str, seconds: float = 10.0) -> None:
         except OSError:
             time.sleep(0.05)
     raise TimeoutError(url)
+
+
+def connect(url: str) -> socket.socket:
+    """A plain connection to a server."""
+    connection = socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+    connection.settimeout(10)
+    return connection
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """All that the server says before it closes."""
+    said = b""
+    while data := connection.recv(65536):
+        said += data
+    return said

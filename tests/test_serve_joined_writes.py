@@ -30,13 +30,16 @@ class Wire:
     def is_closing(self) -> bool:
         return self.closing
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
 
 def after(*steps) -> list[tuple[str, bytes]]:
     """What reaches the wire when each step is a turn of the event loop of its own."""
     wire = Wire()
 
     async def run() -> None:
-        joined = JoinedWrites(wire, asyncio.get_running_loop())
+        joined = JoinedWrites(wire, asyncio.get_running_loop(), 60.0)
         for step in steps:
             step(joined)
             await asyncio.sleep(0)
