@@ -12,7 +12,7 @@ from asr_bn.features.cmvn import read_spk2utt
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.kaldi_io.data_dir import DataDir
 from asr_bn.kaldi_io.matrix_table import MatrixScp
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, resolve, split_offset
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, naming, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_lines, read_table
 
 _SORTED_FILES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text", "feats.scp")
@@ -126,10 +126,11 @@ def _check_spk2utt(path: Path, utt2spk: dict[str, str], report: DataReport) -> N
 def _check_files(data: DataDir, report: DataReport) -> None:
     missing, num_pipes = [], 0
     for utterance in data.utterances.values():
-        if is_pipe(utterance.rxfilename):
-            num_pipes += 1
-        elif not resolve(split_offset(utterance.rxfilename)[0], data.root).exists():
-            missing.append(utterance.utt_id)
+        with naming(utterance.utt_id):
+            if is_pipe(utterance.rxfilename):
+                num_pipes += 1
+            elif not resolve(split_offset(utterance.rxfilename)[0], data.root).exists():
+                missing.append(utterance.utt_id)
     if num_pipes:
         report.facts.append(f"utterances read through pipes: {num_pipes}")
     _list("whose audio file is missing", missing, report.problems)

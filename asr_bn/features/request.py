@@ -12,7 +12,7 @@ from asr_bn.features.cmvn import Cmvn
 from asr_bn.features.computation import Computation
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, resolve, split_offset
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, naming, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_table
 
 _FORMAT = 2  # raise it when the same inputs give other features
@@ -133,9 +133,11 @@ class ExtractionRequest:
 def _sizes_and_times(utterances: Sequence[Utterance], root: Path | None) -> str:
     """Digest of the input files' sizes and times: their contents take as long to read as the features."""
     digest = hashlib.sha256()
-    for name in dict.fromkeys(utterance.rxfilename for utterance in utterances):
+    for name, utt_id in {utterance.rxfilename: utterance.utt_id for utterance in utterances}.items():
         if not is_pipe(name):
-            digest.update(f"{name} {_size_and_time(resolve(split_offset(name)[0], root))}\n".encode())
+            with naming(utt_id):
+                path = resolve(split_offset(name)[0], root)
+            digest.update(f"{name} {_size_and_time(path)}\n".encode())
     return digest.hexdigest()
 
 
