@@ -1,7 +1,7 @@
 """Writing files so that a name is either whole or absent.
 
-Symbolic links are followed.  A device, a FIFO or an open descriptor (``/dev/stdout``, ``/dev/fd/63``) is written
-through, as any program writes to it: it cannot be replaced by a file without breaking what is behind it.
+Symbolic links are followed.  A device, a FIFO or an open descriptor (``/dev/stdout``, ``/dev/fd/63``) is
+written through: it cannot be replaced by a file without breaking what is behind it.
 """
 
 import errno
@@ -202,7 +202,7 @@ def _temporary_beside(path: Path, place: Path) -> Path:
 
 @contextmanager
 def _naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Make an `OSError` name ``path`` that names nothing (a full disk, a reader that has gone) or ``temporary``."""
+    """Make an `OSError` name ``path`` if it names nothing (a full disk), or ``temporary``."""
     try:
         yield
     except OSError as error:

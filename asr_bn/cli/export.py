@@ -32,6 +32,7 @@ def export(
     With --int8 the loss in frame error rate on the development set is measured, and written into the
     file's metadata and MODEL.json.
     """
+    from asr_bn.source_files import SourceFiles
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     if int8 and float16:
@@ -46,7 +47,11 @@ def export(
             f"--int8 measures its loss on development data: {data} or {ali} is missing (--data, --ali)"
         )
     stamp = model.parent / f".{model.name}.done"
-    made_from = fingerprint({"int8": int8, "float16": float16}, [checkpoint])
+    sources = SourceFiles.of([checkpoint])
+    if int8:
+        sources += SourceFiles.of_data_dir(data) + SourceFiles.of_alignments(ali)
+    options = {"int8": int8, "float16": float16, "with_frontend": with_frontend, "triton": triton}
+    made_from = fingerprint(options, sources.small, sources.large)
     outputs = [model, *([with_frontend] if with_frontend else [])]
     if triton is not None:
         from asr_bn.triton_repository import repository_files, write_repository
@@ -77,11 +82,13 @@ def parity(
 
     On every utterance, alone and in batches: EXP_DIR/parity.json.
     """
+    from asr_bn.source_files import SourceFiles
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     stamp, report = exp_dir / ".parity.done", exp_dir / "parity.json"
-    files = [exp_dir / "final.pt", exp_dir / "model.onnx", data / "feats.scp"]
-    made_from = fingerprint({"max_difference": max_difference}, files)
+    sources = SourceFiles.of_data_dir(data)
+    files = [exp_dir / "final.pt", exp_dir / "model.onnx", *sources.small]
+    made_from = fingerprint({"max_difference": max_difference}, files, sources.large)
     if is_done(stamp, made_from, [report]):
         typer.echo(f"{report}: compared already", err=True)
         return

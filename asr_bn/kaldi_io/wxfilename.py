@@ -36,7 +36,7 @@ def open_table(target: Wspecifier) -> Iterator[tuple[IO[bytes], IO[bytes] | None
             yield archive, None
         return
     _check_pair(target.archive, target.script)
-    old = Path(target.script) if _is_file(target.script) else None
+    old = Path(target.script) if is_file_name(target.script) else None
     with open_output(target.script) as script, open_output(target.archive, old) as archive:
         yield archive, script
 
@@ -52,7 +52,7 @@ def open_output(name: str, companion: Path | None = None) -> Iterator[IO[bytes]]
         OSError: it cannot be opened, or written to its end (the message names it).
         ValueError: a name that Kaldi does not write to either; a command that fails.
     """
-    if _is_file(name):
+    if is_file_name(name):
         check_name(name)
         with atomic_stream(Path(name), companion) as stream:
             yield stream
@@ -94,14 +94,15 @@ def check_archive_name(name: str) -> None:
 
 
 def _check_pair(archive: str, script: str) -> None:
-    if not _is_file(archive):
+    if not is_file_name(archive):
         raise ValueError(f"{archive or '-'}: a script file needs an archive that is a file")
     check_archive_name(archive)
     if os.path.realpath(archive) == os.path.realpath(script):
         raise ValueError(f"{archive}: archive and script file have the same name")
 
 
-def _is_file(name: str) -> bool:
+def is_file_name(name: str) -> bool:
+    """True for what is neither a command nor standard output."""
     return name not in ("", "-") and not name.startswith("|")
 
 

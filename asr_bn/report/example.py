@@ -50,7 +50,8 @@ def score_example(out: Path, feats_dir: Path, ali_dir: Path, seconds: float = 3.
     by_frame = phone_of_pdf[alignments[utt_id]]
     phone_ids, first = np.unique(by_frame, return_index=True)
     phone_ids = phone_ids[np.argsort(first)]
-    names = read_phone_names(ali_dir / "phones.txt")
+    phones_txt = ali_dir / "phones.txt"
+    names = read_phone_names(phones_txt) if phones_txt.is_file() else {}  # old systems have none
     posteriors = {}
     for name, scorer in scorers.items():
         (log_posteriors,) = scorer.log_posteriors([scorer.with_deltas(feats[utt_id])])
