@@ -92,7 +92,7 @@ def decode(
         raise ValueError(f"--acoustic-scale is {acoustic_scale}, expected above 0")
     check_prior_floor(prior_floor)
     pipes = pipe_policy(no_pipes, pipe_timeout)
-    job = SearchJob(graph_dir, model_of(mdl), BeamOptions(beam, max_active))
+    job = SearchJob(graph_dir, None if mdl is None else model_of(mdl), BeamOptions(beam, max_active))
     scoring = NO_FILTER if wer_filter is None else WerFilter.find(wer_filter)
     weights = [acoustic_scale, word_penalty, beam, max_active, prior_scale, prior_floor]
     places = [mdl, tune_data, root, channel, resample, scoring]

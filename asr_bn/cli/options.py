@@ -51,7 +51,7 @@ def pipe_policy(no_pipes: bool, timeout_s: float) -> "PipePolicy":
     return PipePolicy(not no_pipes, timeout_s)
 
 
-def model_of(mdl: Path | None) -> Path | None:
+def model_of(mdl: Path) -> Path:
     """A transition model's file, where ``mdl`` is the folder that has one.
 
     Raises:
@@ -59,7 +59,7 @@ def model_of(mdl: Path | None) -> Path | None:
     """
     from asr_bn.alignments import find_model
 
-    return find_model(mdl) if mdl is not None and mdl.is_dir() else mdl
+    return find_model(mdl) if mdl.is_dir() else mdl
 
 
 def num_cores() -> int:

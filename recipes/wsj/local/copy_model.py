@@ -2,8 +2,8 @@
 
     python -m recipes.wsj.local.copy_model ALI_DIR [OUT_DIR]
 
-The model may have any name that ``asr-bn alignments`` takes (``final.mdl.gz``, ``final.alimdl``, ...); the copy
-is an unpacked ``final.mdl``.  Without ``OUT_DIR`` only whether there is a model is checked.
+The model may have any name that ``asr-bn alignments`` takes (``final.mdl.gz``, ``final.alimdl``, ...); the
+copy is an unpacked ``final.mdl``.  Without ``OUT_DIR`` only whether there is a model is checked.
 """
 
 import argparse
