@@ -38,8 +38,8 @@ def make_graph(
 ) -> None:
     """Make a decoding graph without Kaldi.
 
-    From a lexicon and an ARPA file, a grammar or G.fst, for monophone and context-dependent systems. The G.fst
-    of a lang folder given as LEXICON_DIR needs no option.
+    From a lexicon and an ARPA file, a grammar or G.fst, for monophone and context-dependent systems. That of
+    a lang folder given as LEXICON_DIR needs no option.
     """
     from asr_bn.decoding.build_graph import make_graph
     from asr_bn.decoding.lang_dir import LANG_FILES
