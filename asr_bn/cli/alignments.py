@@ -121,5 +121,5 @@ def _items(
         elif matcher is not None and matcher.empty[-1:] == [utt_id]:
             print(f"{utt_id}: no frames in its features or its alignment, left out", file=sys.stderr)
     if not any_written:
-        which = "alignments" if matcher is None else f"alignments with features in {matcher.feats.path}"
+        which = "alignments" if matcher is None else f"alignments with frames in {matcher.feats.path}"
         raise ValueError(f"{ali_dir}: no {which}")

@@ -31,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,  # which would take defaults in brackets for markup, and leave them out
 )
-_VERBS: dict[str, Callable[..., None]] = {
+VERBS: dict[str, Callable[..., None]] = {
     "features": features.features,
     "alignments": alignments.alignments,
     "cmvn": cmvn.cmvn,
@@ -49,7 +49,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "serve": serve.serve,
     "serve-check": serve_check.serve_check,
 }
-for _name, _verb in _VERBS.items():
+for _name, _verb in VERBS.items():
     app.command(_name, cls=Verb)(_verb)
 
 
