@@ -32,6 +32,7 @@ def export(
     With --int8 the loss in frame error rate on the development set is measured, and written into the
     file's metadata and MODEL.json.
     """
+    from asr_bn.files import find_place
     from asr_bn.source_files import SourceFiles
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
@@ -57,7 +58,8 @@ def export(
         from asr_bn.triton_repository import repository_files, write_repository
 
         outputs += repository_files(model, triton)
-    if is_done(stamp, made_from, outputs):
+    stays = find_place(model)[1]  # a device or a FIFO has to be written every time
+    if stays and is_done(stamp, made_from, outputs):
         typer.echo(f"{model}: exported already", err=True)
         return
 
@@ -67,7 +69,8 @@ def export(
         typer.echo(line, err=True)
     if triton is not None:
         typer.echo(f"{write_repository(model, triton)}: for Triton", err=True)
-    mark_done(stamp, made_from)
+    if stays:
+        mark_done(stamp, made_from)
 
 
 def parity(

@@ -3,7 +3,6 @@
 Source: Kaldi ``src/util/kaldi-io.cc`` (``ClassifyWxfilename``).
 """
 
-import errno
 import os
 import re
 import signal
@@ -129,4 +128,4 @@ def _open_command(name: str) -> Iterator[IO[bytes]]:
     if code := process.wait():
         raise ValueError(f"{name}: the command failed with exit code {code}")
     if has_gone:
-        raise OSError(errno.EPIPE, "the command ended before it had read everything", name)
+        raise ValueError(f"{name}: the command ended before it had read everything")
