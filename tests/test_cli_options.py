@@ -162,3 +162,12 @@ def test_features_without_a_frame_are_said_and_checked(tmp_path: Path) -> None:
     assert said.endswith("no utterance is as long as a frame, so that all features are empty\n")
     result = CliRunner().invoke(app, ["check", str(tmp_path)])
     assert (result.exit_code, "problem: no utterance is as long as a frame" in result.stdout) == (1, True)
+
+
+def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
+    from asr_bn.parity import compare
+
+    with MatrixWriter(f"ark,scp:{tmp_path}/f.ark,{tmp_path}/f.scp") as writer:
+        writer.write("u", np.zeros((0, 0), np.float32))
+    with pytest.raises(ValueError, match=r"f\.scp: no utterance with frames to compare"):
+        compare(None, None, MatrixScp(tmp_path / "f.scp"), 1e-5)  # type: ignore[arg-type]

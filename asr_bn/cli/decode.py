@@ -79,8 +79,8 @@ def decode(
     import sys
 
     from asr_bn.decoding.beam_search import BeamOptions
-    from asr_bn.decoding.corpus import CorpusDecoder, TuningData, decode_tuned, write_hypotheses
-    from asr_bn.decoding.references import NO_FILTER, References, WerFilter
+    from asr_bn.decoding.corpus import CorpusDecoder, decode_tuned, write_hypotheses
+    from asr_bn.decoding.references import NO_FILTER, References, TuningData, WerFilter
     from asr_bn.decoding.requirements import require_decoder
     from asr_bn.decoding.workers import SearchJob
     from asr_bn.posteriors import AcousticScorer, check_prior_floor
@@ -106,10 +106,7 @@ def decode(
     references = References.read(data_dir, utterance_ids(data_dir), scoring)
     tuning = None if references is None else TuningData(data_dir, references)
     if tune_data is not None and acoustic_scale is None:
-        theirs = References.read(tune_data, utterance_ids(tune_data), scoring)
-        if theirs is None:
-            raise ValueError(f"{tune_data}: has no text to tune the acoustic scale with")
-        tuning = TuningData(tune_data, theirs)
+        tuning = TuningData.read(tune_data, scoring)
     scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
     job.check(scorer.metadata.num_pdfs, model)
     source = ScoringInput(scorer.metadata.fbank, root, channel, resample, pipes)

@@ -3,14 +3,26 @@
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 from typer.core import TyperCommand
 
-if TYPE_CHECKING:
-    from asr_bn.kaldi_io.rxfilename import PipePolicy
+from asr_bn.kaldi_io.rxfilename import PIPE_TIMEOUT_S, PipePolicy
 
+__all__ = [
+    "PIPE_TIMEOUT_S",
+    "Channel",
+    "NoPipes",
+    "PipeTimeout",
+    "Resample",
+    "Root",
+    "Verb",
+    "device_of",
+    "model_of",
+    "num_cores",
+    "pipe_policy",
+]
 Root = Annotated[
     Path | None, typer.Option(help="Folder that relative names in script files start from [current folder].")
 ]
@@ -20,7 +32,6 @@ NoPipes = Annotated[bool, typer.Option("--no-pipes", help="Refuse commands among
 PipeTimeout = Annotated[
     float, typer.Option(help="Seconds that a command may take for a recording, or a table's be silent.")
 ]
-PIPE_TIMEOUT_S = 600.0
 
 
 class Verb(TyperCommand):
@@ -38,14 +49,12 @@ class Verb(TyperCommand):
         return super().invoke(ctx)
 
 
-def pipe_policy(no_pipes: bool, timeout_s: float) -> "PipePolicy":
+def pipe_policy(no_pipes: bool, timeout_s: float) -> PipePolicy:
     """How commands among the inputs are run.
 
     Raises:
         ValueError: no time for them.
     """
-    from asr_bn.kaldi_io.rxfilename import PipePolicy
-
     if timeout_s <= 0:
         raise ValueError(f"--pipe-timeout is {timeout_s:g}, expected above 0")
     return PipePolicy(not no_pipes, timeout_s)

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def make_graph(
     grammar: Path | None = None,
     tree: Path | None = None,
     lang: Path | None = None,
-    say: Callable[[str], None] = partial(print, file=sys.stderr),
+    say: Callable[[str], None] | None = None,
 ) -> FstArrays:
     """Write ``out_dir/{words.txt,final.mdl,num_pdfs}`` and last ``HCLG.fst``, a const FST as Kaldi's.
 
@@ -74,7 +73,7 @@ def make_graph(
         arpa, grammar, lang: one of them; ``lang`` is a folder with ``G.fst``, and its ``words.txt`` numbers
             the words.  None of them takes the ``G.fst`` of ``lexicon_dir``.
         tree: the decision tree that the model's pdfs come from; a monophone system needs none.
-        say: gets remarks, such as which words were left out.
+        say: gets remarks, such as which words were left out; None prints them.
 
     Raises:
         OSError: a file is missing.
@@ -89,7 +88,9 @@ def make_graph(
     lexicon = (LangDir if is_lang else Lexicon).read(lexicon_dir, _phones_beside(mdl))
     context = hmms.without_context() if tree is None else ContextDependency.read(tree)
     word_ids = lexicon.word_ids() if lang is None else read_word_ids(lang)
-    word_graph = source.fst(lexicon, word_ids, say)
+    if isinstance(lexicon, LangDir) and lexicon.word_ids() != word_ids:
+        raise ValueError(f"{lang}/words.txt: other words than in {lexicon_dir}/words.txt")
+    word_graph = source.fst(lexicon, word_ids, say or _print_note)
     lexicon_graph, disambig = lexicon.fst(word_ids)
     graph = kaldifst.compose(lexicon_graph, word_graph)
     _determinize(graph)
@@ -112,6 +113,10 @@ def _write(out_dir: Path, arrays: FstArrays, word_ids: dict[str, int], mdl: Path
     with open_input(str(mdl)) as stream:
         write_bytes(out_dir / "final.mdl", stream.read())
     arrays.write_const(out_dir / "HCLG.fst")
+
+
+def _print_note(remark: str) -> None:
+    print(f"note: {remark}", file=sys.stderr)
 
 
 def _phones_beside(mdl: Path) -> Path | None:

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from asr_bn.decoding.beam_search import NOTHING, Hypothesis, Weights
-from asr_bn.decoding.references import References, Words, count_errors
+from asr_bn.decoding.references import References, TuningData, Words, count_errors
 from asr_bn.decoding.word_errors import WordErrors
 from asr_bn.decoding.workers import SearchJob, decode_all
 from asr_bn.files import write_json, write_text
@@ -63,14 +63,6 @@ class CorpusDecoder:
             print(f"{utt_id}: no frames (shorter than one frame): no words", file=sys.stderr)
             hypotheses[utt_id] = [NOTHING] * len(weights)
         return hypotheses
-
-
-@dataclass(frozen=True)
-class TuningData:
-    """Where acoustic scale and word penalty are chosen."""
-
-    folder: Path
-    references: References
 
 
 def decode_tuned(

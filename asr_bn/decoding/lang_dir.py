@@ -76,7 +76,10 @@ class LangDir:
     def _disambig(self) -> list[int]:
         path = self.path.with_name("phones") / "disambig.int"
         if path.is_file():
-            return [int(number) for number in path.read_text(encoding="utf-8").split()]
+            numbers = path.read_text(encoding="utf-8").split()
+            if not all(number.isascii() and number.isdigit() for number in numbers):
+                raise ValueError(f"{path}: expected numbers of disambiguation symbols")
+            return [int(number) for number in numbers]
         names = read_phone_names(self.path.with_name("phones.txt"))
         return [number for number, name in names.items() if name.startswith("#")]
 

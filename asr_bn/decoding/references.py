@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asr_bn.decoding.word_errors import WordErrors, count_word_errors
 from asr_bn.kaldi_io.script_file import read_table
+from asr_bn.scoring_inputs import utterance_ids
 
 Words = Mapping[str, Sequence[str]]
 _BOTH, _REFERENCES, _HYPOTHESES = "wer_output_filter", "wer_ref_filter", "wer_hyp_filter"
@@ -86,6 +87,26 @@ class References:
     def errors(self, hypotheses: Words) -> WordErrors:
         """Errors of unfiltered hypotheses; see `count_errors`."""
         return count_errors(self.words, run_filter(self.wer_filter.hypotheses, hypotheses))
+
+
+@dataclass(frozen=True)
+class TuningData:
+    """Where acoustic scale and word penalty are chosen."""
+
+    folder: Path
+    references: References
+
+    @classmethod
+    def read(cls, folder: Path, wer_filter: WerFilter = NO_FILTER) -> "TuningData":
+        """Read the text of a data folder.
+
+        Raises:
+            ValueError: it has none, or one of other utterances.
+        """
+        references = References.read(folder, utterance_ids(folder), wer_filter)
+        if references is None:
+            raise ValueError(f"{folder}: has no text to tune the acoustic scale with")
+        return cls(folder, references)
 
 
 def count_errors(references: Words, hypotheses: Words) -> WordErrors:
