@@ -125,7 +125,10 @@ def test_no_alignments_and_no_statistics_are_errors_as_in_kaldi(tmp_path: Path) 
     assert run("cmvn", f"ark:{tmp_path}/empty.ark", f"ark:{tmp_path}/c").endswith(
         "no frames to make statistics of"
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ali", "empty.ark"]
+    (tmp_path / "empty.scp").write_text("\n")
+    said = run("features", tmp_path, tmp_path / "out", "--feats", tmp_path / "empty.scp")
+    assert said == f"error: {tmp_path}/empty.scp: no utterances"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ali", "empty.ark", "empty.scp"]
 
 
 def test_an_utterance_trimmed_to_nothing_is_left_out(tmp_path: Path) -> None:

@@ -181,6 +181,13 @@ def test_standard_output_is_what_no_name_means() -> None:
     assert done.stdout == b"a 3 1 2 \nb 7 \n"
 
 
+def test_standard_output_that_is_closed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as after >&- in a shell
+    with pytest.raises(OSError) as caught:
+        write_int_vectors("ark:-", ITEMS)
+    assert caught.value.filename == "standard output"
+
+
 @pytest.mark.parametrize(
     ("wspecifier", "message"),
     [

@@ -47,15 +47,14 @@ class ExtractionRequest:
         """The data folder's utterances, or those of ``feats_scp``, in file order.
 
         Raises:
-            OSError, ValueError: see `DataDir.read`.
+            OSError, ValueError: see `DataDir.read`; an empty ``feats_scp``.
         """
         if self.feats_scp is None:
             return list(DataDir.read(self.data_dir, self.root).utterances.values())
-        utt2spk = self._utt2spk()
-        return [
-            Utterance(utt_id, utt_id, name, None, None, utt2spk.get(utt_id))
-            for utt_id, name in read_table(self.feats_scp).items()
-        ]
+        utt2spk, table = self._utt2spk(), read_table(self.feats_scp)
+        if not table:
+            raise ValueError(f"{self.feats_scp}: no utterances")
+        return [Utterance(u, u, name, None, None, utt2spk.get(u)) for u, name in table.items()]
 
     def sources(self, utterances: Sequence[Utterance]) -> SourceFiles:
         """Every file that the features depend on."""

@@ -3,6 +3,7 @@
 Source: Kaldi ``src/util/kaldi-io.cc`` (``ClassifyWxfilename``).
 """
 
+import errno
 import os
 import re
 import signal
@@ -58,6 +59,8 @@ def open_output(name: str, companion: Path | None = None) -> Iterator[IO[bytes]]
     elif name.startswith("|"):
         with _open_command(name) as stream:
             yield stream
+    elif sys.stdout is None:
+        raise OSError(errno.EBADF, "is closed", "standard output")
     else:
         try:
             yield sys.stdout.buffer
