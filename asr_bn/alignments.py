@@ -1,6 +1,7 @@
 """Alignments: pdf-ids per utterance, their counts and the log priors."""
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -45,17 +46,33 @@ def iter_pdf_ids(ali_dir: Path, phones: bool = False) -> Iterator[tuple[str, Int
         model = TransitionModel.read(model_path)
         table = model.tid_to_phone if phones else model.tid_to_pdf
         for archive in archives:
-            for utt_id, tids in read_int_vectors(f"ark:{archive}"):
+            for utt_id, tids in _vectors(archive):
                 check_transition_ids(utt_id, tids, model, archive, model_path)
                 yield utt_id, table[tids], archive
         return
     if phones:
         raise ValueError(f"{ali_dir}: phones need ali.*.gz and final.mdl; archives of pdf-ids have none")
     limit = num_pdfs(ali_dir) if _has_num_pdfs(ali_dir) else None
-    for archive in _pdf_archives(ali_dir):
-        for utt_id, pdf_ids in read_int_vectors(f"ark:{archive}"):
+    for archive in pdf_archives(ali_dir):
+        for utt_id, pdf_ids in _vectors(archive):
             _check_pdf_ids(utt_id, pdf_ids, limit, archive)
             yield utt_id, pdf_ids, archive
+
+
+def _vectors(archive: Path) -> Iterator[tuple[str, IntVector]]:
+    """An archive's vectors; where it has none that is said, as Kaldi is content with it.
+
+    Raises:
+        ValueError: an empty file that should be a gzip file: what wrote it has failed.
+    """
+    is_empty = True
+    for item in read_int_vectors(f"ark:{archive}"):
+        is_empty = False
+        yield item
+    if is_empty and archive.suffix == ".gz" and not archive.stat().st_size:
+        raise ValueError(f"{archive}: cut short: an empty file, expected a gzip file")
+    if is_empty:
+        print(f"note: {archive}: no utterances in it", file=sys.stderr)
 
 
 def num_pdfs(ali_dir: Path) -> int:
@@ -169,7 +186,12 @@ def _check_pdf_ids(utt_id: str, pdf_ids: IntVector, limit: int | None, archive: 
         raise ValueError(f"{utt_id}: {archive}: pdf-id {bad}, expected {expected}")
 
 
-def _pdf_archives(ali_dir: Path) -> list[Path]:
+def pdf_archives(ali_dir: Path) -> list[Path]:
+    """The folder's archives of pdf-ids by number, or ``ali_dir`` itself if it is a file.
+
+    Raises:
+        ValueError: there are none.
+    """
     if not ali_dir.is_dir():
         return [ali_dir]
     found = sorted({path for pattern in _PDF_NAMES for path in ali_dir.glob(pattern)}, key=_natural)

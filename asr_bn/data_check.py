@@ -12,7 +12,7 @@ from asr_bn.features.cmvn import read_spk2utt
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.kaldi_io.data_dir import DataDir
 from asr_bn.kaldi_io.matrix_table import MatrixScp
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, resolve, split_offset
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, naming, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_lines, read_table
 
 _SORTED_FILES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text", "feats.scp")
@@ -39,6 +39,7 @@ class CheckOptions:
     fbank: FbankOptions | None = None
     channel: int | None = None
     pipes: PipePolicy = DEFAULT_PIPES
+    resample: bool = False
 
 
 def check_data(data_dir: Path, ali_dir: Path | None, options: CheckOptions) -> DataReport:
@@ -85,6 +86,8 @@ def _check_folder(data_dir: Path, options: CheckOptions, report: DataReport) -> 
     if not (data_dir / "wav.scp").exists() and feats_path.exists():
         utt_ids = list(read_table(feats_path))
         report.remarks.append("no wav.scp: only the features are checked")
+        if not utt_ids:
+            report.problems.append(f"{feats_path}: no utterances")
         _check_tables(data_dir, utt_ids, report)
         return _frames_of_feats(feats_path, utt_ids, report)
     data = DataDir.read(data_dir, options.root)
@@ -126,10 +129,11 @@ def _check_spk2utt(path: Path, utt2spk: dict[str, str], report: DataReport) -> N
 def _check_files(data: DataDir, report: DataReport) -> None:
     missing, num_pipes = [], 0
     for utterance in data.utterances.values():
-        if is_pipe(utterance.rxfilename):
-            num_pipes += 1
-        elif not resolve(split_offset(utterance.rxfilename)[0], data.root).exists():
-            missing.append(utterance.utt_id)
+        with naming(utterance.utt_id):
+            if is_pipe(utterance.rxfilename):
+                num_pipes += 1
+            elif not resolve(split_offset(utterance.rxfilename)[0], data.root).exists():
+                missing.append(utterance.utt_id)
     if num_pipes:
         report.facts.append(f"utterances read through pipes: {num_pipes}")
     _list("whose audio file is missing", missing, report.problems)
@@ -153,7 +157,7 @@ def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -
 
     frames: dict[str, int] = {}
     seconds, fbank, broken = 0.0, options.fbank, 0
-    reader = WaveformReader(data.root, options.channel, pipes=options.pipes)
+    reader = _reader(data, options, fbank)
     for utterance in tqdm(data.utterances.values(), desc="audio", unit="utt", delay=2.0):
         try:
             waveform = reader.read(utterance)
@@ -162,7 +166,9 @@ def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -
             if broken <= _SHOWN:
                 report.problems.append(" ".join(str(error).split()))
             continue
-        fbank = fbank or FbankOptions(sample_frequency=float(waveform.sample_frequency))
+        if fbank is None:
+            fbank = FbankOptions(sample_frequency=float(waveform.sample_frequency))
+            reader = _reader(data, options, fbank)
         if waveform.sample_frequency != fbank.sample_frequency:
             report.problems.append(
                 f"{utterance.utt_id}: {waveform.sample_frequency} Hz, others {fbank.sample_frequency:g} Hz"
@@ -177,8 +183,15 @@ def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -
     return frames
 
 
+def _reader(data: DataDir, options: CheckOptions, fbank: FbankOptions | None) -> WaveformReader:
+    rate = int(fbank.sample_frequency) if fbank is not None and options.resample else None
+    return WaveformReader(data.root, options.channel, rate, options.resample, options.pipes)
+
+
 def _frame_facts(frames: dict[str, int], report: DataReport) -> None:
     report.facts.append(f"frames: {sum(frames.values())}")
+    if frames and not any(frames.values()):
+        report.problems.append("no utterance is as long as a frame")
     _list("shorter than a frame", [utt_id for utt_id, count in frames.items() if count == 0], report.remarks)
 
 

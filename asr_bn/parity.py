@@ -34,10 +34,15 @@ def compare(model: AcousticModel, scorer: AcousticScorer, feats: MatrixScp, allo
         ``max_difference`` to the PyTorch model, the ``utt_id`` where it was, ``last_bits`` there,
         ``num_utterances``, ``batch_difference``, the largest difference between an utterance alone and in its
         batch, and ``unexplained``, the utterances whose difference rounding does not explain.
+
+    Raises:
+        ValueError: no utterance has a frame.
     """
     differences: dict[str, float] = {}
     unexplained, batch_difference = [], 0.0
-    utt_ids = list(feats.keys())
+    utt_ids = [utt_id for utt_id in feats if feats.num_frames(utt_id)]
+    if not utt_ids:
+        raise ValueError(f"{feats.path}: no utterance with frames to compare")
     for start in tqdm(range(0, len(utt_ids), BATCH), "parity", unit="batch", delay=2):
         group = utt_ids[start : start + BATCH]
         statics = [feats[utt_id] for utt_id in group]

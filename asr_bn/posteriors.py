@@ -136,14 +136,19 @@ def convert(
     return log_likelihoods if acoustic_scale == 1 else np.float32(acoustic_scale) * log_likelihoods
 
 
+def check_prior_floor(floor: float) -> None:
+    """Raise ``ValueError`` unless ``floor`` is a probability below 1."""
+    if not 0 <= floor < 1:
+        raise ValueError(f"prior floor {floor}: expected a probability, 0 to 1")
+
+
 def floored(log_priors: NDArray[np.float32], floor: float) -> NDArray[np.float32]:
     """``log_priors`` with no prior below ``floor`` (a probability); 0 leaves them as they are.
 
     Raises:
         ValueError: a floor outside 0 to 1.
     """
-    if not 0 <= floor < 1:
-        raise ValueError(f"prior floor {floor}: expected a probability, 0 to 1")
+    check_prior_floor(floor)
     return np.maximum(log_priors, np.float32(np.log(floor))) if floor else log_priors
 
 

@@ -13,6 +13,7 @@ from asr_bn.features.fbank_options import FbankOptions, kaldi_name
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
+from asr_bn.kaldi_io.script_file import read_table
 
 Feats = Iterator[tuple[str, NDArray[np.float32] | NDArray[np.float64]]]
 
@@ -61,7 +62,7 @@ class ScoringInput:
         return read_matrices(table, self.root, self.pipes), None
 
     def _of_data_dir(self, path: Path) -> tuple[Feats, int | None]:
-        if not (path / "wav.scp").exists() and (path / "feats.scp").exists():
+        if has_only_feats(path):
             self._check_conf(path / "fbank.conf")
             return self._of_table(f"scp:{path / 'feats.scp'}")
         utterances = list(DataDir.read(path, self.root).utterances.values())
@@ -85,6 +86,22 @@ class ScoringInput:
         options = replace(self.options, dither=0.0)
         for utterance in utterances:
             yield utterance.utt_id, compute_fbank(reader.read(utterance).samples, options)
+
+
+def has_only_feats(data_dir: Path) -> bool:
+    """True for a data folder that is scored from its ``feats.scp``, since it has no ``wav.scp``."""
+    return not (data_dir / "wav.scp").exists() and (data_dir / "feats.scp").exists()
+
+
+def utterance_ids(data_dir: Path) -> list[str]:
+    """The utterances that a data folder is scored by.
+
+    Raises:
+        OSError, ValueError: see `DataDir.read`.
+    """
+    if has_only_feats(data_dir):
+        return list(read_table(data_dir / "feats.scp"))
+    return list(DataDir.read(data_dir).utterances)
 
 
 def is_table(name: str) -> bool:

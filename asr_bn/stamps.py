@@ -13,20 +13,47 @@ from typing import Any
 from asr_bn.files import read_json, sha256_of_file, write_json
 
 
-def fingerprint(inputs: Mapping[str, Any], files: Iterable[Path] = ()) -> str:
-    """SHA-256 over ``inputs`` (anything JSON can hold) and the contents of ``files``."""
+def fingerprint(inputs: Mapping[str, Any], files: Iterable[Path] = (), large: Iterable[Path] = ()) -> str:
+    """SHA-256 over ``inputs`` (anything JSON can hold) and over ``files``.
+
+    Args:
+        files: by their contents.
+        large: by size and time of change, since reading archives and audio takes as long as the work.
+    """
     contents = {str(path): sha256_of_file(path) for path in files}
     text = json.dumps({"inputs": inputs, "files": contents}, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    digest = hashlib.sha256(text.encode("utf-8"))
+    for path in large:
+        digest.update(f"{path} {_size_and_time(path)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def is_done(stamp: Path, made_from: str, outputs: Iterable[Path]) -> bool:
-    """True if every output exists and ``stamp`` says that they were made from ``made_from``."""
-    if not stamp.is_file() or not all(path.exists() for path in outputs):
-        return False
-    return bool(read_json(stamp).get("made_from") == made_from)
+    """True if every output exists and ``stamp`` says that they were made from ``made_from``.
+
+    A stamp that says otherwise is removed: a run that is then killed must not leave it beside new outputs.
+    """
+    if stamp.is_file() and all(path.exists() for path in outputs) and _made_from(stamp) == made_from:
+        return True
+    stamp.unlink(missing_ok=True)
+    return False
 
 
 def mark_done(stamp: Path, made_from: str) -> None:
     """Write ``stamp``; call it after the last output has its final name."""
     write_json(stamp, {"made_from": made_from})
+
+
+def _made_from(stamp: Path) -> Any:
+    try:
+        return read_json(stamp)["made_from"]
+    except (ValueError, KeyError, TypeError):
+        return None  # no stamp of ours
+
+
+def _size_and_time(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "missing"  # reported, with its utterance, when it is to be read
+    return f"{status.st_size} {status.st_mtime_ns}"

@@ -2,10 +2,13 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from asr_bn.cli.options import PIPE_TIMEOUT_S, NoPipes, PipeTimeout, Root, pipe_policy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,63 +19,89 @@ if TYPE_CHECKING:
 
 def alignments(
     ali_dir: Annotated[Path, typer.Argument(help="Kaldi alignment folder: final.mdl, ali.*.gz.")],
-    out: Annotated[str, typer.Argument(help="Kaldi wspecifier, such as ark:pdf.ark or ark,t:-.")],
+    out: Annotated[
+        str, typer.Argument(help="Kaldi wspecifier, such as ark:pdf.ark, ark,t:- or 'ark:| gzip -c > x.gz'.")
+    ],
     phones: Annotated[bool, typer.Option("--phones", help="Write the phone of every frame instead.")] = False,
     feats: Annotated[Path | None, typer.Option(help="Compare the lengths with this feats.scp.")] = None,
     trim: Annotated[
         int, typer.Option(min=0, help="With --feats: cut up to so many frames from the longer one.")
     ] = 0,
     trimmed_feats: Annotated[
-        Path | None, typer.Option(help="With --feats: write a feats.scp with the cuts as Kaldi's ranges.")
+        str | None, typer.Option(help="With --feats: write a feats.scp with the cuts as Kaldi's ranges.")
     ] = None,
+    root: Root = None,
+    no_pipes: NoPipes = False,
+    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
 ) -> None:
     """Write the pdf-ids of every utterance, as ali-to-pdf does.
 
     With --phones the phones, as ali-to-phones --per-frame does.
     """
-    from asr_bn.files import write_text
-    from asr_bn.kaldi_io.int_vector_table import write_int_vectors
     from asr_bn.kaldi_io.matrix_table import MatrixScp
     from asr_bn.length_matching import LengthMatcher
     from asr_bn.stamps import is_done, mark_done
 
     if feats is None and (trim or trimmed_feats is not None):
         raise ValueError("--trim and --trimmed-feats need --feats")
-    stamp, made_from = _stamp(ali_dir, out, phones)
-    if stamp is not None and feats is not None:
-        stamp.unlink(missing_ok=True)  # it would vouch for an archive that has not been cut
-        stamp = None
-    if stamp is not None and is_done(stamp, made_from, [Path(out.removeprefix("ark:"))]):
+    stamp, archive = _stamp(out)
+    if feats is not None:
+        scp = MatrixScp(feats, root, pipe_policy(no_pipes, pipe_timeout))
+        if stamp is not None:
+            stamp.unlink(missing_ok=True)  # it would vouch for an archive that has not been cut
+        _write_trimmed(ali_dir, out, phones, LengthMatcher(scp, trim), trimmed_feats)
+        return
+    made_from = _made_from(ali_dir, out, phones)
+    if stamp is not None and is_done(stamp, made_from, [archive]):
         print(f"{ali_dir}: written to {out} already", file=sys.stderr)
         return
-    matcher = None if feats is None else LengthMatcher(MatrixScp(feats), trim)
-    num_utterances = write_int_vectors(out, _items(ali_dir, phones, matcher))
-    print(f"{ali_dir}: {num_utterances} utterances", file=sys.stderr)
+    _write(ali_dir, out, phones, None)
     if stamp is not None:
         mark_done(stamp, made_from)
-    if matcher is None:
-        return
-    if trimmed_feats is not None:
-        write_text(trimmed_feats, "".join(f"{line}\n" for line in matcher.script))
+
+
+def _write_trimmed(
+    ali_dir: Path, out: str, phones: bool, matcher: "LengthMatcher", trimmed_feats: str | None
+) -> None:
+    """Write ``out`` and, only when it is whole, the script file of the features that belong to it."""
+    from asr_bn.kaldi_io.wxfilename import open_output
+
+    with nullcontext() if trimmed_feats is None else open_output(trimmed_feats) as script:
+        _write(ali_dir, out, phones, matcher)
+        if script is not None:
+            script.write("".join(f"{line}\n" for line in matcher.script).encode())
     print(
-        f"{feats}: {len(matcher.trimmed)} utterances of unlike length, cut;"
+        f"{matcher.feats.path}: {len(matcher.trimmed)} utterances of unlike length, cut;"
         f" {len(matcher.without_feats)} aligned utterances have no features and are left out",
         file=sys.stderr,
     )
 
 
-def _stamp(ali_dir: Path, out: str, phones: bool) -> tuple[Path | None, str]:
-    """Stamp of an archive in a file, and what that is made from; None for text, pipes and scp."""
-    from asr_bn.alignments import ali_archives, find_model
+def _write(ali_dir: Path, out: str, phones: bool, matcher: "LengthMatcher | None") -> None:
+    from asr_bn.kaldi_io.int_vector_table import write_int_vectors
+
+    num_utterances = write_int_vectors(out, _items(ali_dir, phones, matcher))
+    print(f"{ali_dir}: {num_utterances} utterances", file=sys.stderr)
+
+
+def _stamp(out: str) -> tuple[Path | None, Path]:
+    """Stamp of the archive, where it is a file that stays, and the archive; it is the same in every form."""
+    from asr_bn.files import find_place
+    from asr_bn.kaldi_io.specifiers import parse_wspecifier
+    from asr_bn.kaldi_io.wxfilename import is_file_name
+
+    name = parse_wspecifier(out).archive
+    path = Path(name)
+    if not is_file_name(name) or not find_place(path)[1]:
+        return None, path
+    return path.parent / f".{path.name}.done", path
+
+
+def _made_from(ali_dir: Path, out: str, phones: bool) -> str:
+    from asr_bn.source_files import SourceFiles
     from asr_bn.stamps import fingerprint
 
-    name = out.removeprefix("ark:")
-    archives = ali_archives(ali_dir)
-    if name == out or name == "-" or "|" in name or not archives:
-        return None, ""
-    path = Path(name)
-    made_from = fingerprint({"phones": phones}, [*archives, find_model(ali_dir)])
-    return path.parent / f".{path.name}.done", made_from
+    return fingerprint({"phones": phones, "out": out}, SourceFiles.of_alignments(ali_dir).small)
 
 
 def _items(
@@ -82,8 +111,15 @@ def _items(
 
     from asr_bn.alignments import iter_pdf_ids
 
+    any_written = False
     entries = iter_pdf_ids(ali_dir, phones=phones)
     for utt_id, vector, _ in tqdm(entries, desc="alignments", unit="utt", delay=2.0):
         matched = vector if matcher is None else matcher.match(utt_id, vector)
         if matched is not None:
+            any_written = True
             yield utt_id, matched
+        elif matcher is not None and matcher.empty[-1:] == [utt_id]:
+            print(f"{utt_id}: no frames in its features or its alignment, left out", file=sys.stderr)
+    if not any_written:
+        which = "alignments" if matcher is None else f"alignments with frames in {matcher.feats.path}"
+        raise ValueError(f"{ali_dir}: no {which}")

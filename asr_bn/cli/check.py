@@ -5,18 +5,20 @@ from typing import Annotated
 
 import typer
 
+from asr_bn.cli.options import PIPE_TIMEOUT_S, Channel, NoPipes, PipeTimeout, Resample, Root, pipe_policy
+
 
 def check(
     data_dir: Annotated[Path, typer.Argument(help="Kaldi data folder.")],
     ali_dir: Annotated[Path | None, typer.Argument(help="Kaldi alignment folder of its utterances.")] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that relative names in wav.scp start from [current folder].")
-    ] = None,
+    root: Root = None,
     fbank_conf: Annotated[
         Path | None, typer.Option(help="Kaldi conf file: frame length and shift, for the numbers of frames.")
     ] = None,
-    channel: Annotated[int | None, typer.Option(min=0, help="Of recordings with several, from 0.")] = None,
-    no_pipes: Annotated[bool, typer.Option("--no-pipes", help="Refuse commands in wav.scp.")] = False,
+    channel: Channel = None,
+    resample: Resample = False,
+    no_pipes: NoPipes = False,
+    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
 ) -> None:
     """Print what is there and what does not match.
 
@@ -24,10 +26,9 @@ def check(
     """
     from asr_bn.data_check import CheckOptions, check_data
     from asr_bn.features.fbank_options import FbankOptions
-    from asr_bn.kaldi_io.rxfilename import PipePolicy
 
     fbank = None if fbank_conf is None else FbankOptions.read_conf(fbank_conf)
-    options = CheckOptions(root, fbank, channel, PipePolicy(allowed=not no_pipes))
+    options = CheckOptions(root, fbank, channel, pipe_policy(no_pipes, pipe_timeout), resample)
     report = check_data(data_dir, ali_dir, options)
     for line in report.facts:
         print(line)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from asr_bn.cli.options import PIPE_TIMEOUT_S, NoPipes, PipeTimeout, Root, pipe_policy
+
 
 def cmvn(
     feats: Annotated[str, typer.Argument(help="Features: feats.scp or a Kaldi rspecifier.")],
@@ -16,18 +18,26 @@ def cmvn(
     whole: Annotated[
         bool, typer.Option("--global", help="Statistics of everything, under the id 'global'.")
     ] = False,
+    root: Root = None,
+    no_pipes: NoPipes = False,
+    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
 ) -> None:
     """Write CMVN statistics, as compute-cmvn-stats does."""
     from tqdm import tqdm
 
-    from asr_bn.features.cmvn import compute_stats, read_spk2utt, write_stats
-    from asr_bn.kaldi_io.matrix_table import read_matrices
+    from asr_bn.features.cmvn import compute_stats, read_spk2utt
+    from asr_bn.kaldi_io.matrix_table import MatrixWriter, read_matrices
 
     if whole and spk2utt is not None:
         raise ValueError("--global and --spk2utt: give one of them")
     groups = _Everything() if whole else None if spk2utt is None else read_spk2utt(spk2utt)
-    stats = compute_stats(tqdm(read_matrices(feats), desc="cmvn", unit="utt", delay=2.0), groups)
-    write_stats(out, stats)
+    matrices = read_matrices(feats, root, pipe_policy(no_pipes, pipe_timeout))
+    with MatrixWriter(out) as writer:
+        stats = compute_stats(tqdm(matrices, desc="cmvn", unit="utt", delay=2.0), groups)
+        if not stats:
+            raise ValueError(f"{feats}: no frames to make statistics of")
+        for key, matrix in stats.items():
+            writer.write(key, matrix)
     print(f"{out}: {len(stats)} statistics", file=sys.stderr)
 
 

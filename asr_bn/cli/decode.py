@@ -1,9 +1,27 @@
 """``asr-bn decode``: words and word error rate through a Kaldi graph."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from asr_bn.cli.options import (
+    PIPE_TIMEOUT_S,
+    Channel,
+    NoPipes,
+    PipeTimeout,
+    Resample,
+    Root,
+    device_of,
+    model_of,
+    num_cores,
+    pipe_policy,
+)
+
+if TYPE_CHECKING:
+    from asr_bn.decoding.references import WerFilter
+    from asr_bn.decoding.workers import SearchJob
+    from asr_bn.source_files import SourceFiles
 
 
 def decode(
@@ -19,7 +37,9 @@ def decode(
     ],
     mdl: Annotated[
         Path | None,
-        typer.Option(help="The graph's final.mdl [in GRAPH_DIR, beside it, or of <system>_ali*]."),
+        typer.Option(
+            help="The graph's final.mdl, or its folder [in GRAPH_DIR, beside it, or of <system>_ali*]."
+        ),
     ] = None,
     acoustic_scale: Annotated[
         float | None, typer.Option(help="[the one with the lowest WER on --tune-data; 0.1 without a text]")
@@ -39,11 +59,18 @@ def decode(
     prior_floor: Annotated[float, typer.Option(help="Smallest prior, as a probability.")] = 0.0,
     nj: Annotated[int | None, typer.Option(min=1, help="Processes [number of cores].")] = None,
     device: Annotated[str, typer.Option(help="Of the acoustic model: auto, cpu or cuda.")] = "auto",
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that relative names in wav.scp start from.")
+    root: Root = None,
+    channel: Channel = None,
+    resample: Resample = False,
+    no_pipes: NoPipes = False,
+    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
+    wer_filter: Annotated[
+        Path | None,
+        typer.Option(
+            help="Program or sed script that text and words go through before errors are counted, as Kaldi's "
+            "local/wer_output_filter; or the folder of it."
+        ),
     ] = None,
-    channel: Annotated[int | None, typer.Option(min=0, help="Of recordings with several, from 0.")] = None,
-    resample: Annotated[bool, typer.Option("--resample", help="Convert other sample frequencies.")] = False,
 ) -> None:
     """Decode a data folder into words, and count their errors.
 
@@ -51,46 +78,56 @@ def decode(
     """
     import sys
 
-    from asr_bn.cli.options import device_of, num_cores
     from asr_bn.decoding.beam_search import BeamOptions
-    from asr_bn.decoding.corpus import CorpusDecoder, decode_tuned, read_references, write_hypotheses
+    from asr_bn.decoding.corpus import CorpusDecoder, decode_tuned, write_hypotheses
+    from asr_bn.decoding.references import NO_FILTER, References, TuningData, WerFilter
     from asr_bn.decoding.requirements import require_decoder
     from asr_bn.decoding.workers import SearchJob
-    from asr_bn.posteriors import AcousticScorer
-    from asr_bn.scoring_inputs import ScoringInput
+    from asr_bn.posteriors import AcousticScorer, check_prior_floor
+    from asr_bn.scoring_inputs import ScoringInput, utterance_ids
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     require_decoder()
     if acoustic_scale is not None and not acoustic_scale > 0:
         raise ValueError(f"--acoustic-scale is {acoustic_scale}, expected above 0")
-    options: list[object] = [
-        acoustic_scale,
-        word_penalty,
-        beam,
-        max_active,
-        prior_scale,
-        prior_floor,
-        channel,
-        resample,
-    ]
-    options += [mdl, tune_data]
-    sources = [model, graph_dir / "HCLG.fst", graph_dir / "words.txt"]
-    for folder in (data_dir, tune_data or data_dir):
-        sources += [folder / name for name in ("wav.scp", "segments", "feats.scp", "text")]
+    check_prior_floor(prior_floor)
+    pipes = pipe_policy(no_pipes, pipe_timeout)
+    job = SearchJob(graph_dir, None if mdl is None else model_of(mdl), BeamOptions(beam, max_active))
+    scoring = NO_FILTER if wer_filter is None else WerFilter.find(wer_filter)
+    weights = [acoustic_scale, word_penalty, beam, max_active, prior_scale, prior_floor]
+    places = [mdl, tune_data, root, channel, resample, scoring]
+    sources = _sources(model, job, [data_dir, tune_data or data_dir], root, scoring)
+    made_from = fingerprint({"options": [*weights, *places]}, sources.small, sources.large)
     stamp = out_dir / ".decode.done"
-    made_from = fingerprint({"options": options}, [path for path in sources if path.is_file()])
     if is_done(stamp, made_from, [out_dir / "hyp.txt", out_dir / "decode.json"]):
-        print(f"{out_dir}: decoded already", file=sys.stderr)
+        print(f"{out_dir}: decoded already{sources.remark}", file=sys.stderr)
         return
-    job = SearchJob(graph_dir, mdl, BeamOptions(beam, max_active))
+    # What is compared with is looked at before hours of decoding.
+    references = References.read(data_dir, utterance_ids(data_dir), scoring)
+    tuning = None if references is None else TuningData(data_dir, references)
+    if tune_data is not None and acoustic_scale is None:
+        tuning = TuningData.read(tune_data, scoring)
     scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
     job.check(scorer.metadata.num_pdfs, model)
-    source = ScoringInput(scorer.metadata.fbank, root, channel, resample)
+    source = ScoringInput(scorer.metadata.fbank, root, channel, resample, pipes)
     decoder = CorpusDecoder(scorer, job, source, nj or num_cores(), prior_scale, prior_floor)
-    hypotheses, summary = decode_tuned(decoder, data_dir, acoustic_scale, word_penalty, tune_data)
-    errors = write_hypotheses(out_dir, hypotheses, read_references(data_dir), summary)
-    weights = f"acoustic scale {summary['acoustic_scale']:.4f}, word penalty {summary['word_penalty']:g}"
-    print(f"{out_dir}: {len(hypotheses)} utterances, {weights}", file=sys.stderr)
+    hypotheses, summary = decode_tuned(decoder, data_dir, tuning, acoustic_scale, word_penalty)
+    errors = write_hypotheses(out_dir, hypotheses, references, summary)
+    chosen = f"acoustic scale {summary['acoustic_scale']:.4f}, word penalty {summary['word_penalty']:g}"
+    print(f"{out_dir}: {len(hypotheses)} utterances, {chosen}", file=sys.stderr)
     if errors is not None:
         print(errors)
     mark_done(stamp, made_from)
+
+
+def _sources(
+    model: Path, job: "SearchJob", folders: list[Path], root: Path | None, scoring: "WerFilter"
+) -> "SourceFiles":
+    from asr_bn.decoding.graph import GRAPH_FILES
+    from asr_bn.source_files import SourceFiles
+
+    files = [model, *(job.graph_dir / name for name in GRAPH_FILES), job.transition_model(), *scoring.files]
+    sources = SourceFiles.of(files)
+    for folder in folders:
+        sources += SourceFiles.of_data_dir(folder, root)
+    return sources

@@ -1,5 +1,6 @@
 """The library's errors as one line and exit code 1, for every command line of this repository."""
 
+import io
 import os
 import sys
 
@@ -8,9 +9,11 @@ import typer
 
 def run(app: typer.Typer, name: str) -> None:
     """Run a command line called ``name``; ``ASR_BN_TRACEBACK=1`` shows where an error came from."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("ASR_BN_TRACEBACK"):
             raise
         print(f"{name}: error: {describe(error)}", file=sys.stderr)
@@ -19,6 +22,10 @@ def run(app: typer.Typer, name: str) -> None:
 
 def describe(error: Exception) -> str:
     """One line for ``error``: the library's own sentence, or the file and reason of an ``OSError``."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error})" if str(error) else "not enough memory"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        name = str(error.filename)
+        shown = name if name.isprintable() else ascii(name)
+        return f"{shown}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split())

@@ -32,6 +32,8 @@ def export(
     With --int8 the loss in frame error rate on the development set is measured, and written into the
     file's metadata and MODEL.json.
     """
+    from asr_bn.files import find_place
+    from asr_bn.source_files import SourceFiles
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     if int8 and float16:
@@ -46,13 +48,18 @@ def export(
             f"--int8 measures its loss on development data: {data} or {ali} is missing (--data, --ali)"
         )
     stamp = model.parent / f".{model.name}.done"
-    made_from = fingerprint({"int8": int8, "float16": float16}, [checkpoint])
+    sources = SourceFiles.of([checkpoint])
+    if int8:
+        sources += SourceFiles.of_data_dir(data) + SourceFiles.of_alignments(ali)
+    options = {"int8": int8, "float16": float16, "with_frontend": with_frontend, "triton": triton}
+    made_from = fingerprint(options, sources.small, sources.large)
     outputs = [model, *([with_frontend] if with_frontend else [])]
     if triton is not None:
         from asr_bn.triton_repository import repository_files, write_repository
 
         outputs += repository_files(model, triton)
-    if is_done(stamp, made_from, outputs):
+    stays = find_place(model)[1]  # a device or a FIFO has to be written every time
+    if stays and is_done(stamp, made_from, outputs):
         typer.echo(f"{model}: exported already", err=True)
         return
 
@@ -62,7 +69,8 @@ def export(
         typer.echo(line, err=True)
     if triton is not None:
         typer.echo(f"{write_repository(model, triton)}: for Triton", err=True)
-    mark_done(stamp, made_from)
+    if stays:
+        mark_done(stamp, made_from)
 
 
 def parity(
@@ -77,11 +85,13 @@ def parity(
 
     On every utterance, alone and in batches: EXP_DIR/parity.json.
     """
+    from asr_bn.source_files import SourceFiles
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     stamp, report = exp_dir / ".parity.done", exp_dir / "parity.json"
-    files = [exp_dir / "final.pt", exp_dir / "model.onnx", data / "feats.scp"]
-    made_from = fingerprint({"max_difference": max_difference}, files)
+    sources = SourceFiles.of_data_dir(data)
+    files = [exp_dir / "final.pt", exp_dir / "model.onnx", *sources.small]
+    made_from = fingerprint({"max_difference": max_difference}, files, sources.large)
     if is_done(stamp, made_from, [report]):
         typer.echo(f"{report}: compared already", err=True)
         return

@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+from asr_bn.cli.options import (
+    PIPE_TIMEOUT_S,
+    Channel,
+    NoPipes,
+    PipeTimeout,
+    Resample,
+    Root,
+    num_cores,
+    pipe_policy,
+)
+
 
 def features(
     data_dir: Annotated[Path, typer.Argument(help="Kaldi data folder: wav.scp, segments, utt2spk, text.")],
@@ -14,20 +25,16 @@ def features(
     nj: Annotated[int | None, typer.Option(min=1, help="Processes [number of cores].")] = None,
     compress: Annotated[bool, typer.Option("--compress", help="Write Kaldi's compressed matrices.")] = False,
     deltas: Annotated[bool, typer.Option("--deltas", help="Append first and second deltas.")] = False,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that relative names in wav.scp start from [current folder].")
-    ] = None,
+    root: Root = None,
     fbank_conf: Annotated[Path | None, typer.Option(help="Kaldi conf file of the filter bank.")] = None,
     sample_frequency: Annotated[
         int | None, typer.Option(min=1, help="In Hz [the conf file's, or that of the first recording].")
     ] = None,
-    resample: Annotated[bool, typer.Option("--resample", help="Convert other sample frequencies.")] = False,
-    channel: Annotated[int | None, typer.Option(min=0, help="Of recordings with several, from 0.")] = None,
+    resample: Resample = False,
+    channel: Channel = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the dither, if the conf file asks for any.")] = 0,
-    no_pipes: Annotated[bool, typer.Option("--no-pipes", help="Refuse commands in wav.scp.")] = False,
-    pipe_timeout: Annotated[
-        float, typer.Option(help="Seconds that a command in wav.scp may take, or a table's be silent.")
-    ] = 600.0,
+    no_pipes: NoPipes = False,
+    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
     feats: Annotated[
         Path | None, typer.Option(help="Read the static features of this feats.scp instead of audio.")
     ] = None,
@@ -47,7 +54,6 @@ def features(
         os.environ.setdefault(name, "1")  # the processes share the cores, not the threads of each product
     from asr_bn.features.extraction import extract_features
     from asr_bn.features.request import ExtractionRequest
-    from asr_bn.kaldi_io.rxfilename import PipePolicy
     from asr_bn.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -59,7 +65,7 @@ def features(
         root,
         channel,
         resample,
-        PipePolicy(not no_pipes, pipe_timeout),
+        pipe_policy(no_pipes, pipe_timeout),
         deltas,
         compress,
         seed,
@@ -67,9 +73,10 @@ def features(
         cmvn,
         norm_vars,
     )
-    summary = extract_features(request, nj or len(os.sched_getaffinity(0)), engine)
+    summary = extract_features(request, nj or num_cores(), engine)
     if summary is None:
-        print(f"{out_dir}: already done", file=sys.stderr)
+        remark = request.sources(request.utterances()).remark
+        print(f"{out_dir}: already done{remark}", file=sys.stderr)
         return
     print(
         f"{out_dir}: {summary.num_utterances} utterances ({summary.num_reused} from an earlier run),"
@@ -77,3 +84,8 @@ def features(
         f" {summary.num_empty} shorter than a frame",
         file=sys.stderr,
     )
+    if not summary.num_frames:
+        print(
+            f"note: {out_dir}: no utterance is as long as a frame, so that all features are empty",
+            file=sys.stderr,
+        )

@@ -1,5 +1,7 @@
 """``asr-bn VERB``: registers the verbs and turns the library's errors into one line and exit code 1."""
 
+from collections.abc import Callable
+
 import typer
 
 from asr_bn.cli import (
@@ -19,6 +21,7 @@ from asr_bn.cli import (
     train,
 )
 from asr_bn.cli.errors import run
+from asr_bn.cli.options import Verb
 
 app = typer.Typer(
     name="asr-bn",
@@ -28,22 +31,26 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,  # which would take defaults in brackets for markup, and leave them out
 )
-app.command("features")(features.features)
-app.command("alignments")(alignments.alignments)
-app.command("cmvn")(cmvn.cmvn)
-app.command("check")(check.check)
-app.command("train")(train.train)
-app.command("finish")(train.finish)
-app.command("export")(export.export)
-app.command("parity")(export.parity)
-app.command("posteriors")(posteriors.posteriors)
-app.command("make-graph")(make_graph.make_graph)
-app.command("decode")(decode.decode)
-app.command("lm-export")(lm_export.lm_export)
-app.command("lm-score")(lm_score.lm_score)
-app.command("report")(report.report)
-app.command("serve")(serve.serve)
-app.command("serve-check")(serve_check.serve_check)
+VERBS: dict[str, Callable[..., None]] = {
+    "features": features.features,
+    "alignments": alignments.alignments,
+    "cmvn": cmvn.cmvn,
+    "check": check.check,
+    "train": train.train,
+    "finish": train.finish,
+    "export": export.export,
+    "parity": export.parity,
+    "posteriors": posteriors.posteriors,
+    "make-graph": make_graph.make_graph,
+    "decode": decode.decode,
+    "lm-export": lm_export.lm_export,
+    "lm-score": lm_score.lm_score,
+    "report": report.report,
+    "serve": serve.serve,
+    "serve-check": serve_check.serve_check,
+}
+for _name, _verb in VERBS.items():
+    app.command(_name, cls=Verb)(_verb)
 
 
 def main() -> None:

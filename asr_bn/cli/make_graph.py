@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
+from asr_bn.cli.options import model_of
+
 
 def make_graph(
     lexicon_dir: Annotated[
         Path,
         typer.Argument(
             metavar="LEXICON_DIR",
-            help="Such as data/local/dict: lexiconp.txt (or lexicon.txt), optional_silence.txt; phones.txt, "
-            "where FINAL.mdl's folder has none.",
+            help="Such as data/local/dict: lexiconp_silprob.txt, lexiconp.txt or lexicon.txt, "
+            "optional_silence.txt; phones.txt, where FINAL.mdl's folder has none. Or a lang folder.",
         ),
     ],
     mdl: Annotated[
@@ -22,9 +24,12 @@ def make_graph(
         ),
     ],
     out_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="For HCLG.fst, words.txt, final.mdl.")],
-    arpa: Annotated[Path | None, typer.Option(help="N-gram model in ARPA format.")] = None,
+    arpa: Annotated[Path | None, typer.Option(help="N-gram model in ARPA format, gzipped or not.")] = None,
     grammar: Annotated[
         Path | None, typer.Option(help="Rules 'NAME = words | ...' without recursion.")
+    ] = None,
+    lang: Annotated[
+        Path | None, typer.Option(help="Folder with G.fst and words.txt, such as data/lang_test_bg.")
     ] = None,
     tree: Annotated[
         Path | None,
@@ -33,25 +38,32 @@ def make_graph(
 ) -> None:
     """Make a decoding graph without Kaldi.
 
-    From a lexicon and an ARPA file or a grammar, for monophone and context-dependent systems.
+    From a lexicon and an ARPA file, a grammar or G.fst, for monophone and context-dependent systems. That of
+    a lang folder given as LEXICON_DIR needs no option.
     """
-    from asr_bn.alignments import find_model
     from asr_bn.decoding.build_graph import make_graph
+    from asr_bn.decoding.lang_dir import LANG_FILES
+    from asr_bn.decoding.lexicon_fst import LEXICON_FILES
     from asr_bn.decoding.requirements import require_graph_tools
+    from asr_bn.source_files import SourceFiles
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     require_graph_tools()
-    mdl = find_model(mdl) if mdl.is_dir() else mdl
+    mdl = model_of(mdl)
     if tree is None and (mdl.parent / "tree").is_file():
         tree = mdl.parent / "tree"
-    names = ("lexiconp.txt", "lexicon.txt", "phones.txt", "optional_silence.txt")
-    sources = [lexicon_dir / name for name in names] + [mdl, mdl.parent / "phones.txt"]
-    sources += [path for path in (arpa, grammar, tree) if path]
-    made_from = fingerprint({}, [path for path in sources if path.is_file()])
+    inputs = {"arpa": arpa, "grammar": grammar, "lang": lang, "tree": tree, "mdl": mdl}
+    paths = [path for path in inputs.values() if path is not None]
+    paths += [lexicon_dir / name for name in (*LEXICON_FILES, *LANG_FILES)]
+    paths += [] if lang is None else [lang / name for name in LANG_FILES]
+    made_from = fingerprint(inputs, SourceFiles.of([*paths, mdl.parent / "phones.txt"]).small)
     stamp, graph = out_dir / ".graph.done", out_dir / "HCLG.fst"
-    if is_done(stamp, made_from, [graph, out_dir / "words.txt"]):
+    if is_done(stamp, made_from, [graph, *(out_dir / name for name in ("words.txt", "final.mdl"))]):
         typer.echo(f"{graph}: made already", err=True)
         return
-    fst = make_graph(lexicon_dir, mdl, out_dir, arpa, grammar, tree)
+    remarks: list[str] = []
+    fst = make_graph(lexicon_dir, mdl, out_dir, arpa, grammar, tree, lang, remarks.append)
     mark_done(stamp, made_from)
     typer.echo(f"{graph}: {len(fst.finals)} states, {len(fst.arcs)} arcs", err=True)
+    for remark in remarks:
+        typer.echo(f"note: {remark}", err=True)

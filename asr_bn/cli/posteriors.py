@@ -6,6 +6,18 @@ from typing import Annotated
 
 import typer
 
+from asr_bn.cli.options import (
+    PIPE_TIMEOUT_S,
+    Channel,
+    NoPipes,
+    PipeTimeout,
+    Resample,
+    Root,
+    device_of,
+    num_cores,
+    pipe_policy,
+)
+
 
 class Output(StrEnum):
     """What is written."""
@@ -39,18 +51,12 @@ def posteriors(
         int | None, typer.Option(min=1, help="Batches at a time [number of cores; 1 on CUDA].")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that relative names start from [current folder].")
-    ] = None,
-    channel: Annotated[int | None, typer.Option(min=0, help="Of recordings with several, from 0.")] = None,
-    resample: Annotated[bool, typer.Option("--resample", help="Convert other sample frequencies.")] = False,
+    root: Root = None,
+    channel: Channel = None,
+    resample: Resample = False,
     compress: Annotated[bool, typer.Option("--compress", help="Write Kaldi's compressed matrices.")] = False,
-    no_pipes: Annotated[
-        bool, typer.Option("--no-pipes", help="Refuse commands in INPUT and wav.scp.")
-    ] = False,
-    pipe_timeout: Annotated[
-        float, typer.Option(help="Seconds that a command may take for a recording, or a table's be silent.")
-    ] = 600.0,
+    no_pipes: NoPipes = False,
+    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
 ) -> None:
     """Score utterances into a Kaldi archive.
 
@@ -60,16 +66,15 @@ def posteriors(
 
     from tqdm import tqdm
 
-    from asr_bn.cli.options import device_of, num_cores
     from asr_bn.kaldi_io.matrix_table import MatrixWriter
-    from asr_bn.kaldi_io.rxfilename import PipePolicy
-    from asr_bn.posteriors import AcousticScorer, convert, floored
+    from asr_bn.posteriors import AcousticScorer, check_prior_floor, convert, floored
     from asr_bn.scoring import score_blocks
     from asr_bn.scoring_inputs import ScoringInput
 
+    check_prior_floor(prior_floor)
+    pipes = pipe_policy(no_pipes, pipe_timeout)
     scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
     nj = nj or (1 if scorer.on_cuda else num_cores())
-    pipes = PipePolicy(not no_pipes, pipe_timeout)
     source = ScoringInput(scorer.metadata.fbank, root, channel, resample, pipes)
     feats, total = source.feats(inputs)
     log_priors = floored(scorer.metadata.log_priors, prior_floor)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 # What the stages before leave for the report.
-SOURCES = ("metrics.jsonl", "final.json", "parity.json", "decode.json")
+SOURCES = ("metrics.jsonl", "final.json", "parity.json", "decode.json", "model.onnx")
 
 
 def report(
@@ -22,12 +22,16 @@ def report(
     ] = None,
 ) -> None:
     """Write results.json, figure1.png and report.html into OUT."""
+    from asr_bn.source_files import SourceFiles
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     outputs = [out / name for name in ("results.json", "figure1.png", "report.html")]
     sources = sorted(path for name in SOURCES for path in out.rglob(name))
+    inputs = SourceFiles.of_data_dir(data) + SourceFiles.of_alignments(ali)
     made_from = fingerprint(
-        {"corpus": corpus, "command": command}, [config, *sources, *(boundary_accuracy or [])]
+        {"corpus": corpus, "command": command},
+        [config, *sources, *(boundary_accuracy or []), *inputs.small],
+        inputs.large,
     )
     stamp = out / ".report.done"
     if is_done(stamp, made_from, outputs):

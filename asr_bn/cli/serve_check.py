@@ -5,11 +5,17 @@ from typing import Annotated
 
 import typer
 
+from asr_bn.cli.options import PIPE_TIMEOUT_S, Channel, NoPipes, PipeTimeout, Resample, Root, pipe_policy
+
 
 def serve_check(
     exp_dir: Annotated[Path, typer.Argument(metavar="EXP_DIR", help="Folder with final.pt and model.onnx.")],
     data: Annotated[Path, typer.Option(help="Kaldi data dir; its first utterance is posted.")],
-    root: Annotated[Path | None, typer.Option(help="Where relative paths in wav.scp start from.")] = None,
+    root: Root = None,
+    channel: Channel = None,
+    resample: Resample = False,
+    no_pipes: NoPipes = False,
+    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
     max_difference: Annotated[
         float,
         typer.Option(
@@ -21,22 +27,30 @@ def serve_check(
 
     The server is started for it; EXP_DIR gets serve_check.json.
     """
+    from asr_bn.kaldi_io.data_dir import DataDir
+    from asr_bn.source_files import SourceFiles
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
+    pipes = pipe_policy(no_pipes, pipe_timeout)
     stamp, report = exp_dir / ".serve_check.done", exp_dir / "serve_check.json"
-    files = [exp_dir / "final.pt", exp_dir / "model.onnx", data / "wav.scp"]
-    made_from = fingerprint({"max_difference": max_difference}, files)
+    utterance = next(iter(DataDir.read(data, root).utterances.values()))
+    audio = SourceFiles.of_names([(utterance.utt_id, utterance.rxfilename)], root)
+    options = {"max_difference": max_difference, "channel": channel, "resample": resample}
+    files = [exp_dir / "final.pt", exp_dir / "model.onnx"]
+    made_from = fingerprint(options | {"utterance": utterance}, files, audio.large)
     if is_done(stamp, made_from, [report]):
-        typer.echo(f"{report}: checked already", err=True)
+        typer.echo(f"{report}: checked already{audio.remark}", err=True)
         return
 
     from asr_bn.audio import read_waveform
     from asr_bn.files import write_json
-    from asr_bn.kaldi_io.data_dir import DataDir
+    from asr_bn.posteriors import AcousticScorer
     from asr_bn.serve_check import check_server
 
-    utterance = next(iter(DataDir.read(data, root).utterances.values()))
-    result = check_server(exp_dir, utterance.utt_id, read_waveform(utterance, root), max_difference)
+    metadata = AcousticScorer.load(exp_dir / "model.onnx", device="cpu").metadata
+    rate = int(metadata.fbank.sample_frequency) if resample else None
+    waveform = read_waveform(utterance, root, channel, rate, resample, pipes)
+    result = check_server(exp_dir, utterance.utt_id, waveform, max_difference)
     write_json(report, result)
     to_onnx, to_pytorch = result["difference_to_onnx"], result["difference_to_pytorch"]
     typer.echo(

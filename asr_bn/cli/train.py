@@ -7,6 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from asr_bn.experiment import ExperimentConfig
+    from asr_bn.source_files import SourceFiles
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="TOML file, e.g. recipes/wsj/conf/paper.toml.")
@@ -65,7 +66,8 @@ def train(
     if dry_run:
         _dry_run(experiment, folders, out, device)
         return
-    made_from = fingerprint({"config": experiment.to_dict()}, _identifying_files(folders))
+    sources = _sources(*folders)
+    made_from = fingerprint({"config": experiment.to_dict()}, sources.small, sources.large)
     stamp = out / ".train.done"
     if resume and is_done(stamp, made_from, [out / "last.pt", out / "best.pt", out / "metrics.jsonl"]):
         typer.echo(f"{out}: trained already", err=True)
@@ -116,7 +118,8 @@ def finish(
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     best, stamp = exp_dir / "best.pt", exp_dir / ".finish.done"
-    made_from = fingerprint({}, [best, *_identifying_files([data, ali, dev_data, dev_ali])])
+    sources = _sources(data, ali, dev_data, dev_ali)
+    made_from = fingerprint({}, [best, *sources.small], sources.large)
     if is_done(stamp, made_from, [exp_dir / "final.pt", exp_dir / "final.json"]):
         typer.echo(f"{exp_dir}: population statistics are there already", err=True)
         return
@@ -133,7 +136,8 @@ def finish(
     mark_done(stamp, made_from)
 
 
-def _identifying_files(folders: list[Path]) -> list[Path]:
-    """Small files that tell whether a folder's features or alignments are the ones they were."""
-    names = ("feats.scp", "fbank.conf", "final.mdl", "ali.*.gz", "pdf.ark")
-    return sorted(path for folder in folders for name in names for path in folder.glob(name))
+def _sources(data: Path, ali: Path, dev_data: Path, dev_ali: Path) -> "SourceFiles":
+    from asr_bn.source_files import SourceFiles
+
+    feats, alignments = SourceFiles.of_data_dir, SourceFiles.of_alignments
+    return feats(data) + alignments(ali) + feats(dev_data) + alignments(dev_ali)

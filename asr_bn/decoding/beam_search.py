@@ -1,5 +1,6 @@
 """Beam search through a decoding graph, by ``kaldi-decoder``."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ class BeamOptions:
     max_active: int = 7000
 
     def __post_init__(self) -> None:
-        if not self.beam > 0 or self.max_active < 2:
+        if not 0 < self.beam < math.inf or self.max_active < 2:
             raise ValueError(
                 f"beam {self.beam} and max_active {self.max_active}: expected above 0, and at least 2"
             )
@@ -40,8 +41,10 @@ class Weights:
     word_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.acoustic_scale > 0:
+        if not 0 < self.acoustic_scale < math.inf:
             raise ValueError(f"acoustic scale {self.acoustic_scale}: expected above 0")
+        if not math.isfinite(self.word_penalty):
+            raise ValueError(f"word penalty {self.word_penalty}: expected a finite number")
 
 
 @dataclass(frozen=True)

@@ -5,43 +5,75 @@ Source: Kaldi ``egs/wsj/s5/utils/mkgraph.sh`` and ``src/hmm/hmm-utils.cc``.
 """
 
 import math
-import shutil
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from asr_bn.decoding.arpa import arpa_fst
 from asr_bn.decoding.context import HmmLabels, in_context
 from asr_bn.decoding.fst_file import FstArrays
-from asr_bn.decoding.grammar import BACKOFF, Grammar, arpa_fst
+from asr_bn.decoding.grammar import Grammar
 from asr_bn.decoding.graph import to_kaldifst
 from asr_bn.decoding.hmms import Hmm, Hmms
+from asr_bn.decoding.lang_dir import LangDir, read_word_fst, read_word_ids
 from asr_bn.decoding.lexicon_fst import Lexicon
 from asr_bn.decoding.self_loops import add_self_loops
-from asr_bn.files import atomic_path, write_text
+from asr_bn.files import write_bytes, write_text
 from asr_bn.kaldi_io.context_dependency import ContextDependency
+from asr_bn.kaldi_io.rxfilename import open_input
 
 TRANSITION_SCALE = 1.0
+
+
+@dataclass(frozen=True)
+class WordSource:
+    """What may be said: an ARPA file, a grammar, or the ``G.fst`` of a lang folder; exactly one of them."""
+
+    arpa: Path | None = None
+    grammar: Path | None = None
+    lang: Path | None = None
+
+    def __post_init__(self) -> None:
+        if sum(path is not None for path in (self.arpa, self.grammar, self.lang)) != 1:
+            raise ValueError("a graph needs either an ARPA file, a grammar, or the G.fst of a lang folder")
+
+    def fst(self, lexicon: Lexicon | LangDir, word_ids: dict[str, int], say: Callable[[str], None]) -> Any:
+        """G; raises as `arpa_fst`, `Grammar.read` and `read_word_fst`."""
+        if self.arpa is not None:
+            return arpa_fst(self.arpa, word_ids, lexicon.path, say)
+        if self.grammar is not None:
+            return Grammar.read(self.grammar).fst(word_ids)
+        if self.lang is None:
+            raise ValueError("no source of words")
+        spoken = lexicon.words() if isinstance(lexicon, Lexicon) else word_ids.keys()
+        return read_word_fst(self.lang, word_ids, spoken, say)
 
 
 def make_graph(
     lexicon_dir: Path,
     mdl: Path,
     out_dir: Path,
-    arpa: Path | None,
-    grammar: Path | None,
+    arpa: Path | None = None,
+    grammar: Path | None = None,
     tree: Path | None = None,
+    lang: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> FstArrays:
     """Write ``out_dir/{words.txt,final.mdl,num_pdfs}`` and last ``HCLG.fst``, a const FST as Kaldi's.
 
     Args:
-        lexicon_dir: ``lexiconp.txt`` or ``lexicon.txt``, ``optional_silence.txt``, and ``phones.txt`` where
-            there is none beside ``mdl``.
+        lexicon_dir: a folder that `Lexicon.read` reads, ``phones.txt`` being taken from beside ``mdl`` where
+            it is there; or a lang folder.
         mdl: transition model.
-        arpa, grammar: one of them.
+        arpa, grammar, lang: one of them; ``lang`` is a folder with ``G.fst``, and its ``words.txt`` numbers
+            the words.  None of them takes the ``G.fst`` of ``lexicon_dir``.
         tree: the decision tree that the model's pdfs come from; a monophone system needs none.
+        say: gets remarks, such as which words were left out; None prints them.
 
     Raises:
         OSError: a file is missing.
@@ -49,34 +81,42 @@ def make_graph(
     """
     import kaldifst
 
-    from asr_bn.kaldi_io.transition_model import TransitionModel
-
-    if (arpa is None) == (grammar is None):
-        raise ValueError("a graph needs either an ARPA file or a grammar")
-    lexicon, hmms = Lexicon.read(lexicon_dir, _phones_beside(mdl)), Hmms.read(mdl)
+    is_lang = LangDir.is_one(lexicon_dir)
+    if is_lang and arpa is None and grammar is None:
+        lang = lang or lexicon_dir
+    source, hmms = WordSource(arpa, grammar, lang), Hmms.read(mdl)
+    lexicon = (LangDir if is_lang else Lexicon).read(lexicon_dir, _phones_beside(mdl))
     context = hmms.without_context() if tree is None else ContextDependency.read(tree)
-    names = ["<eps>", *lexicon.words(), BACKOFF, "<s>", "</s>"]
-    word_ids = {name: number for number, name in enumerate(names)}
-    if arpa is not None:
-        word_graph = arpa_fst(arpa, word_ids)
-    elif grammar is not None:
-        word_graph = Grammar.read(grammar).fst(word_ids)
+    word_ids = lexicon.word_ids() if lang is None else read_word_ids(lang)
+    if isinstance(lexicon, LangDir) and lexicon.word_ids() != word_ids:
+        raise ValueError(f"{lang}/words.txt: other words than in {lexicon_dir}/words.txt")
+    word_graph = source.fst(lexicon, word_ids, say or _print_note)
     lexicon_graph, disambig = lexicon.fst(word_ids)
     graph = kaldifst.compose(lexicon_graph, word_graph)
     _determinize(graph)
-    arrays, labels = _over_hmms(to_arrays(graph), lexicon, hmms, disambig, context)
+    arrays, labels = _over_hmms(to_arrays(graph), lexicon.phone_ids, hmms, disambig, context)
     graph = to_kaldifst(arrays)
     kaldifst.arcsort(graph, sort_type="ilabel")
     graph = kaldifst.compose(h_transducer(labels, hmms.num_transition_ids), graph)
     _determinize(graph)
     arrays = without_labels_above(to_arrays(graph), hmms.num_transition_ids)
     arrays = add_self_loops(to_arrays(_minimized(arrays)), hmms)
+    _write(out_dir, arrays, word_ids, mdl)
+    return arrays
+
+
+def _write(out_dir: Path, arrays: FstArrays, word_ids: dict[str, int], mdl: Path) -> None:
+    from asr_bn.kaldi_io.transition_model import TransitionModel
+
     write_text(out_dir / "words.txt", "".join(f"{name} {number}\n" for name, number in word_ids.items()))
     write_text(out_dir / "num_pdfs", f"{TransitionModel.read(mdl).num_pdfs}\n")
-    with atomic_path(out_dir / "final.mdl") as temporary:
-        shutil.copyfile(mdl, temporary)
+    with open_input(str(mdl)) as stream:
+        write_bytes(out_dir / "final.mdl", stream.read())
     arrays.write_const(out_dir / "HCLG.fst")
-    return arrays
+
+
+def _print_note(remark: str) -> None:
+    print(f"note: {remark}", file=sys.stderr)
 
 
 def _phones_beside(mdl: Path) -> Path | None:
@@ -87,7 +127,7 @@ def _phones_beside(mdl: Path) -> Path | None:
 
 def _over_hmms(
     fst: FstArrays,
-    lexicon: Lexicon,
+    phone_ids: dict[str, int],
     hmms: Hmms,
     disambig: Sequence[int],
     context: ContextDependency | dict[int, Hmm],
@@ -96,7 +136,7 @@ def _over_hmms(
     used = set(np.unique(fst.arcs["ilabel"]).tolist()) - {0, *disambig}
     missing = used - hmms.phones()
     if missing:
-        name = next(phone for phone, number in lexicon.phone_ids.items() if number == min(missing))
+        name = next(phone for phone, number in phone_ids.items() if number == min(missing))
         raise ValueError(f"{hmms.path}: has no phone {min(missing)} ({name} in the lexicon)")
     if isinstance(context, ContextDependency):
         return in_context(fst, hmms, context, disambig)

@@ -11,11 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from asr_bn.decoding.beam_search import NOTHING, Hypothesis, Weights
-from asr_bn.decoding.word_errors import WordErrors, count_word_errors
+from asr_bn.decoding.references import References, TuningData, Words, count_errors
+from asr_bn.decoding.word_errors import WordErrors
 from asr_bn.decoding.workers import SearchJob, decode_all
 from asr_bn.files import write_json, write_text
 from asr_bn.kaldi_io.int_vector_table import write_int_vectors
-from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.posteriors import AcousticScorer, convert, floored
 from asr_bn.scoring import score_blocks
 from asr_bn.scoring_inputs import ScoringInput
@@ -68,36 +68,29 @@ class CorpusDecoder:
 def decode_tuned(
     decoder: CorpusDecoder,
     data_dir: Path,
+    tuning: TuningData | None,
     acoustic_scale: float | None = None,
     word_penalty: float | None = None,
-    tune_data: Path | None = None,
 ) -> tuple[dict[str, Hypothesis], dict[str, Any]]:
     """Hypotheses of ``data_dir`` with the best weights, and what there is to tell of these.
 
     Args:
-        acoustic_scale: None chooses the one with the fewest word errors on development data.
+        tuning: the development data; None takes ``acoustic_scale``, or 0.1.
+        acoustic_scale: used as it is; None chooses the one with the fewest word errors on ``tuning``.
         word_penalty: None chooses it there too, or is 0 where the scale is given.
-        tune_data: the development data; None takes ``data_dir``, or a scale of 0.1 if it has no text.
-
-    Raises:
-        ValueError: ``tune_data`` has no text.
     """
-    tuned_on = tune_data or data_dir
-    references = read_references(tuned_on) if acoustic_scale is None else None
-    if tune_data is not None and acoustic_scale is None and references is None:
-        raise ValueError(f"{tune_data}: has no text to tune the acoustic scale with")
-    if references is None:
+    if tuning is None or acoustic_scale is not None:
         best = Weights(acoustic_scale or DEFAULT_SCALE, word_penalty or 0.0)
         return _only(decoder.decode(str(data_dir), [best]), 0), _told(best, None, {})
-    errors, tuning = tune(decoder, str(tuned_on), references, word_penalty)
+    errors, hypotheses = tune(decoder, str(tuning.folder), tuning.references, word_penalty)
     best = best_weights(errors)
-    if tuned_on != data_dir:
-        tuning = _only(decoder.decode(str(data_dir), [best]), 0)
-    return tuning, _told(best, tuned_on, errors)
+    if tuning.folder != data_dir:
+        hypotheses = _only(decoder.decode(str(data_dir), [best]), 0)
+    return hypotheses, _told(best, tuning.folder, errors)
 
 
 def tune(
-    decoder: CorpusDecoder, data_dir: str, references: Mapping[str, Sequence[str]], word_penalty: float | None
+    decoder: CorpusDecoder, data_dir: str, references: References, word_penalty: float | None
 ) -> tuple[dict[Weights, WordErrors], dict[str, Hypothesis]]:
     """Errors with all scales, then with word penalties around the best scale; and the best hypotheses."""
     weights = [Weights(scale, word_penalty or 0.0) for scale in SCALES]
@@ -120,12 +113,12 @@ def _told(best: Weights, tuned_on: Path | None, errors: Mapping[Weights, WordErr
     summary: dict[str, Any] = {"acoustic_scale": best.acoustic_scale, "word_penalty": best.word_penalty}
     summary["tuned_on"] = None if tuned_on is None else str(tuned_on)
     if errors:
-        by_scale: dict[str, float] = {}
+        by_scale: dict[str, WordErrors] = {}
         for weights, value in errors.items():
             scale = f"{weights.acoustic_scale:.4f}"
-            by_scale[scale] = min(value.wer, by_scale.get(scale, math.inf))
-        summary["wer_by_scale"] = by_scale
-        summary["tried"] = [{**vars(weights), "wer": value.wer} for weights, value in errors.items()]
+            by_scale[scale] = min(value, by_scale.get(scale, value), key=lambda each: each.total)
+        summary["wer_by_scale"] = {scale: _share(value) for scale, value in by_scale.items()}
+        summary["tried"] = [{**vars(weights), "wer": _share(value)} for weights, value in errors.items()]
     return summary
 
 
@@ -133,25 +126,13 @@ def _only(hypotheses: Mapping[str, list[Hypothesis]], index: int) -> dict[str, H
     return {utt_id: paths[index] for utt_id, paths in hypotheses.items()}
 
 
-def read_references(data_dir: Path) -> dict[str, list[str]] | None:
-    """Words of ``data_dir/text``, or None where there is no such file."""
-    path = data_dir / "text"
-    if not path.exists():
-        return None
-    return {utt_id: line.split() for utt_id, line in read_table(path, value_needed=False).items()}
+def word_errors(references: Words, hypotheses: Mapping[str, Hypothesis]) -> WordErrors:
+    """Errors over the utterances that have a reference; see `count_errors`."""
+    return count_errors(references, _words(hypotheses))
 
 
-def word_errors(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, Hypothesis]) -> WordErrors:
-    """Errors over the utterances that have a reference.
-
-    Raises:
-        ValueError: none has.
-    """
-    common = [utt_id for utt_id in hypotheses if utt_id in references]
-    if not common:
-        raise ValueError("no decoded utterance is in the reference text")
-    counts = (count_word_errors(references[utt_id], hypotheses[utt_id].words) for utt_id in common)
-    return sum(counts, WordErrors())
+def _words(hypotheses: Mapping[str, Hypothesis]) -> Words:
+    return {utt_id: path.words for utt_id, path in hypotheses.items()}
 
 
 def best_weights(errors: Mapping[Weights, WordErrors]) -> Weights:
@@ -165,18 +146,17 @@ def best_weights(errors: Mapping[Weights, WordErrors]) -> Weights:
 
 
 def errors_by_weights(
-    references: Mapping[str, Sequence[str]],
-    hypotheses: Mapping[str, list[Hypothesis]],
-    weights: Sequence[Weights],
+    references: References, hypotheses: Mapping[str, list[Hypothesis]], weights: Sequence[Weights]
 ) -> dict[Weights, WordErrors]:
     """Errors with each of ``weights``."""
-    return {weight: word_errors(references, _only(hypotheses, index)) for index, weight in enumerate(weights)}
+    each = [_words(_only(hypotheses, index)) for index in range(len(weights))]
+    return {weight: references.errors(words) for weight, words in zip(weights, each, strict=True)}
 
 
 def write_hypotheses(
     out_dir: Path,
     hypotheses: Mapping[str, Hypothesis],
-    references: Mapping[str, Sequence[str]] | None,
+    references: References | None,
     summary: dict[str, Any],
 ) -> WordErrors | None:
     """Write ``hyp.txt``, ``ali.ark`` (transition-ids), ``costs.txt``, ``wer.txt``, last ``decode.json``."""
@@ -188,7 +168,7 @@ def write_hypotheses(
     )
     costs = (f"{utt_id} {p.graph_cost:.7g} {p.acoustic_cost:.7g}\n" for utt_id, p in hypotheses.items())
     write_text(out_dir / "costs.txt", "".join(costs))
-    errors = None if references is None else word_errors(references, hypotheses)
+    errors = None if references is None else references.errors(_words(hypotheses))
     if errors is not None:
         write_text(out_dir / "wer.txt", f"{errors}\n")
         summary = summary | describe(errors)
@@ -206,12 +186,16 @@ def write_hypotheses(
 
 
 def describe(errors: WordErrors) -> dict[str, Any]:
-    """``errors`` as JSON; ``wer`` is a share."""
+    """``errors`` as JSON; ``wer`` is a share, or null where no reference has a word."""
     return {
-        "wer": errors.wer,
+        "wer": _share(errors),
         "errors": errors.total,
         "words": errors.num_words,
         "insertions": errors.insertions,
         "deletions": errors.deletions,
         "substitutions": errors.substitutions,
     }
+
+
+def _share(errors: WordErrors) -> float | None:
+    return errors.wer if errors.num_words else None

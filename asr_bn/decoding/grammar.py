@@ -1,51 +1,17 @@
-"""Word graphs (G): from an ARPA file by ``kaldilm``, or from a grammar without recursion."""
+"""Word graphs (G) from a grammar without recursion."""
 
 import math
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from asr_bn.decoding.arpa import RESERVED
 from asr_bn.kaldi_io.script_file import read_lines
 
-BACKOFF = "#0"
 NOTHING = "-"
 _START = "SENTENCE"
-# kaldilm runs in a process of its own: it brings its own OpenFst, and hangs where another one is loaded.
-_ARPA_PROGRAM = """
-import sys, kaldilm
-arpa, words, out = sys.argv[1:]
-text = kaldilm.arpa2fst(input_arpa=arpa, disambig_symbol="#0", read_symbol_table=words, max_arpa_warnings=0)
-open(out, "w").write(text)
-"""
-
-
-def arpa_fst(arpa: Path, word_ids: Mapping[str, int]) -> Any:
-    """The n-gram model as a transducer that takes ``#0`` on its backoff arcs, as ``arpa2fst`` makes it.
-
-    Raises:
-        OSError: no such file.
-        ValueError: not an ARPA file.
-    """
-    import kaldifst
-
-    if not arpa.is_file():
-        raise FileNotFoundError(2, "no such ARPA file", str(arpa))
-    with tempfile.TemporaryDirectory() as folder:
-        words, out = Path(folder, "words.txt"), Path(folder, "G.txt")
-        words.write_text("".join(f"{word} {number}\n" for word, number in word_ids.items()), encoding="utf-8")
-        command = [sys.executable, "-P", "-c", _ARPA_PROGRAM, str(arpa), str(words), str(out)]
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
-        if process.returncode != 0 or not out.exists():
-            reason = " ".join(process.stderr.split())[-300:]
-            raise ValueError(f"{arpa}: kaldilm cannot make a graph of it ({reason})")
-        fst = kaldifst.compile(out.read_text(encoding="utf-8"))
-    kaldifst.arcsort(fst, sort_type="ilabel")
-    return fst
 
 
 @dataclass
@@ -91,7 +57,7 @@ class Grammar:
         """
         import kaldifst
 
-        missing = sorted(self.words() - set(word_ids))
+        missing = sorted(self.words() - (set(word_ids) - set(RESERVED)))
         if missing:
             raise ValueError(
                 f"the grammar's word {missing[0]!r} is not in the lexicon ({len(missing)} missing)"

@@ -12,6 +12,8 @@ from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.transition_model import TransitionModel
 
+GRAPH_FILES = ("HCLG.fst", "HCLG.fst.gz", "words.txt", "num_pdfs")
+
 
 @dataclass(frozen=True)
 class DecodingGraph:
@@ -78,7 +80,10 @@ def find_transition_model(graph_dir: Path) -> Path:
         for name in MODEL_NAMES:
             if (folder / name).exists():
                 return folder / name
-    copies = sorted(system.parent.glob(f"{system.name}_ali*/final.mdl"))
+    folders = sorted(system.parent.glob(f"{system.name}_ali*"))
+    copies = [
+        found[0] for folder in folders if (found := [p for n in MODEL_NAMES if (p := folder / n).exists()])
+    ]
     if not copies:
         raise ValueError(f"{graph_dir}: no final.mdl in or beside it; name it with --mdl")
     first, *others = (TransitionModel.read(path) for path in copies)

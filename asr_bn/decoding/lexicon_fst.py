@@ -1,6 +1,7 @@
 """The lexicon as a transducer from phones to words (L), with disambiguation symbols.
 
-Source: Kaldi ``utils/lang/make_lexicon_fst.py`` (``--sil-disambig``) and ``utils/add_lex_disambig.pl``.
+Source: Kaldi ``utils/lang/make_lexicon_fst.py``, ``make_lexicon_fst_silprob.py`` (``--sil-disambig``) and
+``utils/add_lex_disambig.pl``.
 """
 
 import math
@@ -10,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asr_bn.decoding.arpa import BACKOFF, BEGIN, END, RESERVED
+from asr_bn.decoding.silence import SilenceProbabilities, WordSilence
 from asr_bn.kaldi_io.script_file import read_lines
 
 Pronunciation = tuple[str, float, tuple[str, ...]]
-_BACKOFF_DISAMBIG = "#0"
+LEXICON_FILES = ("lexiconp_silprob.txt", "silprob.txt", "lexiconp.txt", "lexicon.txt", "optional_silence.txt")
+SILENCE_PROBABILITY = 0.5
+# How many numbers stand between a word and its phones.
+_NUMBERS = {"lexiconp_silprob.txt": 4, "lexiconp.txt": 1, "lexicon.txt": 0}
 
 
 @dataclass(frozen=True)
@@ -21,23 +27,26 @@ class Lexicon:
     """Pronunciations, the phones' numbers, and the silence that may stand between words.
 
     Attributes:
+        path: its file, for errors.
         entries: word, probability, phones.
         phone_ids: as in the transition model's ``phones.txt``, without disambiguation symbols.
         silence_phone: optional before, between and after words.
-        silence_probability: of it, at each place.
+        silences: how likely it is after each word; None is ``SILENCE_PROBABILITY`` everywhere.
     """
 
+    path: Path
     entries: Sequence[Pronunciation]
     phone_ids: dict[str, int]
     silence_phone: str
-    silence_probability: float = 0.5
+    silences: SilenceProbabilities | None = None
 
     @classmethod
     def read(cls, folder: Path, phones_txt: Path | None = None) -> "Lexicon":
-        """Read ``lexiconp.txt`` (or ``lexicon.txt``), ``optional_silence.txt`` and the phones' numbers.
+        """Read the lexicon, ``optional_silence.txt`` and the phones' numbers.
 
-        A lexicon of plain phones gets the places in the word (``_B``, ``_I``, ``_E``, ``_S``) where the
-        numbered phones have them, as ``utils/prepare_lang.sh`` does.
+        ``lexiconp_silprob.txt`` (with ``silprob.txt``) goes before ``lexiconp.txt``, and that before
+        ``lexicon.txt``.  A lexicon of plain phones gets the places in the word (``_B``, ``_I``, ``_E``,
+        ``_S``) where the numbered phones have them.  All as ``utils/prepare_lang.sh`` does.
 
         Args:
             folder: such as Kaldi's ``data/local/dict``.
@@ -45,14 +54,19 @@ class Lexicon:
 
         Raises:
             OSError: one is missing.
-            ValueError: a malformed line, or a phone that ``phones.txt`` lacks.
+            ValueError: no words, a malformed line, a word that Kaldi keeps for itself, or a phone that
+                ``phones.txt`` lacks.
         """
         phones_txt = phones_txt or folder / "phones.txt"
-        with_probabilities = (folder / "lexiconp.txt").exists()
-        path = folder / ("lexiconp.txt" if with_probabilities else "lexicon.txt")
-        entries = [_parse(line, with_probabilities, f"{path}, line {n}") for n, line in read_lines(path)]
-        table = dict(_symbol(line, f"{phones_txt}, line {n}") for n, line in read_lines(phones_txt))
-        phone_ids = {phone: number for phone, number in table.items() if number and not phone.startswith("#")}
+        name = next((name for name in _NUMBERS if (folder / name).exists()), "lexicon.txt")
+        path = folder / name
+        lines = [_parse(line, _NUMBERS[name], f"{path}, line {n}") for n, line in read_lines(path)]
+        if not lines:
+            raise ValueError(f"{path}: no words")
+        entries = [entry for entry, _ in lines]
+        by_word = [silence for _, silence in lines if silence is not None]
+        silences = SilenceProbabilities.read(folder / "silprob.txt", by_word) if by_word else None
+        phone_ids = read_phone_ids(phones_txt)
         silence = (folder / "optional_silence.txt").read_text(encoding="utf-8").strip()
         marked = [(word, probability, _with_places(phones)) for word, probability, phones in entries]
         entries = max((entries, marked), key=lambda form: _count_known(phone_ids, form))
@@ -60,11 +74,15 @@ class Lexicon:
             unknown = [phone for phone in phones if phone not in phone_ids]
             if unknown:
                 raise ValueError(f"{path}: phone {unknown[0]!r} of {word!r} is not in {phones_txt}")
-        return cls(entries, phone_ids, silence)
+        return cls(path, entries, phone_ids, silence, silences)
 
     def words(self) -> list[str]:
         """Every word, sorted as ``sort`` does with ``LC_ALL=C``."""
         return sorted({word for word, _, _ in self.entries}, key=str.encode)
+
+    def word_ids(self) -> dict[str, int]:
+        """Numbers of the words and of Kaldi's own symbols."""
+        return {name: number for number, name in enumerate(["<eps>", *self.words(), BACKOFF, BEGIN, END])}
 
     def disambiguated(self) -> tuple[list[Pronunciation], int]:
         """Entries, ``#1``, ``#2``, ... after those that are another word's or begin one; the highest."""
@@ -81,38 +99,100 @@ class Lexicon:
         return entries, highest
 
     def fst(self, word_ids: dict[str, int]) -> tuple[Any, list[int]]:
-        """The transducer, and its disambiguation symbols: ``#0``, ``#1``, ..., silence's."""
+        """The transducer, and its disambiguation symbols: ``#0``, ``#1``, ..., silence's.
+
+        Raises:
+            ValueError: a word that is not in ``word_ids``.
+        """
         import kaldifst
 
+        missing = [word for word, _, _ in self.entries if word not in word_ids]
+        if missing:
+            raise ValueError(f"{self.path}: {missing[0]!r} is not in words.txt ({len(missing)} missing)")
         entries, highest = self.disambiguated()
         first = max(self.phone_ids.values()) + 1
         disambig = {f"#{k}": first + k for k in range(highest + 2)}
         labels = self.phone_ids | disambig
-        fst = kaldifst.StdVectorFst()
-        start, loop, silence, after_silence = (fst.add_state() for _ in range(4))
-        fst.start = start
-        fst.set_final(loop, 0.0)
-        quiet, spoken = -math.log(self.silence_probability), -math.log(1 - self.silence_probability)
-
-        def add(source: int, phone: str | None, word: int, cost: float, target: int) -> None:
-            label = 0 if phone is None else labels[phone]
-            fst.add_arc(source, kaldifst.StdArc(label, word, cost, target))
-
-        add(start, None, 0, spoken, loop)
-        add(start, None, 0, quiet, silence)
-        add(silence, self.silence_phone, 0, 0.0, after_silence)
-        add(after_silence, f"#{highest + 1}", 0, 0.0, loop)
-        for word, probability, phones in entries:
-            state, output, cost = loop, word_ids[word], -math.log(probability)
-            for phone in phones[:-1]:
-                target = fst.add_state()
-                add(state, phone, output, cost, target)
-                state, output, cost = target, 0, 0.0
-            add(state, phones[-1], output, cost + spoken, loop)
-            add(state, phones[-1], output, cost + quiet, silence)
-        kaldifst.add_self_loops(fst, [disambig["#0"]], [word_ids[_BACKOFF_DISAMBIG]])
+        numbered = [
+            (word_ids[word], -math.log(p), [labels[phone] for phone in phones]) for word, p, phones in entries
+        ]
+        silence = labels[self.silence_phone], labels[f"#{highest + 1}"]
+        if self.silences is None:
+            fst = _with_silence(numbered, *silence)
+        else:
+            fst = _with_silence_by_word(numbered, self.silences, *silence)
+        kaldifst.add_self_loops(fst, [disambig[BACKOFF]], [word_ids[BACKOFF]])
         kaldifst.arcsort(fst, sort_type="olabel")
         return fst, list(disambig.values())
+
+
+_Numbered = Sequence[tuple[int, float, list[int]]]
+"""Word, cost and phones of each pronunciation."""
+
+
+class _Graph:
+    """A transducer in the making; arcs of infinite cost are left out."""
+
+    def __init__(self, num_states: int) -> None:
+        import kaldifst
+
+        self.fst = kaldifst.StdVectorFst()
+        for _ in range(num_states):
+            self.fst.add_state()
+        self.fst.start = 0
+
+    def arc(self, source: int, phone: int, word: int, cost: float, target: int) -> None:
+        import kaldifst
+
+        if cost < math.inf:
+            self.fst.add_arc(source, kaldifst.StdArc(phone, word, cost, target))
+
+    def line(self, source: int, phones: Sequence[int], word: int, cost: float) -> tuple[int, int, float]:
+        """Arcs of ``phones``; the state behind them, and what of word and cost is left if there are none."""
+        for phone in phones:
+            target = self.fst.add_state()
+            self.arc(source, phone, word, cost, target)
+            source, word, cost = target, 0, 0.0
+        return source, word, cost
+
+
+def _with_silence(entries: _Numbered, silence: int, disambig: int) -> Any:
+    """States: start, between words, before silence, behind it."""
+    quiet, spoken = -math.log(SILENCE_PROBABILITY), -math.log(1 - SILENCE_PROBABILITY)
+    graph = _Graph(4)
+    graph.fst.set_final(1, 0.0)
+    graph.arc(0, 0, 0, spoken, 1)
+    graph.arc(0, 0, 0, quiet, 2)
+    graph.arc(2, silence, 0, 0.0, 3)
+    graph.arc(3, disambig, 0, 0.0, 1)
+    for word, cost, phones in entries:
+        state, output, rest = graph.line(1, phones[:-1], word, cost)
+        graph.arc(state, phones[-1], output, rest + spoken, 1)
+        graph.arc(state, phones[-1], output, rest + quiet, 2)
+    return graph.fst
+
+
+def _with_silence_by_word(
+    entries: _Numbered, silences: SilenceProbabilities, silence: int, disambig: int
+) -> Any:
+    """States: start, behind a word or the beginning without silence, behind silence."""
+    graph = _Graph(3)
+    graph.fst.set_final(1, _cost(silences.end_factor_after_speech))
+    graph.fst.set_final(2, _cost(silences.end_factor_after_silence))
+    graph.arc(0, disambig, 0, _cost(1 - silences.begin), 1)
+    graph.arc(0, silence, 0, _cost(silences.begin), 2)
+    for (word, cost, phones), its in zip(entries, silences.words, strict=True):
+        first = graph.fst.add_state()
+        graph.arc(1, phones[0], word, cost + _cost(its.factor_after_speech), first)
+        graph.arc(2, phones[0], word, cost + _cost(its.factor_after_silence), first)
+        last, _, _ = graph.line(first, phones[1:], 0, 0.0)
+        graph.arc(last, disambig, 0, _cost(1 - its.after), 1)
+        graph.arc(last, silence, 0, _cost(its.after), 2)
+    return graph.fst
+
+
+def _cost(probability: float) -> float:
+    return -math.log(probability) if probability > 0 else math.inf
 
 
 def _count_known(phone_ids: dict[str, int], entries: Sequence[Pronunciation]) -> int:
@@ -124,15 +204,31 @@ def _with_places(phones: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{phone}_{place}" for phone, place in zip(phones, places, strict=True))
 
 
-def _parse(line: str, with_probabilities: bool, where: str) -> Pronunciation:
+def _parse(line: str, num_numbers: int, where: str) -> tuple[Pronunciation, WordSilence | None]:
     word, *rest = line.split()
+    if word in RESERVED:
+        raise ValueError(f"{where}: {word!r} is no word of a lexicon; Kaldi has it for itself")
     try:
-        probability = float(rest.pop(0)) if with_probabilities else 1.0
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{where}: expected 'word probability phones', found {line[:60]!r}") from error
-    if not rest or not 0 < probability <= 1:
+        numbers = [float(number) for number in rest[:num_numbers]]
+        probability, *silence = numbers if num_numbers else [1.0]
+        phones, by_word = tuple(rest[num_numbers:]), WordSilence(*silence) if silence else None
+    except (ValueError, TypeError) as error:
+        form = " ".join(["word", "probability", *["silence's numbers"][: num_numbers - 1], "phones"])
+        raise ValueError(f"{where}: expected '{form}', found {line[:60]!r} ({error})") from error
+    if not phones or not 0 < probability <= 1:
         raise ValueError(f"{where}: {word!r} has no phones, or a probability outside 0 to 1")
-    return word, probability, tuple(rest)
+    return (word, probability, phones), by_word
+
+
+def read_phone_ids(phones_txt: Path) -> dict[str, int]:
+    """Numbers of the phones in ``phones.txt``, without ``<eps>`` and disambiguation symbols.
+
+    Raises:
+        OSError: no such file.
+        ValueError: a line that is not a name and a number.
+    """
+    table = dict(_symbol(line, f"{phones_txt}, line {n}") for n, line in read_lines(phones_txt))
+    return {phone: number for phone, number in table.items() if number and not phone.startswith("#")}
 
 
 def _symbol(line: str, where: str) -> tuple[str, int]:

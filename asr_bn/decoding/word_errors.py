@@ -1,17 +1,22 @@
 """Word error rate, counted by ``kaldialign``, in the form of Kaldi's ``compute-wer``."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class WordErrors:
-    """Errors against ``num_words`` words of reference; add them up with ``+``."""
+    """Errors against ``num_words`` words of reference; add them up with ``+``.
+
+    ``num_absent`` utterances of the reference have no hypothesis; their words are not among ``num_words``.
+    """
 
     insertions: int = 0
     deletions: int = 0
     substitutions: int = 0
     num_words: int = 0
+    num_absent: int = 0
 
     @property
     def total(self) -> int:
@@ -20,9 +25,13 @@ class WordErrors:
 
     @property
     def wer(self) -> float:
-        """Errors a word of reference, as a share (0.05 is 5 %); without reference words 0 or infinite."""
+        """Errors a word of reference, as a share (0.05 is 5 %).
+
+        Without reference words it is infinite or, without errors either, not a number, as ``compute-wer``
+        divides.
+        """
         if self.num_words == 0:
-            return float("inf") if self.total else 0.0
+            return math.inf if self.total else math.nan
         return self.total / self.num_words
 
     def __add__(self, other: "WordErrors") -> "WordErrors":
@@ -31,12 +40,13 @@ class WordErrors:
             self.deletions + other.deletions,
             self.substitutions + other.substitutions,
             self.num_words + other.num_words,
+            self.num_absent + other.num_absent,
         )
 
     def __str__(self) -> str:
         return (
             f"%WER {100 * self.wer:.2f} [ {self.total} / {self.num_words}, {self.insertions} ins, "
-            f"{self.deletions} del, {self.substitutions} sub ]"
+            f"{self.deletions} del, {self.substitutions} sub ]{' [PARTIAL]' if self.num_absent else ''}"
         )
 
 

@@ -29,13 +29,17 @@ class SearchJob:
     mdl: Path | None
     options: BeamOptions
 
+    def transition_model(self) -> Path:
+        """The file of the transition model; see `find_transition_model`."""
+        return self.mdl or find_transition_model(self.graph_dir)
+
     def check(self, num_pdfs: int, model: Path) -> None:
         """Refuse a graph whose transition model has another number of pdfs than the acoustic ``model``.
 
         Raises:
             ValueError: it has.
         """
-        path = self.mdl or find_transition_model(self.graph_dir)
+        path = self.transition_model()
         expected = TransitionModel.read(path).num_pdfs
         if expected != num_pdfs:
             raise ValueError(

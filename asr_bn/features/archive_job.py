@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from asr_bn.features.computation import Chunk, Entry
-from asr_bn.files import atomic_path
+from asr_bn.files import atomic_path, find_place, remove_plain
+from asr_bn.kaldi_io.wxfilename import check_archive_name
 
 
 class ArchiveJob:
@@ -27,12 +28,21 @@ class ArchiveJob:
 
     Attributes:
         spool: an empty folder beside the archive, while the job is open.
+
+    Raises:
+        OSError: one of the names is a folder, or the folder cannot be made.
+        ValueError: a script file cannot hold the archive's name, or the archive is no file.
     """
 
     def __init__(self, out_dir: Path, made_from: str) -> None:
         self.archive = out_dir / "feats.ark"
         self.script = out_dir / "feats.scp"
-        self._partial = out_dir / ".feats.partial.ark"
+        check_archive_name(str(self.archive.absolute()))
+        find_place(self.script)
+        self._place, is_plain = find_place(self.archive)  # on another disk, perhaps
+        if not is_plain:
+            raise ValueError(f"{self.archive}: not a file; an archive that grows over several runs has to be")
+        self._partial = self._place.with_name(f".{self._place.stem}.partial.ark")
         self._journal = out_dir / ".feats.partial.journal"
         self.spool = out_dir / ".feats.partial.spool"
         self._made_from = made_from
@@ -79,8 +89,8 @@ class ArchiveJob:
             with script.open("w", encoding="utf-8") as stream:
                 for entry in self.entries:
                     stream.write(f"{entry.utt_id} {self.archive.absolute()}:{entry.start}\n")
-            self.script.unlink(missing_ok=True)  # one of an older archive must not point into the new one
-            self._partial.replace(self.archive)
+            remove_plain(self.script)  # one of an older archive must not point into the new one
+            self._partial.replace(self._place)
         self._journal.unlink()
 
     def _recover(self) -> None:

@@ -1,6 +1,5 @@
 """``asr-bn features``: a data folder's features as a Kaldi archive, resumable, on several processes."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from asr_bn.features.archive_job import ArchiveJob
 from asr_bn.features.computation import Computation, in_chunks
 from asr_bn.features.engine import run_chunks
 from asr_bn.features.request import ExtractionRequest
-from asr_bn.files import atomic_path
+from asr_bn.files import write_bytes
 from asr_bn.kaldi_io.data_dir import Utterance
 from asr_bn.stamps import is_done, mark_done
 
@@ -46,8 +45,8 @@ def extract_features(
     outputs = [request.out_dir / name for name in ("feats.ark", "feats.scp", "fbank.conf")]
     if is_done(stamp, made_from, outputs):
         return None
-    computation = request.computation(utterances)
     job = ArchiveJob(request.out_dir, made_from)
+    computation = request.computation(utterances)
     with job.open():
         num_reused = len(job.entries)
         _run(job, computation, utterances[num_reused:], num_jobs, engine)
@@ -83,5 +82,4 @@ def _copy_tables(data_dir: Path, out_dir: Path) -> None:
     for name in _COPIED:
         source = data_dir / name
         if source.exists() and source.resolve() != (out_dir / name).resolve():
-            with atomic_path(out_dir / name) as temporary:
-                shutil.copyfile(source, temporary)
+            write_bytes(out_dir / name, source.read_bytes())

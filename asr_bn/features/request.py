@@ -1,6 +1,5 @@
 """What the user of ``asr-bn features`` asked for, checked and made precise."""
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +11,9 @@ from asr_bn.features.cmvn import Cmvn
 from asr_bn.features.computation import Computation
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, resolve, split_offset
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 from asr_bn.kaldi_io.script_file import read_table
+from asr_bn.source_files import SourceFiles
 
 _FORMAT = 2  # raise it when the same inputs give other features
 _TABLES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text")
@@ -47,29 +47,29 @@ class ExtractionRequest:
         """The data folder's utterances, or those of ``feats_scp``, in file order.
 
         Raises:
-            OSError, ValueError: see `DataDir.read`.
+            OSError, ValueError: see `DataDir.read`; an empty ``feats_scp``.
         """
         if self.feats_scp is None:
             return list(DataDir.read(self.data_dir, self.root).utterances.values())
-        utt2spk = self._utt2spk()
-        return [
-            Utterance(utt_id, utt_id, name, None, None, utt2spk.get(utt_id))
-            for utt_id, name in read_table(self.feats_scp).items()
-        ]
+        utt2spk, table = self._utt2spk(), read_table(self.feats_scp)
+        if not table:
+            raise ValueError(f"{self.feats_scp}: no utterances")
+        return [Utterance(u, u, name, None, None, utt2spk.get(u)) for u, name in table.items()]
+
+    def sources(self, utterances: Sequence[Utterance]) -> SourceFiles:
+        """Every file that the features depend on."""
+        sources = SourceFiles.of(self.data_dir / name for name in _TABLES)
+        sources += SourceFiles.of_names(((u.utt_id, u.rxfilename) for u in utterances), self.root)
+        sources += SourceFiles.of(path for path in (self._conf_path(), self.feats_scp) if path is not None)
+        if self.cmvn is not None:
+            sources += SourceFiles.of_table(self.cmvn)
+        return sources
 
     def fingerprint(self, utterances: Sequence[Utterance]) -> str:
-        """Of everything that the features depend on."""
-        files = [self.data_dir / name for name in _TABLES] + [self._conf_path(), self.feats_scp]
-        existing = [path for path in files if path is not None and path.exists()]
-        if self.cmvn is not None and Path(self.cmvn).exists():
-            existing.append(Path(self.cmvn))
-        inputs = {
-            "format": _FORMAT,
-            "files": _sizes_and_times(utterances, self.root),
-            **vars(self),
-            "out_dir": None,
-        }
-        return stamps.fingerprint(inputs, existing)
+        """Of everything that the features depend on, but for what commands read."""
+        sources = self.sources(utterances)
+        inputs = {"format": _FORMAT, **vars(self), "out_dir": None, "pipes": None}
+        return stamps.fingerprint(inputs, sources.small, sources.large)
 
     def computation(self, utterances: Sequence[Utterance]) -> Computation:
         """How to compute the features.
@@ -128,20 +128,3 @@ class ExtractionRequest:
     def _utt2spk(self) -> dict[str, str]:
         path = self.data_dir / "utt2spk"
         return read_table(path) if path.exists() else {}
-
-
-def _sizes_and_times(utterances: Sequence[Utterance], root: Path | None) -> str:
-    """Digest of the input files' sizes and times: their contents take as long to read as the features."""
-    digest = hashlib.sha256()
-    for name in dict.fromkeys(utterance.rxfilename for utterance in utterances):
-        if not is_pipe(name):
-            digest.update(f"{name} {_size_and_time(resolve(split_offset(name)[0], root))}\n".encode())
-    return digest.hexdigest()
-
-
-def _size_and_time(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return "missing"  # reported, with its utterance, when it is to be read
-    return f"{status.st_size} {status.st_mtime_ns}"

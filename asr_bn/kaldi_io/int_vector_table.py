@@ -1,7 +1,6 @@
 """Tables of integer vectors, such as ``ali.*.gz``: binary or text, gzipped or not."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -13,7 +12,7 @@ from asr_bn.kaldi_io.matrix_table import check_id
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, open_input, read_exact
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
-from asr_bn.kaldi_io.wxfilename import open_output
+from asr_bn.kaldi_io.wxfilename import open_table
 
 IntVector = NDArray[np.int32]
 _MAX_TEXT_LINE = 1 << 26
@@ -84,7 +83,8 @@ def _to_int32(values: NDArray[np.int64]) -> IntVector:
 def write_int_vectors(wspecifier: str | Path, items: Iterable[tuple[str, NDArray[np.integer]]]) -> int:
     """Write an archive (and script file); returns how many vectors were written.
 
-    ``wspecifier`` is ``ark:A``, ``ark,t:A``, ``ark,scp:A,S`` or a bare path; ``-`` is standard output.
+    ``wspecifier`` is ``ark:A``, ``ark,t:A``, ``ark,scp:A,S`` or a bare path; ``A`` and ``S`` may be
+    ``| command``, ``-`` is standard output.
     The files get their names only when all is written.
 
     Raises:
@@ -92,9 +92,7 @@ def write_int_vectors(wspecifier: str | Path, items: Iterable[tuple[str, NDArray
     """
     target = parse_wspecifier(wspecifier)
     position, written = 0, set[str]()
-    with ExitStack() as files:
-        archive = files.enter_context(open_output(target.archive))
-        script = None if target.script is None else files.enter_context(open_output(target.script))
+    with open_table(target) as (archive, script):
         for utt_id, vector in items:
             check_id(utt_id, written, target.archive)
             key = f"{utt_id} ".encode()

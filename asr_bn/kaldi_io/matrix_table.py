@@ -21,10 +21,10 @@ from asr_bn.kaldi_io.matrix import (
     read_matrix,
     read_matrix_shape,
 )
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, naming, open_input
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, open_input
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
-from asr_bn.kaldi_io.wxfilename import open_output
+from asr_bn.kaldi_io.wxfilename import open_table
 
 _RANGE = re.compile(r"\[([0-9:,\s]*)\]$")
 
@@ -113,14 +113,13 @@ class MatrixWriter:
     """Writes an archive, and its script file, which get their names only when all is written.
 
     Args:
-        wspecifier: ``ark:A``, ``ark,t:A``, ``ark,scp:A,S`` or a bare path; ``-`` is standard output.
+        wspecifier: ``ark:A``, ``ark,t:A``, ``ark,scp:A,S`` or a bare path; ``A`` and ``S`` may be
+            ``| command``, ``-`` is standard output.
         compress: Kaldi's compressed form (``compression_method``: 1 automatic, 2, 3 or 5), not plain floats.
     """
 
     def __init__(self, wspecifier: str | Path, compress: bool = False, compression_method: int = 1) -> None:
         self._target = parse_wspecifier(wspecifier)
-        if is_pipe(self._target.archive) or self._target.archive.startswith("|"):
-            raise ValueError(f"{wspecifier}: cannot write to a pipe; use '-' and the shell's pipe")
         if compress and self._target.text:
             raise ValueError(f"{wspecifier}: an archive is either text or compressed, not both")
         self._compression_method = compression_method if compress else None
@@ -131,9 +130,7 @@ class MatrixWriter:
         self._written: set[str] = set()
 
     def __enter__(self) -> "MatrixWriter":
-        self._archive = self._files.enter_context(open_output(self._target.archive))
-        if self._target.script is not None:
-            self._script = self._files.enter_context(open_output(self._target.script))
+        self._archive, self._script = self._files.enter_context(open_table(self._target))
         return self
 
     def write(self, utt_id: str, matrix: NDArray[np.floating]) -> None:

@@ -45,12 +45,16 @@ def score_example(out: Path, feats_dir: Path, ali_dir: Path, seconds: float = 3.
     scorers = {name: AcousticScorer.load(out / name / "model.onnx", device="cpu") for name in MODELS}
     frame_shift_ms = scorers["baseline"].metadata.fbank.frame_shift_ms
     wanted = seconds * 1000.0 / frame_shift_ms
-    utt_id = min((u for u in feats if u in alignments), key=lambda u: abs(len(alignments[u]) - wanted))
+    common = [utt_id for utt_id in feats if utt_id in alignments]
+    if not common:
+        raise ValueError(f"{feats.path}: none of its utterances is in {ali_dir}")
+    utt_id = min(common, key=lambda u: abs(len(alignments[u]) - wanted))
     phone_of_pdf = pdf_phones(ali_dir)
     by_frame = phone_of_pdf[alignments[utt_id]]
     phone_ids, first = np.unique(by_frame, return_index=True)
     phone_ids = phone_ids[np.argsort(first)]
-    names = read_phone_names(ali_dir / "phones.txt")
+    phones_txt = ali_dir / "phones.txt"
+    names = read_phone_names(phones_txt) if phones_txt.is_file() else {}  # old systems have none
     posteriors = {}
     for name, scorer in scorers.items():
         (log_posteriors,) = scorer.log_posteriors([scorer.with_deltas(feats[utt_id])])

@@ -45,11 +45,12 @@ def _model_results(folder: Path) -> dict[str, Any]:
 
 
 def _word_error_rates(out: Path) -> dict[str, float] | None:
-    """WER of each model as a share, where the recipe has decoded."""
+    """WER of each model as a share, where the recipe has decoded and the references have words."""
     files = {name: out / name / "decode_dev" / "decode.json" for name in MODELS}
     if not all(path.is_file() for path in files.values()):
         return None
-    return {name: read_json(path)["wer"] for name, path in files.items()}
+    rates = {name: read_json(path).get("wer") for name, path in files.items()}
+    return None if None in rates.values() else rates
 
 
 def read_epochs(folder: Path) -> Epochs:

@@ -12,6 +12,8 @@
 #   --dev-ali DIR          alignments of the development set [exp/tri4b_ali_dev93]
 #   --graph DIR            decode the development set with this graph folder (HCLG.fst, words.txt) [the only
 #                          <system>/graph* beside the alignments <system>_ali*; mini makes its own]
+#   --wer-filter FILE      what text and words go through before errors are counted [with --kaldi the filters in its
+#                          local/, as Kaldi's scoring; without any, local/wer_output_filter if the corpus is wsj]
 #   --corpus NAME          what the results call the corpus [mini, or after the Kaldi folder]
 #   --config FILE          experiment [conf/mini.toml; with --kaldi conf/small_corpus.toml for less than a quarter of an hour of
 #                          training speech, else conf/paper.toml on a GPU, conf/small.toml without]
@@ -34,11 +36,18 @@ recipe="$(cd "$(dirname "$0")" && pwd)"
 kaldi="" train=data/train_si284 dev=data/test_dev93
 train_ali=exp/tri4b_ali_si284 dev_ali=exp/tri4b_ali_dev93
 corpus="" config="" out="" seed=1 num_seeds="" minutes=30 dev_minutes=4
-device=auto nj="" stage=1 stop_stage=10 graph="" fbank_conf="" why=""
+device=auto nj="" stage=1 stop_stage=10 graph="" wer_filter="" fbank_conf="" why=""
 
 command="bash recipes/wsj/run.sh${*:+ $*}"
 
 fail() { echo "run.sh: error: $*" >&2; exit 1; }
+
+# Zeros before a number would make it octal.
+whole_number() { # OPTION VALUE SMALLEST
+    [[ "$2" =~ ^[0-9]{1,18}$ ]] && [ $((10#$2)) -ge "$3" ] \
+        || fail "$1 is '$2', expected a whole number$([ "$3" -eq 0 ] || echo " from $3 on")"
+    echo $((10#$2))
+}
 
 has_graph() { [ -f "$1/HCLG.fst" ] || [ -f "$1/HCLG.fst.gz" ]; }
 
@@ -65,6 +74,14 @@ count_frames() { # of a folder of features, which are as good as all that is in 
     bins="$(sed -n 's/^--num-mel-bins=//p' "$1/fbank.conf")"
     energy="$(grep -c '^--use-energy=true' "$1/fbank.conf" || true)"
     echo $(($(wc -c < "$1/feats.ark") / (4 * (bins + energy))))
+}
+
+choose_filter() { # as Kaldi's scoring, which looks into local/
+    local name
+    for name in wer_output_filter wer_ref_filter wer_hyp_filter; do
+        [ -z "$kaldi" ] || [ ! -x "$kaldi/local/$name" ] || wer_filter="$kaldi/local"
+    done
+    [ -n "$wer_filter" ] || [ "$corpus" != wsj ] || wer_filter="$recipe/local/wer_output_filter"
 }
 
 choose_config() { # by what there is to train on
@@ -95,25 +112,28 @@ make_features() {
 
 while [ $# -gt 0 ]; do
     case "$1" in
-        --kaldi|--train|--dev|--train-ali|--dev-ali|--graph|--corpus|--config|--fbank-conf|--out|--seed|--num-seeds|--minutes|--dev-minutes|--device|--nj|--stage|--stop-stage)
+        --kaldi|--train|--dev|--train-ali|--dev-ali|--graph|--wer-filter|--corpus|--config|--fbank-conf|--out|--seed|--num-seeds|--minutes|--dev-minutes|--device|--nj|--stage|--stop-stage)
             [ $# -ge 2 ] || fail "$1 needs a value"
+            value="$2"
+            case "$1" in
+                --seed|--stage|--stop-stage) value="$(whole_number "$1" "$2" 0)" || exit 1 ;;
+                --num-seeds|--nj) value="$(whole_number "$1" "$2" 1)" || exit 1 ;;
+                --minutes|--dev-minutes)
+                    [[ "$2" =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "$1 is '$2', expected a number" ;;
+                *) [ -n "$2" ] || fail "$1 needs a value, found ''" ;;
+            esac
             name="${1#--}"
-            printf -v "${name//-/_}" %s "$2"
+            printf -v "${name//-/_}" %s "$value"
             shift 2 ;;
         -h|--help) sed -n '2,/^set -euo/{/^set/d;s/^# \{0,1\}//;p;}' "$0"; exit 0 ;;
         *) fail "unknown option $1 (see --help)" ;;
     esac
 done
-for name in seed num_seeds stage stop_stage nj; do
-    [[ "${!name}" =~ ^[0-9]*$ ]] || fail "--${name//_/-} is '${!name}', expected a whole number"
-done
-for name in minutes dev_minutes; do
-    [[ "${!name}" =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "--${name//_/-} is '${!name}', expected a number"
-done
 [[ "$device" =~ ^(auto|cpu|cuda)$ ]] || fail "--device is '$device', expected auto, cpu or cuda"
 [ -z "$kaldi" ] || [ -d "$kaldi" ] || fail "--kaldi $kaldi: no such folder"
 [ -z "$config" ] || [ -f "$config" ] || fail "--config $config: no such file"
 [ -z "$fbank_conf" ] || [ -f "$fbank_conf" ] || fail "--fbank-conf $fbank_conf: no such file"
+[ -z "$wer_filter" ] || [ -e "$wer_filter" ] || fail "--wer-filter $wer_filter: no such file"
 if [ -z "$kaldi" ] && [ -n "$corpus" ] && [ "$corpus" != mini ]; then
     fail "--corpus $corpus: only mini is embedded; another corpus is named by --kaldi DIR"
 fi
@@ -157,6 +177,7 @@ else
     root=. train="$out/corpus/data/train" dev="$out/corpus/data/dev"
     train_ali="$out/corpus/exp/mono_ali_train" dev_ali="$out/corpus/exp/mono_ali_dev"
 fi
+[ -n "$wer_filter" ] || choose_filter
 data=(--data "$out/feats/train" --ali "$out/pdf/train" --dev-data "$out/feats/dev" --dev-ali "$out/pdf/dev")
 
 at_stage() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] && echo "run.sh: stage $1: $2" >&2; }
@@ -189,6 +210,12 @@ if [ -z "$kaldi" ] && at_stage 1 "synthesize and align the embedded corpus"; the
     python3 -m recipes.mini.align "$out/corpus"
 fi
 
+if [ -n "$kaldi" ] && [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ]; then
+    for folder in "$train_ali" "$dev_ali"; do
+        python3 -m recipes.wsj.local.copy_model "$folder"
+    done
+fi
+
 given_config="$config" given_fbank_conf="$fbank_conf"
 choose_config
 if at_stage 2 "log-mel filterbanks and energy"; then
@@ -203,8 +230,8 @@ fi
 if at_stage 3 "alignments to pdf-ids"; then
     asr-bn alignments "$train_ali" "ark:$out/pdf/train/pdf.ark"
     asr-bn alignments "$dev_ali" "ark:$out/pdf/dev/pdf.ark"
-    cp "$train_ali"/{final.mdl,phones.txt} "$out/pdf/train"
-    cp "$dev_ali"/{final.mdl,phones.txt} "$out/pdf/dev"
+    python3 -m recipes.wsj.local.copy_model "$train_ali" "$out/pdf/train"
+    python3 -m recipes.wsj.local.copy_model "$dev_ali" "$out/pdf/dev"
 fi
 
 if at_stage 4 "train the baseline and the batch-normalized network"; then
@@ -240,7 +267,7 @@ fi
 if [ -n "$graph" ] && at_stage 8 "words and word error rate"; then
     for model in "${models[@]}"; do
         asr-bn decode "$out/$model/model.onnx" "$graph" "$out/feats/dev" "$out/$model/decode_dev" \
-            --mdl "$out/pdf/dev/final.mdl" --nj "$nj"
+            --mdl "$out/pdf/dev/final.mdl" --nj "$nj" ${wer_filter:+--wer-filter "$wer_filter"}
     done
 fi
 

@@ -1,0 +1,116 @@
+"""Word graphs (G) from ARPA files, by ``kaldilm``, which is Kaldi's ``arpa2fst``."""
+
+import codecs
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from asr_bn.kaldi_io.rxfilename import open_input
+
+BACKOFF, BEGIN, END = "#0", "<s>", "</s>"
+RESERVED = ("<eps>", BACKOFF, BEGIN, END)
+"""Words that mean something else in a graph, and that Kaldi's ``validate_dict_dir.pl`` refuses too."""
+_SECTION = re.compile(rb"\\([0-9]+)-grams:$")
+_UNKNOWN = ("<unk>", "[unk]")
+_SHOWN = 5
+# kaldilm runs in a process of its own: it brings its own OpenFst, and hangs where another one is loaded.
+_PROGRAM = """
+import sys, kaldilm
+arpa, words, out = sys.argv[1:]
+text = kaldilm.arpa2fst(input_arpa=arpa, disambig_symbol="#0", read_symbol_table=words, max_arpa_warnings=0)
+open(out, "w").write(text)
+"""
+
+
+def arpa_fst(arpa: Path, word_ids: Mapping[str, int], lexicon: Path, say: Callable[[str], None]) -> Any:
+    """The n-gram model as a transducer that takes ``#0`` on its backoff arcs, as ``arpa2fst`` makes it.
+
+    N-grams with a word that is not in ``word_ids`` are left out, as there, and that is said.
+
+    Args:
+        arpa: gzipped or not, with any line ends.
+        word_ids: of the lexicon, ``#0``, ``<s>`` and ``</s>``.
+        lexicon: what to call it.
+        say: gets the remark.
+
+    Raises:
+        OSError: no such file.
+        ValueError: not an ARPA file, one without ``<s>`` or ``</s>``, or none of its words is in the lexicon.
+    """
+    import kaldifst
+
+    if not arpa.is_file():
+        raise FileNotFoundError(2, "no such ARPA file", str(arpa))
+    with tempfile.TemporaryDirectory() as folder:
+        words, plain, out = (Path(folder, name) for name in ("words.txt", "arpa", "G.txt"))
+        words.write_text("".join(f"{word} {number}\n" for word, number in word_ids.items()), encoding="utf-8")
+        with open_input(str(arpa)) as source, plain.open("wb") as copy:
+            survey = _copy(source, copy, {word.encode() for word in word_ids}, arpa)
+        survey.check(arpa, lexicon, say)
+        command = [sys.executable, "-P", "-c", _PROGRAM, str(plain), str(words), str(out)]
+        process = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if process.returncode != 0 or not out.exists():
+            reason = " ".join(process.stderr.split())[-300:]
+            raise ValueError(f"{arpa}: kaldilm cannot make a graph of it ({reason})")
+        fst = kaldifst.compile(out.read_text(encoding="utf-8"))
+    kaldifst.arcsort(fst, sort_type="ilabel")
+    return fst
+
+
+@dataclass
+class _Survey:
+    """What an ARPA file holds: its words, those that the lexicon lacks, and how many n-grams have such."""
+
+    words: set[bytes] = field(default_factory=set)
+    unknown: dict[bytes, None] = field(default_factory=dict)
+    num_left_out: int = 0
+
+    def check(self, arpa: Path, lexicon: Path, say: Callable[[str], None]) -> None:
+        if not self.words:
+            return  # no ARPA file, which kaldilm says better
+        for symbol, role in ((BEGIN, "begins"), (END, "ends")):
+            if symbol.encode() not in self.words:
+                raise ValueError(f"{arpa}: has no {symbol}, so that no sentence {role}")
+        special = {symbol.encode() for symbol in (BEGIN, END)}
+        ordinary = {word for word in self.words - special if word.lower().decode("latin-1") not in _UNKNOWN}
+        if ordinary and ordinary <= self.unknown.keys():
+            raise ValueError(f"{arpa}: none of its {len(ordinary)} words is in {lexicon}")
+        if self.num_left_out:
+            words = [word.decode("utf-8", "replace") for word in self.unknown]
+            say(describe_left_out(arpa, "n-grams", self.num_left_out, words))
+
+
+def describe_left_out(path: Path, what: str, number: int, words: list[str]) -> str:
+    """How much of a word graph is left out, and for which words."""
+    rest = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    shown = ", ".join(words[:_SHOWN])
+    return f"{path}: {number} {what} left out, words not in the lexicon: {shown}{rest}"
+
+
+def _copy(source: IO[bytes], copy: IO[bytes], known: set[bytes], arpa: Path) -> _Survey:
+    survey, order = _Survey(), 0
+    for line in _lines(source):
+        if line.startswith(codecs.BOM_UTF8):
+            raise ValueError(f"{arpa}: begins with a byte-order mark, which Kaldi does not skip")
+        copy.write(line + b"\n")
+        if line.startswith(b"\\"):
+            match = _SECTION.match(line)
+            order = int(match[1]) if match else 0
+        elif order and line:
+            words = line.split()[1 : order + 1]
+            if order == 1:
+                survey.words.update(words)
+            unknown = [word for word in words if word not in known]
+            survey.unknown.update(dict.fromkeys(unknown))
+            survey.num_left_out += bool(unknown)
+    return survey
+
+
+def _lines(source: IO[bytes]) -> Iterator[bytes]:
+    for line in source:
+        yield line.rstrip(b" \t\r\n")
