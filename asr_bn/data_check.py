@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from asr_bn.alignments import count_pdfs, num_pdfs, read_pdf_ids
-from asr_bn.audio import WaveformReader
+from asr_bn.audio import SkippedSegment, WaveformReader
 from asr_bn.features.cmvn import read_spk2utt
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.kaldi_io.data_dir import DataDir
@@ -157,6 +157,9 @@ def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -
     for utterance in tqdm(data.utterances.values(), desc="audio", unit="utt", delay=2.0):
         try:
             waveform = reader.read(utterance)
+        except SkippedSegment as error:
+            report.remarks.append(f"{error}; left out, as extract-segments does")
+            continue
         except ValueError as error:
             broken += 1
             if broken <= _SHOWN:

@@ -99,7 +99,8 @@ class ExtractionRequest:
         if self.feats_scp is not None:
             return self._options_of_feats()
         reader = WaveformReader(self.root, self.channel, pipes=self.pipes)
-        rate = float(reader.read(utterances[0]).sample_frequency)
+        recording = replace(utterances[0], start=None, end=None)  # its segment may be one to leave out
+        rate = float(reader.read(recording).sample_frequency)
         options = self._from_conf(rate)
         if options.sample_frequency == rate:
             print(f"sample frequency: {rate:g} Hz, as {utterances[0].utt_id} has", file=sys.stderr)
