@@ -159,7 +159,7 @@ def resample(samples: NDArray[np.float32], frequency: int, wanted: int) -> NDArr
 
 
 def _read_bytes(utterance: Utterance, where: str, root: Path | None, pipes: PipePolicy) -> bytes:
-    with naming(utterance.utt_id):
+    with naming(utterance.utt_id, utterance.rxfilename):
         return read_source(utterance.rxfilename, root, pipes, lambda head: check_format(head, where))
 
 

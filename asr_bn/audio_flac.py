@@ -15,7 +15,8 @@ from asr_bn.audio_samples import Decoded, join
 from asr_bn.audio_sndfile import decode_with_sndfile
 
 _STREAMINFO = 42  # bytes up to its end
-_BEGIN = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+_MAGIC = b"fLaC"
+_BEGIN = re.compile(_MAGIC + rb"[\x00\x80]\x00\x00\x22")
 _UNKNOWN_MD5 = bytes(16)
 _MAX_FRAME = 1 << 20
 
@@ -27,9 +28,10 @@ def decode_flac(data: bytes, where: str) -> Decoded:
         ValueError: cut short, more frames than the header promises, a checksum of the samples that is not
             the header's, or it cannot be decoded.
     """
+    if data.find(_MAGIC, 4) < 0:
+        return _decode_one(data, where)
     begins = [0, *(match.start() for match in _BEGIN.finditer(data, 4)), len(data)]
-    parts = [_decode_one(data[start:end], where) for start, end in pairwise(begins)]
-    return join(parts, where)
+    return join([_decode_one(data[start:end], where) for start, end in pairwise(begins)], where)
 
 
 def _decode_one(data: bytes, where: str) -> Decoded:

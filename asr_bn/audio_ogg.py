@@ -2,6 +2,8 @@
 
 import struct
 import zlib
+from dataclasses import dataclass
+from itertools import pairwise
 
 from asr_bn.audio_samples import Decoded, join
 from asr_bn.audio_sndfile import decode_with_sndfile
@@ -21,46 +23,55 @@ def decode_ogg(data: bytes, where: str) -> Decoded:
     return join([decode_with_sndfile(data[start:end], where, "ogg") for start, end in links], where)
 
 
+@dataclass(frozen=True)
+class _Page:
+    """A page that ends at byte ``end``: its stream and its place in it, the first or the last one maybe."""
+
+    end: int
+    serial: int
+    sequence: int
+    is_first: bool
+    is_last: bool
+
+    @classmethod
+    def read(cls, data: bytes, position: int, where: str) -> "_Page":
+        """The page at ``position``; its checksum must be right."""
+        head_end = position + 27
+        body = head_end + data[position + 26] if head_end <= len(data) else len(data)
+        end = body + sum(data[head_end:body])
+        if head_end > len(data) or end > len(data):
+            raise ValueError(f"{where}: cut short: its last Ogg page begins at byte {position}")
+        flags, serial, sequence, expected = struct.unpack_from("<B8xIII", data, position + 5)
+        page = data[position : position + 22] + bytes(4) + data[position + 26 : end]
+        if _checksum(page) != expected:
+            raise ValueError(f"{where}: corrupt: the Ogg page at byte {position} has a wrong checksum")
+        return cls(end, serial, sequence, bool(flags & _FIRST), bool(flags & _LAST))
+
+
 def _links(data: bytes, where: str) -> list[tuple[int, int]]:
     """Where the chained files begin and end; the streams of one file begin before any goes on."""
-    links: list[tuple[int, int]] = []
-    position, start, running, begun = 0, 0, set[int](), False
+    starts, position, sequences, begun = [0], 0, dict[int, int](), False
     while data.startswith(b"OggS", position):
-        end, flags, serial = _page(data, position, where)
-        if flags & _FIRST:
+        page = _Page.read(data, position, where)
+        if page.is_first:
             if begun:
-                _check_ended(running, position, where)
-                links.append((start, position))
-                start, begun = position, False
-            running.add(serial)
-        else:
-            begun = True
-        if flags & _LAST:
-            running.discard(serial)
-        position = end
-    _check_ended(running, position, where)
-    return [*links, (start, position)]
+                _check_ended(sequences, position, where)
+                starts.append(position)
+            sequences[page.serial] = page.sequence
+        elif sequences.get(page.serial) != page.sequence:
+            raise ValueError(f"{where}: corrupt: an Ogg page is missing before byte {position}")
+        begun = not page.is_first
+        sequences[page.serial] = page.sequence + 1
+        if page.is_last:
+            del sequences[page.serial]
+        position = page.end
+    _check_ended(sequences, position, where)
+    return list(pairwise([*starts, position]))
 
 
-def _check_ended(running: set[int], position: int, where: str) -> None:
-    if running:
-        raise ValueError(f"{where}: cut short or corrupt: no last page of its stream before byte {position}")
-
-
-def _page(data: bytes, position: int, where: str) -> tuple[int, int, int]:
-    """Where the page ends, its flags, and the number of its stream; its checksum must be right."""
-    head_end = position + 27
-    if head_end <= len(data):
-        flags, serial, expected = data[position + 5], *struct.unpack_from("<I4xI", data, position + 14)
-        body = head_end + data[position + 26]
-        end = body + sum(data[head_end:body])
-        if end <= len(data):
-            page = bytearray(data[position:end])
-            page[22:26] = bytes(4)
-            if _checksum(bytes(page)) != expected:
-                raise ValueError(f"{where}: corrupt: the Ogg page at byte {position} has a wrong checksum")
-            return end, flags, serial
-    raise ValueError(f"{where}: cut short: its last Ogg page begins at byte {position}")
+def _check_ended(sequences: dict[int, int], position: int, where: str) -> None:
+    if sequences:
+        raise ValueError(f"{where}: cut short: no last page of its stream before byte {position}")
 
 
 def _checksum(page: bytes) -> int:

@@ -92,7 +92,8 @@ def _riff_samples(data: bytes, chunk: Chunk, order: str, sizes: int | None, wher
     if outer in _UNKNOWN:
         promised = 0
     found = settle(data, chunk.start, promised, outer == len(data) - 8, where, fields)
-    _check_rest(data, chunk.start + found.size, order, where)
+    if (end := chunk.start + found.size) < len(data):
+        _check_rest(data, end, order, where)
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from audio_files import sphere
 from kaldi_fixtures import FSDD, SPHERE, SYNTHETIC, needs_fsdd, needs_sphere
 
 from asr_bn.audio import SkippedSegment, WaveformReader, decode_audio, decode_recording, read_waveform
@@ -22,20 +23,6 @@ def _encode(samples: np.ndarray, rate: int, **kwargs: str) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, **kwargs)
     return buffer.getvalue()
-
-
-def _sphere(body: bytes, **fields: object) -> bytes:
-    header = {
-        "sample_rate": 16000,
-        "channel_count": 1,
-        "sample_n_bytes": 2,
-        "sample_byte_format": "01",
-    } | fields
-    lines = "".join(
-        f"{key} {'-i' if isinstance(value, int) else f'-s{len(str(value))}'} {value}\n"
-        for key, value in header.items()
-    )
-    return f"NIST_1A\n   1024\n{lines}end_head\n".ljust(1024).encode() + body
 
 
 @needs_sphere
@@ -59,7 +46,7 @@ def test_shorten_compressed_mu_law_says_how_to_use_a_pipe(name: str) -> None:
 @pytest.mark.parametrize("order", ["01", "10"])
 def test_plain_sphere(order: str) -> None:
     body = SAMPLES.astype("<i2" if order == "01" else ">i2").tobytes()
-    data = _sphere(body, sample_byte_format=order, sample_count=len(SAMPLES), sample_coding="pcm")
+    data = sphere(body, sample_byte_format=order, sample_count=len(SAMPLES), sample_coding="pcm")
     np.testing.assert_array_equal(decode_audio(data).samples, SAMPLES)
 
 
@@ -70,7 +57,7 @@ def test_companding_tables_are_libsndfiles(subtype: str, table) -> None:
         io.BytesIO(codes.tobytes()), dtype="int16", samplerate=8000, channels=1, subtype=subtype, format="RAW"
     )
     np.testing.assert_array_equal(table(), expected)
-    data = _sphere(codes.tobytes(), sample_n_bytes=1, sample_coding=subtype.lower(), sample_byte_format="1")
+    data = sphere(codes.tobytes(), sample_n_bytes=1, sample_coding=subtype.lower(), sample_byte_format="1")
     np.testing.assert_array_equal(decode_audio(data).samples, expected)
 
 

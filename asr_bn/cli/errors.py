@@ -21,7 +21,7 @@ def describe(error: Exception) -> str:
     """One line for ``error``: the library's own sentence, the file and reason of an ``OSError``, or the lack
     of memory."""
     if isinstance(error, MemoryError):
-        return " ".join(["out of memory", *map(str, error.args)])
+        return ": ".join(["out of memory", *map(str, error.args)])
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split())

@@ -87,12 +87,15 @@ def open_input(
 
 
 @contextmanager
-def naming(utt_id: str) -> Iterator[None]:
-    """Make errors inside begin with the utterance: ``ValueError`` all of them."""
+def naming(utt_id: str, name: str | None = None) -> Iterator[None]:
+    """Make errors inside begin with the utterance: ``ValueError`` all of them.
+
+    ``name`` is the file, for errors of reading, where the system does not say which.
+    """
     try:
         yield
     except OSError as error:
-        raise ValueError(f"{utt_id}: {error.filename}: {error.strerror or error}") from error
+        raise ValueError(f"{utt_id}: {error.filename or name}: {error.strerror or error}") from error
     except ValueError as error:
         if str(error).startswith(f"{utt_id}: "):
             raise
@@ -203,7 +206,7 @@ def read_source(
     """
     rxfilename = rxfilename.strip()
     if not is_pipe(rxfilename):
-        with open_input(rxfilename, root, pipes) as stream, _file_named(rxfilename):
+        with open_input(rxfilename, root, pipes) as stream:
             return _read_all(stream, rxfilename, check_head, max_bytes)
     pipes.check(rxfilename)
     with _open_pipe(rxfilename, root, pipes.timeout_s, whole=True) as stream:
@@ -236,17 +239,6 @@ def _read_all(
 
 def _is_plain_file(stream: io.BufferedReader) -> bool:
     return isinstance(stream.raw, io.FileIO) and stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-
-
-@contextmanager
-def _file_named(name: str) -> Iterator[None]:
-    """Name the file in errors of reading, which the system does not."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = name
-        raise
 
 
 def _start(rxfilename: str, root: Path | None, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
