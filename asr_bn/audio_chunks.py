@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 _KNOWN_CHUNKS = (b"fmt ", b"data", b"fact", b"LIST", b"COMM", b"SSND", b"JUNK", b"bext", b"cue ", b"PEAK")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"mfra", b"sidx", b"styp", b"uuid")
-_EBML_OPEN = (0x18538067, 0x1F43B675)  # Segment and Cluster, whose size a live stream does not know
+_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # whose size a live stream does not know
 # Sizes near 2 and 4 GiB are what programs write that do not know better.
 _STREAMED = 0x7F000000
 
@@ -152,9 +152,9 @@ def check_matroska(data: bytes, where: str) -> None:
         end = start + max(0, size)
         if start > len(data) or end > len(data):
             raise ValueError(f"{where}: cut short: {end} bytes expected, {len(data)} found")
-        if size < 0 and name not in _EBML_OPEN:
+        if size < 0 and name not in (_SEGMENT, _CLUSTER):
             return  # nothing that tells where it ends; the decoder will see
-        position = start if name in _EBML_OPEN else end
+        position = start if name == _SEGMENT or size < 0 else end
 
 
 def _ebml_number(data: bytes, position: int, keep_marker: bool) -> tuple[int, int]:

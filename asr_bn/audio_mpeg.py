@@ -63,9 +63,8 @@ class _Part:
     promised: int | None
 
 
-def end_of_tags(data: bytes) -> int:
-    """Where the ID3v2 tags end that stand in front of a file (0: there are none)."""
-    position = 0
+def end_of_tags(data: bytes, position: int = 0) -> int:
+    """Where the ID3v2 tags end that begin at ``position`` (there: there are none)."""
     while data[position : position + 3] == b"ID3" and position + 10 <= len(data):
         flags, size = data[position + 5], data[position + 6 : position + 10]
         # Seven bits a byte; a flag says that ten more bytes follow the tag.
@@ -126,10 +125,11 @@ def _frames(data: bytes, where: str) -> Iterator[tuple[int, FrameHeader]]:
             position = after
         else:
             following = _next_frame(data, position + 1)
-            if following is None:
+            nearby = len(data) - position <= _SEARCHED
+            if following is None and (nearby or not found):
                 return
-            if found:
-                raise ValueError(f"{where}: corrupt: {following - position} bytes at {position} are no audio")
+            if found or following is None:
+                raise ValueError(f"{where}: corrupt: the bytes from {position} on are no MPEG audio frame")
             position = following
 
 
@@ -147,7 +147,7 @@ def _next_frame(data: bytes, position: int) -> int | None:
 def _end_of_tag(data: bytes, position: int) -> int | None:
     """Where the tag ends that begins at ``position`` (ID3v1, APE; ID3v2 of the next file)."""
     if data.startswith(b"ID3", position):
-        return position + end_of_tags(data[position:])
+        return end_of_tags(data, position)
     if data.startswith(b"TAG", position):
         return position + 128
     if data.startswith(b"APETAGEX", position) and position + 32 <= len(data):

@@ -66,6 +66,8 @@ def _links(data: bytes, where: str) -> list[tuple[int, int]]:
             del sequences[page.serial]
         position = page.end
     _check_ended(sequences, position, where)
+    if data.find(b"OggS", position) >= 0:
+        raise ValueError(f"{where}: corrupt: no Ogg page at byte {position}, but one behind it")
     return list(pairwise([*starts, position]))
 
 

@@ -152,13 +152,14 @@ def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -
     from tqdm import tqdm
 
     frames: dict[str, int] = {}
+    left_out: list[str] = []
     seconds, fbank, broken = 0.0, options.fbank, 0
     reader = WaveformReader(data.root, options.channel, pipes=options.pipes)
     for utterance in tqdm(data.utterances.values(), desc="audio", unit="utt", delay=2.0):
         try:
             waveform = reader.read(utterance)
         except SkippedSegment as error:
-            report.remarks.append(f"{error}; left out, as extract-segments does")
+            left_out.append(str(error))
             continue
         except ValueError as error:
             broken += 1
@@ -177,6 +178,7 @@ def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -
         report.facts.append(f"sample frequency: {fbank.sample_frequency:g} Hz")
     report.facts.append(f"hours: {seconds / 3600:.2f}")
     _frame_facts(frames, report)
+    _list("that extract-segments leaves out", left_out, report.remarks)
     return frames
 
 

@@ -63,6 +63,13 @@ def test_no_damaged_bit_goes_unnoticed(kind: str) -> None:
             decode_audio(bytes(damaged))
 
 
+def test_something_else_between_chained_files() -> None:
+    data = KINDS["vorbis"]
+    with pytest.raises(ValueError, match=f"^audio: corrupt: no Ogg page at byte {len(data)}, but one behind"):
+        decode_audio(data + b"junk" + data)
+    assert len(decode_audio(data + b"TAG" + bytes(125)).samples) == len(LONG)
+
+
 def test_a_missing_page() -> None:
     data = KINDS["vorbis"]
     first, second = _pages(data)[2:4]

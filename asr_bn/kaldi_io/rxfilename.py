@@ -228,13 +228,13 @@ def _read_all(
         return stream.read()
     head = head or stream.read(_HEAD_BYTES)
     check_head(head)
-    blocks, size = [head], len(head)
-    while block := stream.read(_READ_BLOCK):
-        blocks.append(block)
-        size += len(block)
-        if size > max_bytes:
+    buffer = io.BytesIO()
+    while head:
+        buffer.write(head)
+        if buffer.tell() > max_bytes:
             raise ValueError(f"{name}: more than {max_bytes} bytes; stopped")
-    return b"".join(blocks)
+        head = stream.read(_READ_BLOCK)
+    return buffer.getvalue()
 
 
 def _is_plain_file(stream: io.BufferedReader) -> bool:
