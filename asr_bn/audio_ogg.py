@@ -43,7 +43,7 @@ class _Page:
             raise ValueError(f"{where}: cut short: its last Ogg page begins at byte {position}")
         flags, serial, sequence, expected = struct.unpack_from("<B8xIII", data, position + 5)
         page = data[position : position + 22] + bytes(4) + data[position + 26 : end]
-        if _checksum(page) != expected:
+        if checksum(page) != expected:
             raise ValueError(f"{where}: corrupt: the Ogg page at byte {position} has a wrong checksum")
         return cls(end, serial, sequence, bool(flags & _FIRST), bool(flags & _LAST))
 
@@ -76,7 +76,7 @@ def _check_ended(sequences: dict[int, int], position: int, where: str) -> None:
         raise ValueError(f"{where}: cut short: no last page of its stream before byte {position}")
 
 
-def _checksum(page: bytes) -> int:
+def checksum(page: bytes) -> int:
     """Ogg's CRC-32, which takes the bits the other way round than zlib, and neither end inverted."""
     crc = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(crc.to_bytes(4, "little").translate(_REVERSED), "big")
