@@ -145,9 +145,9 @@ def _next_frame(data: bytes, position: int) -> int | None:
 
 
 def _end_of_tag(data: bytes, position: int) -> int | None:
-    """Where the tag ends that begins at ``position`` (ID3v1, APE; ID3v2 of the next file)."""
-    if data.startswith(b"ID3", position):
-        return end_of_tags(data, position)
+    """Where the tag ends that begins at ``position`` (of the next file, maybe); None if none does."""
+    if (end := end_of_tags(data, position)) > position:
+        return end
     if data.startswith(b"TAG", position):
         return position + 128
     if data.startswith(b"APETAGEX", position) and position + 32 <= len(data):

@@ -12,6 +12,7 @@ from asr_bn.audio_samples import Decoded, Samples
 _MAGIC = b"NIST_1A\n"
 _MAX_HEADER = 1 << 20
 _MAX_DIGITS = 10
+_MAX_SHOWN = 40
 # Tapes were padded to blocks of this size, in bytes.
 _BLOCK = 1024
 
@@ -64,9 +65,12 @@ def _parse_header(data: bytes, where: str) -> tuple[dict[str, str], int]:
 def _positive(header: dict[str, str], name: str, where: str) -> int:
     value = header.get(name, "")
     if not re.fullmatch(rf"0*[1-9][0-9]{{0,{_MAX_DIGITS - 1}}}", value):
-        shown = value if len(value) <= 2 * _MAX_DIGITS else f"{value[: 2 * _MAX_DIGITS]}..."
-        raise ValueError(f"{where}: SPHERE header: {name} is {shown!r}, expected a positive number")
+        raise ValueError(f"{where}: SPHERE header: {name} is {_shown(value)}, expected a positive number")
     return int(value)
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}...")
 
 
 def _decode_plain(body: bytes, coding: str, header: dict[str, str], num_channels: int, where: str) -> Samples:
@@ -82,8 +86,8 @@ def _decode_plain(body: bytes, coding: str, header: dict[str, str], num_channels
         flat = np.frombuffer(body[: len(body) // 2 * 2], dtype=order).astype(np.int16)
     else:
         raise ValueError(
-            f"{where}: SPHERE coding {coding!r} with {num_bytes} bytes a sample: expected pcm with 2, ulaw or"
-            " alaw with 1"
+            f"{where}: SPHERE coding {_shown(coding)} with {num_bytes} bytes a sample: expected pcm with 2,"
+            " ulaw or alaw with 1"
         )
     return flat[: len(flat) // num_channels * num_channels].reshape(-1, num_channels)
 
@@ -91,7 +95,7 @@ def _decode_plain(body: bytes, coding: str, header: dict[str, str], num_channels
 def _decode_compressed(data: bytes, coding: str, compression: str, where: str) -> Samples:
     if not compression.startswith("embedded-shorten") or coding != "pcm":
         raise ValueError(
-            f"{where}: SPHERE coding '{coding},{compression}' has no decoder here; write"
+            f"{where}: SPHERE coding {_shown(f'{coding},{compression}')} has no decoder here; write"
             " 'sph2pipe -f wav FILE |' in wav.scp"
         )
     return decode_with_av(data, "nistsphere", where)[0]

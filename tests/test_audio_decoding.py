@@ -96,6 +96,12 @@ def test_numbers_in_a_sphere_header(field: str, value: str) -> None:
         decode_audio(header[:1024].ljust(1024) + data[1024:])
 
 
+@pytest.mark.parametrize("coding", ["\b" * 500, "pcm," + "x" * 500])
+def test_long_words_in_a_sphere_header_are_cut(coding: str) -> None:
+    with pytest.raises(ValueError, match=r"^audio: SPHERE coding .{,300}$"):
+        decode_audio(sphere(PCM, sample_coding=coding))
+
+
 @pytest.mark.parametrize(
     "data",
     [

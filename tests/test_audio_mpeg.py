@@ -118,6 +118,11 @@ def test_layer_two(rate: int) -> None:
     assert np.abs(waveform.samples - expected).max() < 1.5  # FFmpeg's are whole numbers
 
 
+@pytest.mark.parametrize("rest", [b"ID3", b"ID3\4\0\0\0\0", b"TAG", b"APETAGEX"])
+def test_a_tag_that_is_cut(rest: bytes) -> None:
+    np.testing.assert_array_equal(decode_audio(STREAM + rest).samples, decode_audio(STREAM).samples)
+
+
 def test_no_frames() -> None:
     for data in (id3v2(500), id3v2(20) + b"nothing of the kind" * 50, b"\xff\xfb\x90\xc0"):
         with pytest.raises(ValueError, match="^a: no MPEG audio frames in it$"):
