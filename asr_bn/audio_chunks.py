@@ -45,7 +45,8 @@ class SampleBytes:
             return data
         head = bytearray(data[: self.start])
         for position, form, added in self.fields:
-            struct.pack_into(form, head, position, self.size + added)
+            most = (1 << 8 * struct.calcsize(form) - 1) * (1 if form.endswith("q") else 2) - 1
+            struct.pack_into(form, head, position, min(self.size + added, most))
         return bytes(head) + data[self.start : self.start + self.size]
 
 

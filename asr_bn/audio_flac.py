@@ -7,7 +7,6 @@ import hashlib
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from asr_bn.audio_sndfile import decode_with_sndfile
 
 _STREAMINFO = 42  # bytes up to its end
 _MAGIC = b"fLaC"
+_KEY_BEFORE = re.compile(rb"[^\s\0] \Z")
 _BEGIN = re.compile(_MAGIC + rb"[\x00\x80]\x00\x00\x22")
 _UNKNOWN_MD5 = bytes(16)
 _MAX_FRAME = 1 << 20
@@ -28,10 +28,19 @@ def decode_flac(data: bytes, where: str) -> Decoded:
         ValueError: cut short, more frames than the header promises, a checksum of the samples that is not
             the header's, or it cannot be decoded.
     """
-    if data.find(_MAGIC, 4) < 0:
-        return _decode_one(data, where)
-    begins = [0, *(match.start() for match in _BEGIN.finditer(data, 4)), len(data)]
-    return join([_decode_one(data[start:end], where) for start, end in pairwise(begins)], where)
+    parts: list[Decoded] = []
+    start = 0
+    while start < len(data):
+        following = data.find(_MAGIC, start + 4) > 0 and _BEGIN.search(data, start + 4)
+        end = following.start() if following else len(data)
+        part = data[start:end]
+        parts.append(_decode_one(part, where))
+        if following and _end_of_last_frame(part, proven=True) is None:
+            if not _KEY_BEFORE.search(data, start, end):
+                raise ValueError(f"{where}: corrupt: another FLAC file at byte {end}, behind something else")
+            break  # the next entry of an archive
+        start = end
+    return join(parts, where)
 
 
 def _decode_one(data: bytes, where: str) -> Decoded:
@@ -56,12 +65,14 @@ def _total(data: bytes) -> int:
     return int.from_bytes(data[21:26]) & (1 << 36) - 1
 
 
-def _end_of_last_frame(data: bytes) -> int | None:
-    """Samples before the end of the last frame, if ``data`` end with a whole one."""
+def _end_of_last_frame(data: bytes, proven: bool = False) -> int | None:
+    """Samples before the end of the last frame, if ``data`` end with a whole one.
+
+    Without ``proven``, a header where the samples end as promised is taken without its frame's checksum.
+    """
     total, budget = _total(data), _MAX_FRAME
     for position, end in _headers_from_the_end(data):
-        # A header that ends where the samples do, as promised, needs no proof.
-        if end == total or _crc(data[position:], 0x8005, 16) == 0:
+        if (end == total and not proven) or _crc(data[position:], 0x8005, 16) == 0:
             return end
         budget -= len(data) - position
         if budget < 0:

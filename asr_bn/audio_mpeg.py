@@ -7,7 +7,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from asr_bn.audio_samples import Decoded, join
+from asr_bn.audio_samples import Decoded, join, next_entry
+from asr_bn.audio_sndfile import decode_with_sndfile
 
 _KBITS = {  # by (MPEG 1, layer)
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -87,8 +88,6 @@ def decode_mpeg(data: bytes, where: str) -> Decoded:
 
 
 def _decode_part(data: bytes, part: _Part, where: str) -> Decoded:
-    from asr_bn.audio_sndfile import decode_with_sndfile
-
     if part.promised is not None and part.num_frames < part.promised - 1:  # some count the header, too
         raise ValueError(f"{where}: cut short: {part.promised} frames expected, {part.num_frames} found")
     # An encoder that left a header also tells how many samples at the ends are not the recording's.
@@ -123,6 +122,8 @@ def _frames(data: bytes, where: str) -> Iterator[tuple[int, FrameHeader]]:
             position, found = position + header.size, True
         elif (after := _end_of_tag(data, position)) is not None:
             position = after
+        elif found and next_entry(data, position, (b"ID3", b"\xff")):
+            return
         else:
             following = _next_frame(data, position + 1)
             nearby = len(data) - position <= _SEARCHED

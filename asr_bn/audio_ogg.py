@@ -5,7 +5,7 @@ import zlib
 from dataclasses import dataclass
 from itertools import pairwise
 
-from asr_bn.audio_samples import Decoded, join
+from asr_bn.audio_samples import Decoded, join, next_entry
 from asr_bn.audio_sndfile import decode_with_sndfile
 
 _FIRST, _LAST = 2, 4  # flags of a stream's first and last page
@@ -66,7 +66,7 @@ def _links(data: bytes, where: str) -> list[tuple[int, int]]:
             del sequences[page.serial]
         position = page.end
     _check_ended(sequences, position, where)
-    if data.find(b"OggS", position) >= 0:
+    if not next_entry(data, position, (b"OggS",)) and data.find(b"OggS", position) >= 0:
         raise ValueError(f"{where}: corrupt: no Ogg page at byte {position}, but one behind it")
     return list(pairwise([*starts, position]))
 

@@ -12,6 +12,15 @@ Decoded = tuple[Samples, int]
 """Samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency in Hz."""
 
 
+_KEY = re.compile(rb"[^\s\0]{1,1000} ")
+
+
+def next_entry(data: bytes, position: int, magic: tuple[bytes, ...]) -> bool:
+    """Whether an archive's next entry begins at ``position``: a key, a blank, and a file like this one."""
+    key = _KEY.match(data, position)
+    return key is not None and data.startswith(magic, key.end())
+
+
 def join(parts: Sequence[Decoded], where: str) -> Decoded:
     """Streams that follow each other in one file, one after the other.
 

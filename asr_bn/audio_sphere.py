@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.audio_av import decode_with_av
-from asr_bn.audio_samples import Decoded, Samples
+from asr_bn.audio_samples import Decoded, Samples, next_entry
 
 _MAGIC = b"NIST_1A\n"
 _MAX_HEADER = 1 << 20
@@ -40,7 +40,8 @@ def decode_sphere(data: bytes, where: str) -> Decoded:
             f"{where}: cut short: {expected} samples of {num_channels} channels expected,"
             f" {len(samples)} of {samples.shape[1]} found"
         )
-    if not compression and (len(samples) - expected) * num_channels > _BLOCK:
+    end = size + expected * num_channels * _positive(header, "sample_n_bytes", where)
+    if not compression and len(data) - end > _BLOCK and not next_entry(data, end, (_MAGIC,)):
         raise ValueError(f"{where}: corrupt: sample_count is {expected}, but {len(samples)} samples follow")
     return samples[:expected], frequency
 

@@ -2,12 +2,13 @@
 
 import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from audio_files import SPEECH, chunk, encoded, fmt, muxed, riff, sphere
 
-from asr_bn.audio import decode_audio
+from asr_bn.audio import decode_audio, read_waveform
 from asr_bn.audio_formats import audio_format
 from asr_bn.audio_sndfile import decode_with_sndfile
 
@@ -61,6 +62,27 @@ def test_a_stream_of_matroska_that_is_cut_in_a_block() -> None:
 def test_joined_files_are_named(name: str) -> None:
     with pytest.raises(ValueError, match="another file is joined to it|samples follow$"):
         decode_audio(LOSSLESS[name] * 2)
+
+
+ENTRIES = {
+    "float wav": encoded("WAV", "FLOAT"),
+    "w64": encoded("W64", "PCM_16"),
+    "flac": encoded("FLAC", "PCM_16"),
+    "vorbis": encoded("OGG", "VORBIS"),
+    "mp3": encoded("MP3", "MPEG_LAYER_III"),
+    "mp3 stream": muxed("mp3", "libmp3lame", write_xing="0"),
+    **{name: LOSSLESS[name] for name in ("aiff", "au", "caf", "alac in mp4", "sphere")},
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_entry_of_an_archive_ends_where_it_ends(name: str, tmp_path: Path) -> None:
+    data = ENTRIES[name]
+    (tmp_path / "a.ark").write_bytes(b"utt1 " + data + b"utt2 " + data)
+    expected = decode_audio(data).samples
+    for offset in (5, 10 + len(data)):
+        waveform = read_waveform(f"a.ark:{offset}", root=tmp_path)
+        np.testing.assert_array_equal(waveform.samples, expected)
 
 
 def test_amr() -> None:

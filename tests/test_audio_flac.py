@@ -66,6 +66,11 @@ def test_joined_files_are_read_whole() -> None:
         decode_audio(FLAC + encoded("FLAC", "PCM_16", rate=8000))
 
 
+def test_another_file_behind_something_else() -> None:
+    with pytest.raises(ValueError, match="another FLAC file at byte .*, behind something else$"):
+        decode_audio(FLAC + b"TAG" + bytes(125) + FLAC)
+
+
 def test_a_frame_that_is_missing_or_twice_there() -> None:
     third, fourth = _frames(FLAC)[2:4]
     for data in (FLAC[:third] + FLAC[fourth:], FLAC[:fourth] + FLAC[third:]):
