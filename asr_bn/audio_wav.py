@@ -53,7 +53,7 @@ def _find(data: bytes, order: str, where: str) -> tuple[_Format, SampleBytes]:
     wide = data.startswith(b"riff")
     fmt, sizes = None, None
     for chunk in w64_chunks(data, 40) if wide else iff_chunks(data, 12, order):
-        if chunk.name == b"ds64" and len(data) >= chunk.start + 24:
+        if chunk.name == b"ds64" and chunk.size >= 24 and chunk.start + chunk.size <= len(data):
             sizes = chunk.start
         elif chunk.name == b"fmt ":
             fmt = _parse_format(data, chunk, order, where)

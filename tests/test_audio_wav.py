@@ -148,6 +148,13 @@ def test_kin(name: str) -> None:
     np.testing.assert_array_equal(decode_audio(KIN[name]).samples, SPEECH)
 
 
+@pytest.mark.parametrize("contents", [bytes(4), bytes(23)])
+def test_64_bit_sizes_that_are_cut(contents: bytes) -> None:
+    data = riff(fmt(0x31), chunk(b"ds64", contents) + b"\0" * (len(contents) % 2), chunk(b"data", PCM, 0))
+    with pytest.raises(ValueError, match="^audio: cannot be decoded"):
+        decode_audio(data)
+
+
 def test_kin_cut_short() -> None:
     for data in (_rf64(len(PCM) + 72, len(PCM)), encoded("W64", "PCM_16"), encoded("W64", "FLOAT")):
         with pytest.raises(ValueError, match="cut short"):
