@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from asr_bn.audio_samples import next_entry
+
 _KNOWN_CHUNKS = (b"fmt ", b"data", b"fact", b"LIST", b"COMM", b"SSND", b"JUNK", b"bext", b"cue ", b"PEAK")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"mfra", b"sidx", b"styp", b"uuid")
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # whose size a live stream does not know
 # Sizes near 2 and 4 GiB are what programs write that do not know better.
 _STREAMED = 0x7F000000
+_TAGS = (b"TAG", b"ID3", b"APETAGEX")
+_MAX_BEHIND = 1024
 
 
 class Chunk(NamedTuple):
@@ -84,8 +88,12 @@ def iff_chunks(data: bytes, position: int, order: str) -> Iterator[Chunk]:
         name, size = struct.unpack_from(f"{order}4sI", data, position)
         yield Chunk(name, position + 8, size)
         position += 8 + size
-        if size % 2 and data[position : position + 4] not in _KNOWN_CHUNKS:
-            position += 1
+        if size % 2:
+            position = _skip_padding(data, position)
+
+
+def _skip_padding(data: bytes, position: int) -> int:
+    return position if data[position : position + 4] in _KNOWN_CHUNKS else position + 1
 
 
 def w64_chunks(data: bytes, position: int) -> Iterator[Chunk]:
@@ -96,13 +104,49 @@ def w64_chunks(data: bytes, position: int) -> Iterator[Chunk]:
         position += max(24, size + 7 & ~7)
 
 
+def check_rest(data: bytes, position: int, order: str, end_of_file: int, where: str) -> None:
+    """Refuse what stands behind the samples, unless it is chunks, zeros, a tag or an archive's next entry.
+
+    ``end_of_file`` is where the file ends by its own word; a little may stand behind that.
+
+    Raises:
+        ValueError: a second chunk of samples, which Kaldi would leave out, or bytes of another kind.
+    """
+    if position >= len(data):
+        return
+    end = _end_of_chunks(data, position, order, where)
+    inside, behind = min(end_of_file, len(data)) - end, len(data) - end
+    if (inside <= 1 and behind <= _MAX_BEHIND) or next_entry(data, end, (data[:4],)):
+        return
+    if data.startswith(_TAGS, end) or not data[end:].strip(b"\0"):
+        return
+    raise ValueError(f"{where}: corrupt: {behind} bytes behind its samples, from byte {end} on, are no chunk")
+
+
+def _end_of_chunks(data: bytes, position: int, order: str, where: str) -> int:
+    """Where the chunks end that follow those of the samples at ``position``."""
+    end = position
+    for chunk in iff_chunks(data, _skip_padding(data, position) if position % 2 else position, order):
+        cut = chunk.start + chunk.size > len(data)
+        if chunk.name in (b"data", b"SSND") and chunk.size:
+            raise ValueError(
+                f"{where}: two chunks of samples, the second at byte {chunk.start - 8}; expected one"
+            )
+        if chunk.name not in _KNOWN_CHUNKS and (cut or not chunk.name.strip(b"\0")):
+            break
+        end = chunk.start + chunk.size
+    return end
+
+
 def aiff_samples(data: bytes, where: str) -> SampleBytes:
     """The samples of an AIFF or AIFF-C file; see `settle`."""
     for chunk in iff_chunks(data, 12, ">"):
         if chunk.name == b"SSND":
             (outer,) = struct.unpack_from(">I", data, 4)
             # libsndfile takes what is there; its sizes need no mending.
-            return settle(data, chunk.start, chunk.size, outer in (0, len(data) - 8), where, ())
+            samples = settle(data, chunk.start, chunk.size, outer in (0, len(data) - 8), where, ())
+            check_rest(data, chunk.start + samples.size, ">", outer + 8, where)
+            return samples
     raise ValueError(f"{where}: cut short: an AIFF file without samples")
 
 

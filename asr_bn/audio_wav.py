@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asr_bn.audio_chunks import Chunk, SampleBytes, iff_chunks, settle, w64_chunks
+from asr_bn.audio_chunks import Chunk, SampleBytes, check_rest, iff_chunks, settle, w64_chunks
 from asr_bn.audio_mpeg import decode_mpeg
 from asr_bn.audio_samples import Decoded
 from asr_bn.audio_sndfile import decode_with_sndfile
@@ -92,8 +92,7 @@ def _riff_samples(data: bytes, chunk: Chunk, order: str, sizes: int | None, wher
     if outer in _UNKNOWN:
         promised = 0
     found = settle(data, chunk.start, promised, outer == len(data) - 8, where, fields)
-    if (end := chunk.start + found.size) < len(data):
-        _check_rest(data, end, order, where)
+    check_rest(data, chunk.start + found.size, order, outer + 8, where)
     return found
 
 
@@ -104,12 +103,3 @@ def _w64_samples(data: bytes, chunk: Chunk, where: str) -> SampleBytes:
     promised = 0 if outer in _UNKNOWN_64 else max(0, chunk.size)
     fields = ((16, "<Q", chunk.start), (chunk.start - 8, "<Q", 24))
     return settle(data, chunk.start, promised, outer == len(data), where, fields)
-
-
-def _check_rest(data: bytes, position: int, order: str, where: str) -> None:
-    """Refuse a second chunk of samples: Kaldi would leave it out."""
-    for chunk in iff_chunks(data, position + position % 2, order):
-        if not chunk.name.isascii() or not chunk.name.decode("ascii").isprintable():
-            return
-        if chunk.name == b"data" and chunk.size:
-            raise ValueError(f"{where}: two data chunks, the second at byte {chunk.start - 8}; expected one")

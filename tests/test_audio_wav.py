@@ -111,7 +111,7 @@ def test_a_tag_in_front(tag: bytes) -> None:
 
 def test_two_chunks_of_samples_and_two_files() -> None:
     two = riff(fmt(), chunk(b"data", PCM[:8000]), chunk(b"LIST", b"INFO"), chunk(b"data", PCM[8000:]))
-    with pytest.raises(ValueError, match=r"two data chunks, the second at byte 8056; expected one$"):
+    with pytest.raises(ValueError, match=r"two chunks of samples, the second at byte 8056; expected one$"):
         decode_audio(two)
     for subtype in ("PCM_16", "FLOAT"):
         data = encoded("WAV", subtype)
@@ -121,8 +121,20 @@ def test_two_chunks_of_samples_and_two_files() -> None:
 
 def test_what_stands_behind_the_samples_is_no_second_file() -> None:
     data = riff(fmt(), chunk(b"data", PCM))
-    for rest in (b"utt2 " + data, bytes(100), b"\xffdata", chunk(b"id3 ", id3v2(9))):
+    chunks = chunk(b"odd ", bytes(3)) + b"\0" + chunk(b"LIST", b"INFO")
+    tags = (chunk(b"id3 ", id3v2(9)), id3v2(9), b"TAG" + bytes(125))
+    for rest in (b"utt2 " + data, bytes(5000), b"\xffdata", chunks, chunks[:-2], *tags):
         np.testing.assert_array_equal(decode_audio(data + rest).samples, SPEECH)
+
+
+@pytest.mark.parametrize("outer", [len(PCM) + 36, 1036, len(PCM) + 44])
+def test_a_size_that_is_too_small(outer: int) -> None:
+    """As in the header of a recorder that was killed between two of its updates."""
+    data = riff(fmt(), chunk(b"data", PCM, 1000), size=outer)
+    with pytest.raises(
+        ValueError, match=rf"corrupt: {len(PCM) - 1000} bytes behind its samples, from byte 1044 on"
+    ):
+        decode_audio(data)
 
 
 def _rf64(outer: int, inner: int) -> bytes:
