@@ -40,8 +40,8 @@ def decode_sphere(data: bytes, where: str) -> Decoded:
             f"{where}: cut short: {expected} samples of {num_channels} channels expected,"
             f" {len(samples)} of {samples.shape[1]} found"
         )
-    end = size + expected * num_channels * _positive(header, "sample_n_bytes", where)
-    if not compression and len(data) - end > _BLOCK and not next_entry(data, end, (_MAGIC,)):
+    end = len(data) if compression else size + expected * num_channels * int(header["sample_n_bytes"])
+    if len(data) - end > _BLOCK and not next_entry(data, end, (_MAGIC,)):
         raise ValueError(f"{where}: corrupt: sample_count is {expected}, but {len(samples)} samples follow")
     return samples[:expected], frequency
 
