@@ -15,7 +15,7 @@ from asr_bn.kaldi_io.data_dir import DataDir, Utterance
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_table
 
-_FORMAT = 2  # raise it when the same inputs give other features
+_FORMAT = 3  # raise it when the same inputs give other features
 _TABLES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text")
 
 
