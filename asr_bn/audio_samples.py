@@ -46,13 +46,14 @@ def join(parts: Sequence[Decoded], where: str) -> Decoded:
 def decoder_errors(where: str) -> Iterator[None]:
     """Turn whatever a library raises into a ``ValueError`` that begins with ``where``.
 
-    Nothing of ours may be raised inside.  A ``MemoryError`` passes: it says nothing about the file.
+    Nothing of ours may be raised inside.  A ``MemoryError`` passes, for it says nothing about the file; but
+    FFmpeg's does, where a header asks for more than FFmpeg ever takes.
     """
     try:
         yield
-    except MemoryError:
-        raise
     except Exception as error:
+        if isinstance(error, MemoryError) and not hasattr(error, "strerror"):
+            raise
         raise ValueError(f"{where}: cannot be decoded ({_reason(error)})") from error
 
 
