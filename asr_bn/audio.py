@@ -1,24 +1,24 @@
 """Waveforms from files, archives and pipes, in Kaldi's scale (int16 range)."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.audio_av import decode_with_av
-from asr_bn.audio_sphere import MAGIC as SPHERE_MAGIC
-from asr_bn.audio_sphere import decode_sphere
-from asr_bn.audio_wav import decode_pcm16_wav
+from asr_bn.audio_decoding import check_format, decode
+from asr_bn.audio_samples import Samples
 from asr_bn.kaldi_io.data_dir import Utterance
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, naming, open_input, run_pipe
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, read_source
 
 MAX_OVERSHOOT_S = 0.5
 """How far a segment may run past the end of its recording and be clipped (Kaldi's ``--max-overshoot``)."""
-_AV_DEMUXERS = {b"\x1a\x45\xdf\xa3": "matroska"}
-_SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"caff")
-_MP3_MAGIC = (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
+MIN_SEGMENT_S = float(np.float32(0.1))
+"""Shorter segments are left out (Kaldi's ``--min-segment-length``, a float of 32 bits)."""
+
+
+class SkippedSegment(ValueError):
+    """A segment that Kaldi's ``extract-segments`` leaves out; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Waveform:
 class Recording:
     """All channels of a recording, ``[num_samples, num_channels]`` in int16 range, and the rate in Hz."""
 
-    samples: NDArray[np.int16] | NDArray[np.float32]
+    samples: Samples
     sample_frequency: int
 
-    def channel(self, channel: int | None, where: str) -> NDArray[np.int16] | NDArray[np.float32]:
+    def channel(self, channel: int | None, where: str) -> Samples:
         """Samples of a channel (from 0); None takes the only one.
 
         Raises:
@@ -82,9 +82,17 @@ class WaveformReader:
         Raises:
             OSError: no such file.
             ValueError: the message begins with the utterance id and names the file: a failing command,
-                an unreadable or empty file, a wrong rate, channel or segment, a sample that is not finite.
+                an unreadable or empty file, a wrong rate or channel, a sample that is not finite, more than
+                memory holds.
+            SkippedSegment: a segment that Kaldi leaves out.
         """
         where = f"{utterance.utt_id}: {utterance.rxfilename}"
+        try:
+            return self._read(utterance, where)
+        except MemoryError as error:
+            raise ValueError(f"{where}: it needs more memory than there is") from error
+
+    def _read(self, utterance: Utterance, where: str) -> Waveform:
         recording = self._recording(utterance, where)
         channel = self._channel if utterance.channel is None else utterance.channel
         samples = recording.channel(channel, where)
@@ -96,7 +104,7 @@ class WaveformReader:
         if self._last is not None and self._last[0] == utterance.rxfilename:
             return self._last[1]
         self._last = None  # before the next one is decoded, so that two are never held
-        recording = decode_recording(_read_bytes(utterance, self._root, self._pipes), where)
+        recording = decode_recording(_read_bytes(utterance, where, self._root, self._pipes), where)
         if utterance.start is not None:
             self._last = (utterance.rxfilename, recording)
         return recording
@@ -127,10 +135,11 @@ def read_waveform(
 
 
 def decode_audio(data: bytes, channel: int | None = None, where: str = "audio") -> Waveform:
-    """Decode a file in memory: WAV, FLAC, OGG, MP3, AIFF, NIST SPHERE, MP4, WebM.
+    """Decode a file in memory; see `asr_bn.audio_formats`.
 
     Raises:
-        ValueError: unknown format, cut short or corrupt, empty, several channels and none chosen.
+        ValueError: see `asr_bn.audio_decoding.decode`; several channels and none chosen; a sample that is
+            not finite.
     """
     recording = decode_recording(data, where)
     return Waveform(_finite(recording.channel(channel, where), where), recording.sample_frequency)
@@ -138,12 +147,7 @@ def decode_audio(data: bytes, channel: int | None = None, where: str = "audio") 
 
 def decode_recording(data: bytes, where: str = "audio") -> Recording:
     """All channels of a file in memory, told apart by its first bytes; see `decode_audio`."""
-    if not data:
-        raise ValueError(f"{where}: an empty file")
-    samples, frequency = _decode(data, where)
-    if len(samples) == 0:
-        raise ValueError(f"{where}: no samples in it")
-    return Recording(samples, frequency)
+    return Recording(*decode(data, where))
 
 
 def resample(samples: NDArray[np.float32], frequency: int, wanted: int) -> NDArray[np.float32]:
@@ -154,46 +158,12 @@ def resample(samples: NDArray[np.float32], frequency: int, wanted: int) -> NDArr
     return converted
 
 
-def _decode(data: bytes, where: str) -> tuple[NDArray[np.int16] | NDArray[np.float32], int]:
-    if (wav := decode_pcm16_wav(data, where)) is not None:
-        return wav
-    if data.startswith(SPHERE_MAGIC):
-        return decode_sphere(data, where)
-    if data[4:8] == b"ftyp":
-        return decode_with_av(data, "mov", where)
-    if data[:4] in _AV_DEMUXERS:
-        return decode_with_av(data, _AV_DEMUXERS[data[:4]], where)
-    if data.startswith((*_SNDFILE_MAGIC, *_MP3_MAGIC)):
-        return _decode_with_sndfile(data, where)
-    raise ValueError(
-        f"{where}: unknown audio format (it begins with {data[:8]!r}); WAV, FLAC, OGG, MP3, AIFF, SPHERE, MP4"
-        " and WebM are read, others through a pipe in wav.scp"
-    )
+def _read_bytes(utterance: Utterance, where: str, root: Path | None, pipes: PipePolicy) -> bytes:
+    with naming(utterance.utt_id, utterance.rxfilename):
+        return read_source(utterance.rxfilename, root, pipes, lambda head: check_format(head, where))
 
 
-def _decode_with_sndfile(data: bytes, where: str) -> tuple[NDArray[np.int16] | NDArray[np.float32], int]:
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            expected, frequency, integer = file.frames, int(file.samplerate), file.subtype == "PCM_16"
-            samples = file.read(dtype="int16" if integer else "float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ValueError(f"{where}: cannot be decoded ({error})") from error
-    if len(samples) < expected:
-        raise ValueError(f"{where}: cut short: {expected} samples expected, {len(samples)} found")
-    return (samples if integer else samples * np.float32(32768)), frequency
-
-
-def _read_bytes(utterance: Utterance, root: Path | None, pipes: PipePolicy) -> bytes:
-    with naming(utterance.utt_id):
-        if is_pipe(utterance.rxfilename):
-            return run_pipe(utterance.rxfilename, root, pipes)
-        with open_input(utterance.rxfilename, root, pipes) as stream:
-            return stream.read()
-
-
-def _finite(samples: NDArray[np.int16] | NDArray[np.float32], where: str) -> NDArray[np.float32]:
+def _finite(samples: Samples, where: str) -> NDArray[np.float32]:
     waveform = samples.astype(np.float32)
     if samples.dtype != np.int16 and not np.isfinite(waveform).all():
         bad = int(np.flatnonzero(~np.isfinite(waveform))[0])
@@ -201,22 +171,19 @@ def _finite(samples: NDArray[np.int16] | NDArray[np.float32], where: str) -> NDA
     return waveform
 
 
-def _cut(
-    samples: NDArray[np.int16] | NDArray[np.float32],
-    start: float,
-    end: float | None,
-    frequency: int,
-    where: str,
-) -> NDArray[np.int16] | NDArray[np.float32]:
-    """The samples of a segment, as Kaldi's ``extract-segments`` takes them."""
-    num_samples = len(samples)
-    first = int(start * frequency + 0.5)
-    last = num_samples if end is None else int(end * frequency + 0.5)
-    if first >= num_samples or last >= num_samples + int(MAX_OVERSHOOT_S * frequency):
-        raise ValueError(
-            f"{where}: the segment from {start:g} to {end} seconds does not lie in the recording of"
-            f" {num_samples / frequency:g} seconds"
-        )
-    if last <= first:
-        raise ValueError(f"{where}: the segment from {start:g} to {end} seconds has no samples")
-    return samples[first : min(last, num_samples)]
+def _cut(samples: Samples, start: float, end: float | None, frequency: int, where: str) -> Samples:
+    """The samples of a segment, as Kaldi's ``featbin/extract-segments.cc`` takes them.
+
+    Raises:
+        SkippedSegment: it begins or ends too far behind the recording, or is too short.
+    """
+    # Kaldi's seconds are floats of 32 bits, its times in ``segments`` doubles.
+    seconds = np.float32(len(samples)) / np.float32(frequency)
+    length, last = float(seconds), float(seconds + np.float32(MAX_OVERSHOOT_S))
+    segment = f"{where}: the segment from {start:g} to {'the end' if end is None else f'{end:g} seconds'}"
+    if start > length or (end is not None and end > last):
+        raise SkippedSegment(f"{segment} does not lie in the recording of {length:g} seconds")
+    end = length if end is None else min(end, length)
+    if end - start < MIN_SEGMENT_S:
+        raise SkippedSegment(f"{segment} has less than {MIN_SEGMENT_S:.10g} seconds")
+    return samples[int(start * frequency + 0.5) : min(int(end * frequency + 0.5), len(samples))]

@@ -1,21 +1,29 @@
 """NIST SPHERE: PCM, mu-law and A-law here, shorten-compressed PCM through FFmpeg (no ``sph2pipe``)."""
 
+import re
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-Samples = NDArray[np.int16] | NDArray[np.float32]
-MAGIC = b"NIST_1A\n"
+from asr_bn.audio_av import decode_with_av
+from asr_bn.audio_samples import Decoded, Samples, next_entry
+
+_MAGIC = b"NIST_1A\n"
 _MAX_HEADER = 1 << 20
+_MAX_DIGITS = 10
+_MAX_SHOWN = 40
+# Tapes were padded to blocks of this size, in bytes.
+_BLOCK = 1024
 
 
-def decode_sphere(data: bytes, where: str) -> tuple[Samples, int]:
+def decode_sphere(data: bytes, where: str) -> Decoded:
     """Samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency.
 
     Raises:
-        ValueError: cut short, a malformed header, or a coding that cannot be decoded: shorten-compressed
-            mu-law and A-law, for which the message says how to use a pipe.
+        ValueError: cut short, more samples than the header counts, a malformed header, or a coding that
+            cannot be decoded: shorten-compressed mu-law and A-law, for which the message says how to use
+            a pipe.
     """
     header, size = _parse_header(data, where)
     coding, _, compression = header.get("sample_coding", "pcm").lower().partition(",")
@@ -25,18 +33,22 @@ def decode_sphere(data: bytes, where: str) -> tuple[Samples, int]:
         samples = _decode_compressed(data, coding, compression, where)
     else:
         samples = _decode_plain(data[size:], coding, header, num_channels, where)
-    expected = _positive(header, "sample_count", where) if "sample_count" in header else len(samples)
+    counted = header.get("sample_count", "0") != "0"  # a stream does not know
+    expected = _positive(header, "sample_count", where) if counted else len(samples)
     if samples.shape[1] != num_channels or len(samples) < expected:
         raise ValueError(
             f"{where}: cut short: {expected} samples of {num_channels} channels expected,"
             f" {len(samples)} of {samples.shape[1]} found"
         )
+    end = len(data) if compression else size + expected * num_channels * int(header["sample_n_bytes"])
+    if len(data) - end > _BLOCK and not next_entry(data, end, (_MAGIC,)):
+        raise ValueError(f"{where}: corrupt: sample_count is {expected}, but {len(samples)} samples follow")
     return samples[:expected], frequency
 
 
 def _parse_header(data: bytes, where: str) -> tuple[dict[str, str], int]:
     try:
-        size = int(data[len(MAGIC) : 16])
+        size = int(data[len(_MAGIC) : 16].decode("ascii"))
     except ValueError as error:
         raise ValueError(f"{where}: corrupt SPHERE header: no size in it") from error
     if not 16 <= size <= min(len(data), _MAX_HEADER):
@@ -53,9 +65,13 @@ def _parse_header(data: bytes, where: str) -> tuple[dict[str, str], int]:
 
 def _positive(header: dict[str, str], name: str, where: str) -> int:
     value = header.get(name, "")
-    if not value.isdigit() or int(value) == 0:
-        raise ValueError(f"{where}: SPHERE header: {name} is {value!r}, expected a positive number")
+    if not re.fullmatch(rf"0*[1-9][0-9]{{0,{_MAX_DIGITS - 1}}}", value):
+        raise ValueError(f"{where}: SPHERE header: {name} is {_shown(value)}, expected a positive number")
     return int(value)
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}...")
 
 
 def _decode_plain(body: bytes, coding: str, header: dict[str, str], num_channels: int, where: str) -> Samples:
@@ -71,8 +87,8 @@ def _decode_plain(body: bytes, coding: str, header: dict[str, str], num_channels
         flat = np.frombuffer(body[: len(body) // 2 * 2], dtype=order).astype(np.int16)
     else:
         raise ValueError(
-            f"{where}: SPHERE coding {coding!r} with {num_bytes} bytes a sample: expected pcm with 2, ulaw or"
-            " alaw with 1"
+            f"{where}: SPHERE coding {_shown(coding)} with {num_bytes} bytes a sample: expected pcm with 2,"
+            " ulaw or alaw with 1"
         )
     return flat[: len(flat) // num_channels * num_channels].reshape(-1, num_channels)
 
@@ -80,11 +96,9 @@ def _decode_plain(body: bytes, coding: str, header: dict[str, str], num_channels
 def _decode_compressed(data: bytes, coding: str, compression: str, where: str) -> Samples:
     if not compression.startswith("embedded-shorten") or coding != "pcm":
         raise ValueError(
-            f"{where}: SPHERE coding '{coding},{compression}' has no decoder here; write"
+            f"{where}: SPHERE coding {_shown(f'{coding},{compression}')} has no decoder here; write"
             " 'sph2pipe -f wav FILE |' in wav.scp"
         )
-    from asr_bn.audio_av import decode_with_av
-
     return decode_with_av(data, "nistsphere", where)[0]
 
 

@@ -1,14 +1,21 @@
-"""16-bit PCM WAV, the files Kaldi itself reads (``src/feat/wave-reader.cc``)."""
+"""WAV and its 64-bit kin (RF64, BW64, W64): 16-bit PCM here, other codings by the decoders they need.
+
+What the sizes in a header mean is Kaldi's (``src/feat/wave-reader.cc``), but what is cut short is refused.
+"""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-_PCM, _EXTENSIBLE = 1, 0xFFFE
-# Sizes that programs write to a pipe before they know better (sox, ffmpeg): the data go on to the end.
-_STREAMED_SIZES = {0, 0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF024, 0x7FFFEFDC}
+from asr_bn.audio_chunks import Chunk, SampleBytes, check_rest, iff_chunks, settle, w64_chunks
+from asr_bn.audio_mpeg import decode_mpeg
+from asr_bn.audio_samples import Decoded
+from asr_bn.audio_sndfile import decode_with_sndfile
+
+_PCM, _GSM, _MPEG, _MP3, _EXTENSIBLE = 1, 0x31, 0x50, 0x55, 0xFFFE
+_UNKNOWN = (0, 0xFFFFFFFF)
+_UNKNOWN_64 = (0, 0xFFFFFFFFFFFFFFFF)
 
 
 @dataclass(frozen=True)
@@ -17,48 +24,82 @@ class _Format:
     num_channels: int
     sample_frequency: int
     bits: int
+    num_samples: int | None = None  # that the last block is to be cut to, where it is filled up
 
 
-def decode_pcm16_wav(data: bytes, where: str) -> tuple[NDArray[np.int16], int] | None:
-    """Samples ``[num_samples, num_channels]`` and sample frequency; None for a WAV of another encoding.
+def decode_wav(data: bytes, where: str) -> Decoded:
+    """Samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency.
 
     Raises:
-        ValueError: cut short, or not made of proper chunks.
+        ValueError: cut short, not made of proper chunks, several chunks of samples, or a coding that
+            cannot be decoded.
     """
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        return None
-    view, position, fmt = memoryview(data), 12, None
-    while position + 8 <= len(data):
-        name, size = data[position : position + 4], struct.unpack_from("<I", data, position + 4)[0]
-        position += 8
-        if name == b"fmt ":
-            fmt = _parse_format(data, position, size, where)
-        elif name == b"data":
+    order = ">" if data.startswith(b"RIFX") else "<"
+    fmt, samples = _find(data, order, where)
+    body = memoryview(data)[samples.start : samples.start + samples.size]
+    if fmt.code == _PCM and fmt.bits == 16:
+        num_samples = len(body) // (2 * fmt.num_channels)
+        flat = np.frombuffer(body, dtype=f"{order}i2", count=num_samples * fmt.num_channels)
+        native = flat.astype(np.int16, copy=False)
+        return native.reshape(num_samples, fmt.num_channels), fmt.sample_frequency
+    if fmt.code in (_MPEG, _MP3):
+        return decode_mpeg(bytes(body), where)
+    demuxer = "w64" if data.startswith(b"riff") else "wav"
+    decoded, frequency = decode_with_sndfile(samples.with_true_sizes(data), where, demuxer)
+    return decoded[: fmt.num_samples], frequency
+
+
+def _find(data: bytes, order: str, where: str) -> tuple[_Format, SampleBytes]:
+    wide = data.startswith(b"riff")
+    fmt, sizes = None, None
+    for chunk in w64_chunks(data, 40) if wide else iff_chunks(data, 12, order):
+        if chunk.name == b"ds64" and chunk.size >= 24 and chunk.start + chunk.size <= len(data):
+            sizes = chunk.start
+        elif chunk.name == b"fmt ":
+            fmt = _parse_format(data, chunk, order, where)
+        elif chunk.name == b"fact" and fmt is not None and fmt.code == _GSM and len(data) >= chunk.start + 4:
+            (count,) = struct.unpack_from(f"{order}I", data, chunk.start)
+            fmt = replace(fmt, num_samples=count or None)
+        elif chunk.name == b"data":
             if fmt is None:
                 raise ValueError(f"{where}: corrupt WAV: its data come before its format")
-            if fmt.code != _PCM or fmt.bits != 16:
-                return None
-            return _samples(view[position:], size, fmt, where), fmt.sample_frequency
-        position += size + size % 2
+            if wide:
+                return fmt, _w64_samples(data, chunk, where)
+            return fmt, _riff_samples(data, chunk, order, sizes, where)
     raise ValueError(f"{where}: cut short: a WAV file without data")
 
 
-def _parse_format(data: bytes, position: int, size: int, where: str) -> _Format:
-    if size < 16 or position + size > len(data):
-        raise ValueError(f"{where}: cut short or corrupt: a WAV format chunk of {size} bytes")
-    code, num_channels, frequency, _, _, bits = struct.unpack_from("<HHIIHH", data, position)
-    if code == _EXTENSIBLE and size >= 26:
-        code = struct.unpack_from("<H", data, position + 24)[0]
+def _parse_format(data: bytes, chunk: Chunk, order: str, where: str) -> _Format:
+    if chunk.size < 16 or chunk.start + chunk.size > len(data):
+        raise ValueError(f"{where}: cut short or corrupt: a WAV format chunk of {chunk.size} bytes")
+    code, num_channels, frequency, _, _, bits = struct.unpack_from(f"{order}HHIIHH", data, chunk.start)
+    if code == _EXTENSIBLE and chunk.size >= 26:
+        (code,) = struct.unpack_from(f"{order}H", data, chunk.start + 24)
     if num_channels == 0 or frequency == 0:
         raise ValueError(f"{where}: corrupt WAV: {num_channels} channels at {frequency} Hz")
     return _Format(code, num_channels, frequency, bits)
 
 
-def _samples(body: memoryview, size: int, fmt: _Format, where: str) -> NDArray[np.int16]:
-    if size in _STREAMED_SIZES:
-        size = len(body)
-    if size > len(body):
-        raise ValueError(f"{where}: cut short: {size} bytes of samples expected, {len(body)} found")
-    num_samples = size // (2 * fmt.num_channels)
-    samples = np.frombuffer(body, dtype="<i2", count=num_samples * fmt.num_channels)
-    return samples.reshape(num_samples, fmt.num_channels)
+def _riff_samples(data: bytes, chunk: Chunk, order: str, sizes: int | None, where: str) -> SampleBytes:
+    """The samples of the chunk ``data``; ``sizes`` is where an RF64 file's 64-bit sizes are."""
+    (outer,) = struct.unpack_from(f"{order}I", data, 4)
+    promised, to_end = chunk.size, chunk.start - 8
+    fields: tuple[tuple[int, str, int], ...] = ((4, f"{order}I", to_end), (chunk.start - 4, f"{order}I", 0))
+    if sizes is not None:
+        fields = ((sizes, "<Q", to_end), (sizes + 8, "<Q", 0), fields[1])
+        outer, inner = struct.unpack_from("<QQ", data, sizes)
+        promised = inner if promised == 0xFFFFFFFF else promised
+    if outer in _UNKNOWN:
+        promised = 0
+    found = settle(data, chunk.start, promised, outer == len(data) - 8, where, fields)
+    check_rest(data, chunk.start + found.size, order, outer + 8, where)
+    return found
+
+
+def _w64_samples(data: bytes, chunk: Chunk, where: str) -> SampleBytes:
+    (outer,) = struct.unpack_from("<Q", data, 16)
+    if -24 < chunk.size < 0:
+        raise ValueError(f"{where}: corrupt W64: a data chunk of {chunk.size + 24} bytes, header included")
+    promised = 0 if outer in _UNKNOWN_64 else max(0, chunk.size)
+    fields = ((16, "<Q", chunk.start), (chunk.start - 8, "<Q", 24))
+    return settle(data, chunk.start, promised, outer == len(data), where, fields)

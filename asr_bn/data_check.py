@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from asr_bn.alignments import count_pdfs, num_pdfs, read_pdf_ids
-from asr_bn.audio import WaveformReader
+from asr_bn.audio import SkippedSegment, WaveformReader
 from asr_bn.features.cmvn import read_spk2utt
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.kaldi_io.data_dir import DataDir
@@ -156,11 +156,15 @@ def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -
     from tqdm import tqdm
 
     frames: dict[str, int] = {}
+    left_out: list[str] = []
     seconds, fbank, broken = 0.0, options.fbank, 0
     reader = _reader(data, options, fbank)
     for utterance in tqdm(data.utterances.values(), desc="audio", unit="utt", delay=2.0):
         try:
             waveform = reader.read(utterance)
+        except SkippedSegment as error:
+            left_out.append(str(error))
+            continue
         except ValueError as error:
             broken += 1
             if broken <= _SHOWN:
@@ -180,6 +184,7 @@ def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -
         report.facts.append(f"sample frequency: {fbank.sample_frequency:g} Hz")
     report.facts.append(f"hours: {seconds / 3600:.2f}")
     _frame_facts(frames, report)
+    _list("that extract-segments leaves out", left_out, report.remarks)
     return frames
 
 

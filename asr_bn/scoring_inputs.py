@@ -1,5 +1,6 @@
 """What can be scored: data folders, tables of features, audio files; one utterance in memory at a time."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.audio import WaveformReader
+from asr_bn.audio import SkippedSegment, WaveformReader
 from asr_bn.features.fbank import compute_fbank
 from asr_bn.features.fbank_options import FbankOptions, kaldi_name
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance
@@ -85,7 +86,12 @@ class ScoringInput:
         reader = WaveformReader(self.root, self.channel, int(rate), self.resample, self.pipes)
         options = replace(self.options, dither=0.0)
         for utterance in utterances:
-            yield utterance.utt_id, compute_fbank(reader.read(utterance).samples, options)
+            try:
+                samples = reader.read(utterance).samples
+            except SkippedSegment as error:
+                print(f"note: {error}; left out, as extract-segments does", file=sys.stderr)
+                continue
+            yield utterance.utt_id, compute_fbank(samples, options)
 
 
 def has_only_feats(data_dir: Path) -> bool:

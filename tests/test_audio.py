@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from audio_files import sphere
 from kaldi_fixtures import FSDD, SPHERE, SYNTHETIC, needs_fsdd, needs_sphere
 
-from asr_bn.audio import WaveformReader, decode_audio, decode_recording, read_waveform
+from asr_bn.audio import SkippedSegment, WaveformReader, decode_audio, decode_recording, read_waveform
 from asr_bn.audio_sphere import a_law_table, mu_law_table
 from asr_bn.kaldi_io.data_dir import Utterance
 from asr_bn.kaldi_io.rxfilename import PipePolicy
@@ -22,20 +23,6 @@ def _encode(samples: np.ndarray, rate: int, **kwargs: str) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, **kwargs)
     return buffer.getvalue()
-
-
-def _sphere(body: bytes, **fields: object) -> bytes:
-    header = {
-        "sample_rate": 16000,
-        "channel_count": 1,
-        "sample_n_bytes": 2,
-        "sample_byte_format": "01",
-    } | fields
-    lines = "".join(
-        f"{key} {'-i' if isinstance(value, int) else f'-s{len(str(value))}'} {value}\n"
-        for key, value in header.items()
-    )
-    return f"NIST_1A\n   1024\n{lines}end_head\n".ljust(1024).encode() + body
 
 
 @needs_sphere
@@ -59,7 +46,7 @@ def test_shorten_compressed_mu_law_says_how_to_use_a_pipe(name: str) -> None:
 @pytest.mark.parametrize("order", ["01", "10"])
 def test_plain_sphere(order: str) -> None:
     body = SAMPLES.astype("<i2" if order == "01" else ">i2").tobytes()
-    data = _sphere(body, sample_byte_format=order, sample_count=len(SAMPLES), sample_coding="pcm")
+    data = sphere(body, sample_byte_format=order, sample_count=len(SAMPLES), sample_coding="pcm")
     np.testing.assert_array_equal(decode_audio(data).samples, SAMPLES)
 
 
@@ -70,7 +57,7 @@ def test_companding_tables_are_libsndfiles(subtype: str, table) -> None:
         io.BytesIO(codes.tobytes()), dtype="int16", samplerate=8000, channels=1, subtype=subtype, format="RAW"
     )
     np.testing.assert_array_equal(table(), expected)
-    data = _sphere(codes.tobytes(), sample_n_bytes=1, sample_coding=subtype.lower(), sample_byte_format="1")
+    data = sphere(codes.tobytes(), sample_n_bytes=1, sample_coding=subtype.lower(), sample_byte_format="1")
     np.testing.assert_array_equal(decode_audio(data).samples, expected)
 
 
@@ -139,10 +126,11 @@ def _segment(
 @pytest.mark.parametrize(
     ("start", "end", "first", "last"),
     [
-        (0.0, 0.1, 0, 1600),
-        (0.01003, 0.02004, 160, 321),  # int(t * rate + 0.5): 160.48 and 320.64
-        (0.1, None, 1600, 2800),
-        (0.1, 0.5, 1600, 2800),  # runs past the end by less than half a second: clipped
+        (0.0, 0.11, 0, 1760),
+        (0.01003, 0.12004, 160, 1921),  # int(t * rate + 0.5): 160.98 and 1921.14
+        (0.05, None, 800, 2800),
+        (0.05, 0.5, 800, 2800),  # runs past the end by less than half a second: clipped
+        (0.05, 0.675, 800, 2800),  # by half a second
     ],
 )
 def test_segments_as_extract_segments_takes_them(
@@ -151,9 +139,18 @@ def test_segments_as_extract_segments_takes_them(
     np.testing.assert_array_equal(read_waveform(_segment(start, end)).samples, SAMPLES[first:last])
 
 
-@pytest.mark.parametrize(("start", "end"), [(0.2, None), (0.0, 0.7), (0.10001, 0.10002)])
-def test_segments_outside_the_recording(start: float, end: float | None) -> None:
-    with pytest.raises(ValueError, match=r"^u: .*syn16\.wav: the segment from"):
+@pytest.mark.parametrize(
+    ("start", "end", "why"),
+    [
+        (0.2, None, "does not lie in"),
+        (0.0, 0.6751, "does not lie in"),
+        (0.1, None, "has less than 0.1"),
+        (0.05, 0.1499, "has less than 0.1"),
+        (0.0, 0.1, "has less than 0.1"),  # Kaldi's 0.1 is a float of 32 bits, and larger
+    ],
+)
+def test_segments_that_extract_segments_leaves_out(start: float, end: float | None, why: str) -> None:
+    with pytest.raises(SkippedSegment, match=rf"^u: .*syn16\.wav: the segment from .* {why}"):
         read_waveform(_segment(start, end))
 
 
@@ -161,9 +158,11 @@ def test_a_recording_is_decoded_once_for_its_segments(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(WAV.read_bytes())
     reader = WaveformReader()
-    reader.read(_segment(0.0, 0.1, name=str(path)))
+    reader.read(_segment(0.0, 0.11, name=str(path)))
     path.unlink()
-    np.testing.assert_array_equal(reader.read(_segment(0.05, 0.1, name=str(path))).samples, SAMPLES[800:1600])
+    np.testing.assert_array_equal(
+        reader.read(_segment(0.05, 0.16, name=str(path))).samples, SAMPLES[800:2560]
+    )
 
 
 def test_channels(tmp_path: Path) -> None:

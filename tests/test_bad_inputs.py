@@ -93,6 +93,26 @@ def audio_without_samples(folder: Path) -> list[str]:
     return audio(folder, WAV[:40] + bytes(4))
 
 
+@case(r"u: DIR/a\.wav: a sample frequency of 4294967295 Hz, expected 1000 to 192000")
+def a_rate_that_no_recording_has(folder: Path) -> list[str]:
+    return audio(folder, WAV[:24] + b"\xff" * 4 + WAV[28:])
+
+
+@case(r"u: yes \|: unknown audio format \(it begins with b'y\\ny\\ny\\ny\\n'\).*")
+def a_pipe_without_an_end(folder: Path) -> list[str]:
+    return scp(folder, "u yes |\n")
+
+
+@case(r"DIR/data: none of 1 utterances has a frame \(0 segments left out\)")
+def nothing_but_an_utterance_shorter_than_a_frame(folder: Path) -> list[str]:
+    return audio(folder, encoded(np.full(399, 0.1), format="WAV"))
+
+
+@case(r"u: /proc/self/mem: Input/output error")
+def a_file_that_cannot_be_read(folder: Path) -> list[str]:
+    return scp(folder, "u /proc/self/mem\n")
+
+
 @case(r"u: DIR/a\.wav: cut short: 5600 bytes of samples expected, 1000 found")
 def wav_cut_short(folder: Path) -> list[str]:
     return audio(folder, WAV[:1044])
@@ -218,7 +238,7 @@ def a_segment_of_no_recording(folder: Path) -> list[str]:
     return scp(folder, "r a.wav\n", segments="u q 0 1\n")
 
 
-@case(r"u: DIR/a\.wav: the segment from 5 to 6\.0 seconds does not lie in the recording of 0\.175 seconds")
+@case(r"DIR/data: none of 1 utterances has a frame \(1 segments left out\)")
 def a_segment_past_the_end(folder: Path) -> list[str]:
     (folder / "a.wav").write_bytes(WAV)
     return scp(folder, f"r {folder}/a.wav\n", segments="u r 5 6\n")
@@ -366,6 +386,19 @@ def test_one_clear_sentence_and_no_output(name: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     final = [path.name for path in out.iterdir() if not path.name.startswith(".")] if out.exists() else []
     assert final == []
+
+
+def test_a_lack_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def decode(data: bytes, where: str) -> None:
+        raise MemoryError("Unable to allocate 1.00 TiB")
+
+    monkeypatch.setattr("asr_bn.audio.decode", decode)
+    result = CliRunner().invoke(app, audio(tmp_path, WAV))
+    assert describe(result.exception) == f"u: {tmp_path}/a.wav: it needs more memory than there is"
+    assert (
+        describe(MemoryError("Unable to allocate 1.00 TiB")) == "out of memory: Unable to allocate 1.00 TiB"
+    )
+    assert describe(MemoryError()) == "out of memory"
 
 
 def test_unsorted_ids_are_reported(tmp_path: Path) -> None:

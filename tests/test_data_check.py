@@ -1,5 +1,6 @@
 """``asr-bn check``: the numbers that the fixtures' README and Kaldi's programs give, and planted faults."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,24 @@ def test_a_sound_folder_and_its_alignments(folder: Path) -> None:
         report.facts
     )
     assert any(remark.startswith("9 utterances aligned, but not in the data") for remark in report.remarks)
+
+
+def test_segments_that_kaldi_leaves_out_are_remarks(folder: Path) -> None:
+    (folder / "segments").write_text("f1-015 f1-015 0 0.5\nf2-008 f2-008 0 0.05\nm4-009 m4-009 0 9\n")
+    report = check_data(folder, None, CheckOptions())
+    assert report.problems == []
+    assert "frames: 48" in report.facts  # of half a second
+    (remark,) = (remark for remark in report.remarks if "segment" in remark)
+    assert re.match(r"2 utterances that extract-segments leaves out: f2-008: .*, m4-009: ", remark)
+
+
+def test_a_rate_that_no_recording_has(folder: Path) -> None:
+    wav = (SYNTHETIC / "audio/m4-009.wav").read_bytes()
+    (folder / "a.wav").write_bytes(wav[:24] + b"\xff" * 4 + wav[28:])
+    lines = (folder / "wav.scp").read_text().splitlines()
+    (folder / "wav.scp").write_text("\n".join([*lines[:2], f"m4-009 {folder}/a.wav"]) + "\n")
+    sentence = f"m4-009: {folder}/a.wav: a sample frequency of 4294967295 Hz, expected 1000 to 192000"
+    assert check_data(folder, None, CheckOptions()).problems == [sentence]
 
 
 @needs_fsdd

@@ -44,6 +44,29 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
+def test_segments_that_kaldi_leaves_out(corpus: Path, tmp_path: Path) -> None:
+    """The archive is that of the other segments alone, on one process and on two, and it is said."""
+    seconds = {f"u{i:02d}": (5000 + 10 * i) / 16000 for i in range(70)}
+    left_out = {f"u{i:02d}" for i in (0, 9, 40, 69)}
+    lines = {
+        utt_id: f"{utt_id} {utt_id} 0 {0.05 if utt_id in ('u00', 'u40') else 5}\n"
+        if utt_id in left_out
+        else f"{utt_id} {utt_id} 0 {length:.4f}\n"
+        for utt_id, length in seconds.items()
+    }
+    (corpus / "segments").write_text("".join(lines.values()))
+    for jobs in ("1", "2"):
+        message = _run(corpus, tmp_path / jobs, "--nj", jobs)
+        assert "66 utterances (0 from an earlier run)" in message
+        for utt_id in left_out:
+            assert f"note: {utt_id}: {corpus}/{utt_id[1:]}.wav: the segment from 0 to" in message
+    (corpus / "segments").write_text("".join(lines[utt_id] for utt_id in lines if utt_id not in left_out))
+    _run(corpus, tmp_path / "others", "--nj", "1")
+    for name in ("1", "2"):
+        assert (tmp_path / name / "feats.ark").read_bytes() == (tmp_path / "others/feats.ark").read_bytes()
+        assert list(MatrixScp(tmp_path / name / "feats.scp")) == sorted(seconds.keys() - left_out)
+
+
 def test_the_bytes_do_not_depend_on_how_it_is_run(corpus: Path, tmp_path: Path) -> None:
     message = _run(corpus, tmp_path / "one", "--nj", "1")
     assert "sample frequency: 16000 Hz, as u00 has" in message

@@ -1,13 +1,18 @@
 """Extended filenames: pipes as ``/bin/sh`` runs them, offsets, and reads that cannot outgrow their file."""
 
+import gzip
 import io
+import os
+import random
+import re
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from asr_bn.kaldi_io.matrix_table import read_matrices
-from asr_bn.kaldi_io.rxfilename import PipePolicy, open_input, read_exact, split_offset
+from asr_bn.kaldi_io.rxfilename import PipePolicy, open_input, read_exact, read_source, split_offset
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,72 @@ def test_a_table_may_take_longer_in_all_than_a_silence_may() -> None:
     assert [matrix.tolist() for matrix in tables.values()] == [[[1.0]], [[2.0]], [[3.0]], [[4.0]]]
     with pytest.raises(ValueError, match="silent for 0.1 seconds"):
         dict(read_matrices(f"ark:{command} |", pipes=PipePolicy(timeout_s=0.1)))
+
+
+class Refused(Exception):
+    """A head that is not wanted."""
+
+
+def _refuse_y(head: bytes) -> None:
+    if head.startswith((b"y\n", b"\0")):
+        raise Refused(head)
+
+
+@pytest.mark.parametrize("source", ["yes |", "cat /dev/zero |", "/dev/zero", "zeros.gz"])
+def test_an_endless_source_is_looked_at_first(source: str, tmp_path: Path) -> None:
+    (tmp_path / "zeros.gz").write_bytes(gzip.compress(bytes(100_000_000)))
+    tracemalloc.start()
+    with pytest.raises(Refused) as caught:
+        read_source(source, tmp_path, PipePolicy(), _refuse_y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(caught.value.args[0]) == 64
+    assert peak < 2_000_000
+
+
+@pytest.mark.parametrize("source", ["printf RIFF; cat /dev/zero |", "bomb.gz"])
+def test_a_source_with_a_good_beginning_is_bounded(source: str, tmp_path: Path) -> None:
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"RIFF" + bytes(30_000_000)))
+    with pytest.raises(ValueError, match=rf"^{re.escape(source)}: more than 20000000 bytes; stopped$"):
+        read_source(source, tmp_path, PipePolicy(), _refuse_y, max_bytes=20_000_000)
+
+
+def test_what_a_source_holds_comes_whole(tmp_path: Path) -> None:
+    data = random.Random(0).randbytes(3_000_000)
+    (tmp_path / "plain").write_bytes(data)
+    (tmp_path / "packed.gz").write_bytes(gzip.compress(data))
+    for source in ("plain", "packed.gz", "cat plain |", "gunzip -c packed.gz |", "cat < plain |"):
+        assert read_source(source, tmp_path, PipePolicy(), _refuse_y) == data
+    assert read_source("plain:2999990", tmp_path, PipePolicy(), _refuse_y) == data[-10:]
+
+
+@pytest.mark.parametrize("written", ["", "y", "y" * 500])
+def test_a_command_that_fails_says_why(written: str) -> None:
+    command = f"printf '{written}'; echo no such tape >&2; exit 3 |"
+    with pytest.raises(ValueError, match=r"exit code 3: no such tape$"):
+        read_source(command, None, PipePolicy(), lambda head: None)
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("true |", "the command wrote nothing"),
+        ("sleep 60 |", "still running after 0.3 seconds; stopped"),
+        ("printf RIFF; exec >&-; sleep 60 |", "still running after 0.3 seconds; stopped"),
+        ("while :; do printf RIFF; sleep 0.05; done |", "still running after 0.3 seconds; stopped"),
+    ],
+)
+def test_a_command_that_gives_nothing_or_takes_too_long(command: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(command)}: {sentence}$"):
+        read_source(command, None, PipePolicy(timeout_s=0.3), lambda head: None)
+
+
+def test_a_refused_command_is_killed(tmp_path: Path) -> None:
+    with pytest.raises(Refused):
+        read_source("echo $$ > pid; yes |", tmp_path, PipePolicy(), _refuse_y)
+    pid = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 @pytest.mark.parametrize("num_bytes", [4, 3_000_000])

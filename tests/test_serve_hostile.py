@@ -37,7 +37,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
 
 def encoded(kind: str, subtype: str | None = None, seconds: float = 0.4) -> bytes:
     stream = io.BytesIO()
-    soundfile.write(stream, chirp(seconds), 16000, format=kind, subtype=subtype)
+    samples = chirp(seconds) / 32768 if subtype == "FLOAT" else chirp(seconds)
+    soundfile.write(stream, samples, 16000, format=kind, subtype=subtype)
     return stream.getvalue()
 
 
@@ -133,9 +134,23 @@ def test_an_hour_of_silence_in_a_small_file_is_refused(server):
     assert memory(server[1]) < before + 300_000_000
 
 
+def test_rates_are_bounded_before_anything_is_resampled(server):
+    for rate in (
+        b"1" + b"0" * 18,
+        b"1" + b"0" * 300,
+        b"4294967295",
+        b"192001",
+        b"999",
+        "²".encode("latin-1"),
+    ):
+        answer = post(server[0], SOUND["sphere"].replace(b"sample_rate -i 16000", b"sample_rate -i " + rate))
+        assert answer.status_code == 422, rate
+        assert "expected" in answer.json()["detail"]
+
+
 def test_headers_that_lie_about_sizes(server):
     wave_file = bytearray(SOUND["wav"])
-    wave_file[40:44] = struct.pack("<I", 0x7FFFFFF0)
+    wave_file[4:8] = wave_file[40:44] = struct.pack("<I", 0x6FFFFFF0)
     npy_file = SOUND["npy"].replace(b"(9, 41)", b"(9999999999, 41)".ljust(7))
     claims = SOUND["sphere"].replace(b"sample_count -i 6400", b"sample_count -i 999999999")
     for body in (bytes(wave_file), npy_file, claims):

@@ -21,9 +21,9 @@ def run(app: typer.Typer, name: str) -> None:
 
 
 def describe(error: Exception) -> str:
-    """One line for ``error``: the library's own sentence, or the file and reason of an ``OSError``."""
+    """Say ``error`` in one line: the library's own sentence, the file and reason of an ``OSError``, a lack of memory."""
     if isinstance(error, MemoryError):
-        return f"not enough memory ({error})" if str(error) else "not enough memory"
+        return ": ".join(["out of memory", *map(str, error.args)])
     if isinstance(error, OSError) and error.strerror:
         name = str(error.filename)
         shown = name if name.isprintable() else ascii(name)

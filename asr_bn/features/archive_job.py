@@ -82,12 +82,16 @@ class ArchiveJob:
         _write(self._journal_stream, lines.encode(), self._journal)
         self.entries += entries
 
+    def written(self) -> list[Entry]:
+        """The entries in the archive: all but the segments that were left out."""
+        return [entry for entry in self.entries if entry.end > entry.start]
+
     def finish(self) -> None:
         """Give the archive and then the script file their names."""
         os.fsync(self._partial_stream.fileno())
         with atomic_path(self.script) as script:
             with script.open("w", encoding="utf-8") as stream:
-                for entry in self.entries:
+                for entry in self.written():
                     stream.write(f"{entry.utt_id} {self.archive.absolute()}:{entry.start}\n")
             remove_plain(self.script)  # one of an older archive must not point into the new one
             self._partial.replace(self._place)

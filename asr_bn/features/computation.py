@@ -1,6 +1,7 @@
 """From utterances to the bytes of an archive: what one process does, the same whoever runs it."""
 
 import io
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.audio import WaveformReader
+from asr_bn.audio import SkippedSegment, WaveformReader
 from asr_bn.features.cmvn import Cmvn
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.fbank import compute_fbank
@@ -24,7 +25,10 @@ from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 
 @dataclass(frozen=True)
 class Entry:
-    """An utterance in a chunk: where its matrix starts and ends (bytes), its frames and its seconds."""
+    """An utterance in a chunk: where its matrix starts and ends (bytes), its frames and its seconds.
+
+    A segment that was left out has no bytes.
+    """
 
     utt_id: str
     start: int
@@ -94,10 +98,18 @@ class Computation:
         return feats, len(feats) * self.options.frame_shift_ms / 1000
 
     def write_chunk(self, utterances: Sequence[Utterance], stream: IO[bytes]) -> list[Entry]:
-        """Write the archive's bytes for ``utterances`` in their order; the first one's are the first."""
+        """Write the archive's bytes for ``utterances`` in their order; the first one's are the first.
+
+        Segments that Kaldi leaves out are left out, and that is said.
+        """
         entries, end = [], 0
         for utterance in utterances:
-            feats, seconds = self.feats(utterance)
+            try:
+                feats, seconds = self.feats(utterance)
+            except SkippedSegment as error:
+                print(f"note: {error}; left out, as extract-segments does", file=sys.stderr)
+                entries.append(Entry(utterance.utt_id, end, end, 0, 0.0))
+                continue
             key = f"{utterance.utt_id} ".encode()
             method = 1 if self.compress else None
             matrix = encode_table_matrix(utterance.utt_id, feats, compression_method=method)

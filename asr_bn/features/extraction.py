@@ -36,8 +36,8 @@ def extract_features(
     Returns None if an earlier run made the same from the same.
 
     Raises:
-        OSError, ValueError: something cannot be read or written; nothing is left under a final name, and
-            what is done is kept for the next run.
+        OSError, ValueError: something cannot be read or written, or no utterance has a frame; nothing is left
+            under a final name, and what is done is kept for the next run.
     """
     utterances = request.utterances()
     made_from = request.fingerprint(utterances)
@@ -50,15 +50,21 @@ def extract_features(
     with job.open():
         num_reused = len(job.entries)
         _run(job, computation, utterances[num_reused:], num_jobs, engine)
+        written = job.written()
+        if not any(entry.num_frames for entry in written):
+            raise ValueError(
+                f"{request.data_dir}: none of {len(utterances)} utterances has a frame"
+                f" ({len(utterances) - len(written)} segments left out)"
+            )
         computation.options.write_conf(request.out_dir / "fbank.conf")
         _copy_tables(request.data_dir, request.out_dir)
         job.finish()
     mark_done(stamp, made_from)
     return ExtractionSummary(
-        num_utterances=len(job.entries),
-        num_frames=sum(entry.num_frames for entry in job.entries),
-        hours=sum(entry.seconds for entry in job.entries) / 3600,
-        num_empty=sum(entry.num_frames == 0 for entry in job.entries),
+        num_utterances=len(written),
+        num_frames=sum(entry.num_frames for entry in written),
+        hours=sum(entry.seconds for entry in written) / 3600,
+        num_empty=sum(entry.num_frames == 0 for entry in written),
         num_reused=num_reused,
     )
 

@@ -15,7 +15,7 @@ from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.source_files import SourceFiles
 
-_FORMAT = 2  # raise it when the same inputs give other features
+_FORMAT = 3  # raise it when the same inputs give other features
 _TABLES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text")
 
 
@@ -99,7 +99,8 @@ class ExtractionRequest:
         if self.feats_scp is not None:
             return self._options_of_feats()
         reader = WaveformReader(self.root, self.channel, pipes=self.pipes)
-        rate = float(reader.read(utterances[0]).sample_frequency)
+        recording = replace(utterances[0], start=None, end=None)  # its segment may be one to leave out
+        rate = float(reader.read(recording).sample_frequency)
         options = self._from_conf(rate)
         if options.sample_frequency == rate:
             print(f"sample frequency: {rate:g} Hz, as {utterances[0].utt_id} has", file=sys.stderr)

@@ -8,11 +8,13 @@ import io
 import os
 import selectors
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,10 @@ from typing import IO, Any, cast
 
 PIPE_TIMEOUT_S = 600.0
 """How long a command may take for a recording, or be silent while a table is read: then it hangs."""
+MAX_SOURCE_BYTES = 1 << 32
+"""How much a pipe, a device or a gzip file may give for one recording; a WAV file cannot be larger."""
 _READ_BLOCK = 1 << 20
+_HEAD_BYTES = 64
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -80,7 +85,7 @@ def open_input(
         yield sys.stdin.buffer
     elif is_pipe(rxfilename):
         pipes.check(rxfilename)
-        with _open_pipe(rxfilename, root, pipes.timeout_s) as stream:
+        with _open_pipe(rxfilename, root, pipes.timeout_s, whole=False) as stream:
             yield stream
     else:
         with _open_file(rxfilename, root) as stream:
@@ -88,12 +93,15 @@ def open_input(
 
 
 @contextmanager
-def naming(utt_id: str) -> Iterator[None]:
-    """Make errors inside begin with the utterance: ``ValueError`` all of them."""
+def naming(utt_id: str, name: str | None = None) -> Iterator[None]:
+    """Make errors inside begin with the utterance: ``ValueError`` all of them.
+
+    ``name`` is the file, for errors of reading, where the system does not say which.
+    """
     try:
         yield
     except OSError as error:
-        raise ValueError(f"{utt_id}: {error.filename}: {error.strerror or error}") from error
+        raise ValueError(f"{utt_id}: {error.filename or name}: {error.strerror or error}") from error
     except ValueError as error:
         if str(error).startswith(f"{utt_id}: "):
             raise
@@ -132,40 +140,48 @@ def _gzip_errors(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _open_pipe(rxfilename: str, root: Path | None, timeout_s: float) -> Iterator[IO[bytes]]:
+def _open_pipe(rxfilename: str, root: Path | None, timeout_s: float, whole: bool) -> Iterator[IO[bytes]]:
+    """The output of a command that may take ``timeout_s`` for the whole of it, or for each silence."""
     # Its standard error goes to a file: a pipe that nobody reads would stop the command when full.
     with tempfile.TemporaryFile() as stderr, _start(rxfilename, root, stderr) as process:
         if process.stdout is None:
             raise ValueError(f"{rxfilename}: no output to read")
+        waiting = _Waiting(process.stdout, timeout_s, whole)
         try:
-            yield io.BufferedReader(_Waiting(process.stdout, timeout_s))
+            yield io.BufferedReader(waiting)
             process.stdout.close()
-            code = process.wait(timeout_s)
+            code = process.wait(waiting.patience())
         except (TimeoutError, subprocess.TimeoutExpired) as error:
             _kill(process)
-            raise ValueError(f"{rxfilename}: silent for {timeout_s:g} seconds; stopped") from error
+            what = "still running after" if whole else "silent for"
+            raise ValueError(f"{rxfilename}: {what} {timeout_s:g} seconds; stopped") from error
         except BaseException:
             _kill(process)
             raise
         stderr.seek(0)
         message = stderr.read()
-    if code not in (0, -signal.SIGPIPE, 128 + signal.SIGPIPE):
+    if code != 0 and (whole or code not in (-signal.SIGPIPE, 128 + signal.SIGPIPE)):
         raise ValueError(_failure(rxfilename, code, message))
 
 
 class _Waiting(io.RawIOBase):
-    """A command's output; `TimeoutError` where it keeps a read waiting for too long."""
+    """A command's output; `TimeoutError` where it keeps its reader waiting for too long."""
 
-    def __init__(self, stream: IO[bytes], timeout_s: float) -> None:
+    def __init__(self, stream: IO[bytes], timeout_s: float, whole: bool) -> None:
         self._stream, self._timeout_s = stream, timeout_s
+        self._deadline = time.monotonic() + timeout_s if whole else None
         self._selector = selectors.DefaultSelector()
         self._selector.register(stream, selectors.EVENT_READ)
+
+    def patience(self) -> float:
+        """Seconds that it may still take."""
+        return self._timeout_s if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if not self._selector.select(self._timeout_s):
+        if not self._selector.select(self.patience()):
             raise TimeoutError
         return os.readv(self._stream.fileno(), [buffer])
 
@@ -175,30 +191,60 @@ class _Waiting(io.RawIOBase):
         super().close()
 
 
-def run_pipe(rxfilename: str, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES) -> bytes:
-    """Everything that ``command |`` writes to standard output; ``/bin/sh`` runs it from ``root``.
+def read_source(
+    rxfilename: str,
+    root: Path | None,
+    pipes: PipePolicy,
+    check_head: Callable[[bytes], object],
+    max_bytes: int = MAX_SOURCE_BYTES,
+) -> bytes:
+    """All that an rxfilename names, a recording say; ``/bin/sh`` runs ``command |`` from ``root``.
+
+    Args:
+        check_head: gets the first bytes before the others are read, and raises if it does not want them:
+            a source may be endless, or a gzip file of zeros.
+        max_bytes: of a pipe, a device or a gzip file; the size of a plain file is known.
 
     Raises:
-        ValueError: pipes are refused; the command fails (its standard error is in the message), writes
-            nothing, or takes longer than ``pipes.timeout_s``.
+        OSError: no such file, or it cannot be read.
+        ValueError: see `open_input`; a command fails, writes nothing, or takes longer than
+            ``pipes.timeout_s``; the source is larger than ``max_bytes``; what ``check_head`` raises.
     """
+    rxfilename = rxfilename.strip()
+    if not is_pipe(rxfilename):
+        with open_input(rxfilename, root, pipes) as stream:
+            return _read_all(stream, rxfilename, check_head, max_bytes)
     pipes.check(rxfilename)
-    with _start(rxfilename, root, subprocess.PIPE) as process:
-        try:
-            output, message = process.communicate(timeout=pipes.timeout_s)
-        except subprocess.TimeoutExpired as error:
-            _kill(process)
-            raise ValueError(
-                f"{rxfilename}: still running after {pipes.timeout_s:g} seconds; stopped"
-            ) from error
-        except BaseException:
-            _kill(process)
-            raise
-    if process.returncode != 0:
-        raise ValueError(_failure(rxfilename, process.returncode, message))
+    with _open_pipe(rxfilename, root, pipes.timeout_s, whole=True) as stream:
+        head = stream.read(_HEAD_BYTES)
+        ended = len(head) < _HEAD_BYTES  # then what it says on leaving matters more than what it wrote
+        output = head if ended else _read_all(stream, rxfilename, check_head, max_bytes, head)
     if not output:
         raise ValueError(f"{rxfilename}: the command wrote nothing")
+    if ended:
+        check_head(output)
     return output
+
+
+def _read_all(
+    stream: IO[bytes], name: str, check_head: Callable[[bytes], object], max_bytes: int, head: bytes = b""
+) -> bytes:
+    if isinstance(stream, io.BufferedReader) and _is_plain_file(stream):
+        check_head(stream.peek(_HEAD_BYTES)[:_HEAD_BYTES])
+        return stream.read()
+    head = head or stream.read(_HEAD_BYTES)
+    check_head(head)
+    buffer = io.BytesIO()
+    while head:
+        buffer.write(head)
+        if buffer.tell() > max_bytes:
+            raise ValueError(f"{name}: more than {max_bytes} bytes; stopped")
+        head = stream.read(_READ_BLOCK)
+    return buffer.getvalue()
+
+
+def _is_plain_file(stream: io.BufferedReader) -> bool:
+    return isinstance(stream.raw, io.FileIO) and stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
 
 
 def _start(rxfilename: str, root: Path | None, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:

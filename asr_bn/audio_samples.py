@@ -1,0 +1,64 @@
+"""What every decoder gives: samples in int16 range and their rate; and what it raises: one sentence."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.int16] | NDArray[np.float32]
+Decoded = tuple[Samples, int]
+"""Samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency in Hz."""
+
+
+_KEY = re.compile(rb"[^\s\0]{1,1000} ")
+
+
+def next_entry(data: bytes, position: int, magic: tuple[bytes, ...]) -> bool:
+    """Whether an archive's next entry begins at ``position``: a key, a blank, and a file like this one."""
+    key = _KEY.match(data, position)
+    return key is not None and data.startswith(magic, key.end())
+
+
+def join(parts: Sequence[Decoded], where: str) -> Decoded:
+    """Streams that follow each other in one file, one after the other.
+
+    Raises:
+        ValueError: none, or they differ in rate or channels.
+    """
+    if not parts:
+        raise ValueError(f"{where}: no samples in it")
+    kinds = [(frequency, samples.shape[1]) for samples, frequency in parts]
+    for number, kind in enumerate(kinds[1:], 2):
+        if kind != kinds[0]:
+            raise ValueError(
+                f"{where}: stream {number} in it has {kind[0]} Hz and {kind[1]} channels, the first"
+                f" {kinds[0][0]} Hz and {kinds[0][1]}"
+            )
+    if len(parts) == 1:
+        return parts[0]
+    samples: Samples = np.concatenate([samples for samples, _ in parts])
+    return samples, kinds[0][0]
+
+
+@contextmanager
+def decoder_errors(where: str) -> Iterator[None]:
+    """Turn whatever a library raises into a ``ValueError`` that begins with ``where``.
+
+    Nothing of ours may be raised inside.  A ``MemoryError`` passes, for it says nothing about the file; but
+    FFmpeg's does, where a header asks for more than FFmpeg ever takes.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MemoryError) and not hasattr(error, "strerror"):
+            raise
+        raise ValueError(f"{where}: cannot be decoded ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """A library's words without the addresses of its objects and the numbers of its errors."""
+    words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    words = re.sub(r"<[^<>]*>", "...", " ".join(str(words).split()))
+    return words.removeprefix("Error : ").rstrip(".") or type(error).__name__
