@@ -16,6 +16,7 @@ from asr_bn.kaldi_io.binary import (
     read_int_vector,
     read_token,
 )
+from asr_bn.kaldi_io.plain_text import parse_float, parse_int
 from asr_bn.kaldi_io.rxfilename import open_input, read_exact
 
 
@@ -52,7 +53,7 @@ class ModelStream:
     def as_integer(self, word: str) -> int:
         """``word`` as an integer."""
         try:
-            return int(word)
+            return parse_int(word)
         except ValueError as error:
             raise ValueError(f"{self.where}: expected an integer, found {word[:40]!r}") from error
 
@@ -64,7 +65,7 @@ class ModelStream:
 
     def _as_number(self, word: str) -> float:
         try:
-            return float(word)
+            return parse_float(word)
         except ValueError as error:
             raise ValueError(f"{self.where}: expected a number, found {word[:40]!r}") from error
 
