@@ -18,6 +18,7 @@ class LengthMatcher:
         feats: the features.
         max_trim: how many frames may be cut from the end of the longer one; 0 refuses every difference.
         trimmed: utterances whose lengths differed.
+        empty: utterances of which nothing is left, since one of the two has no frames.
         without_feats: utterances that have no features.
         script: lines of a script file for the features, a range on those that were too long.
     """
@@ -25,11 +26,12 @@ class LengthMatcher:
     feats: MatrixScp
     max_trim: int = 0
     trimmed: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
     without_feats: list[str] = field(default_factory=list)
     script: list[str] = field(default_factory=list)
 
     def match(self, utt_id: str, pdf_ids: NDArray[np.int32]) -> NDArray[np.int32] | None:
-        """``pdf_ids`` ``[num_frames]`` as long as the features; None if there are none.
+        """``pdf_ids`` ``[num_frames]`` as long as the features; None if there are none, or nothing is left.
 
         Raises:
             ValueError: the lengths differ by more than ``max_trim``.
@@ -41,6 +43,9 @@ class LengthMatcher:
         if abs(num_frames - num_aligned) > self.max_trim:
             raise ValueError(_refusal(utt_id, num_frames, num_aligned, self.max_trim))
         common = min(num_frames, num_aligned)
+        if not common:
+            self.empty.append(utt_id)  # no range of Kaldi's holds no rows
+            return None
         if num_frames != num_aligned:
             self.trimmed.append(utt_id)
         name = self.feats.rxfilename(utt_id)
