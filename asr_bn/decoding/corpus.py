@@ -15,6 +15,7 @@ from asr_bn.decoding.word_errors import WordErrors, count_word_errors
 from asr_bn.decoding.workers import SearchJob, decode_all
 from asr_bn.files import write_json, write_text
 from asr_bn.kaldi_io.int_vector_table import write_int_vectors
+from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.posteriors import AcousticScorer, convert, floored
 from asr_bn.scoring import score_blocks
@@ -138,7 +139,7 @@ def read_references(data_dir: Path) -> dict[str, list[str]] | None:
     path = data_dir / "text"
     if not path.exists():
         return None
-    return {utt_id: line.split() for utt_id, line in read_table(path, value_needed=False).items()}
+    return {utt_id: split_words(line) for utt_id, line in read_table(path, value_needed=False).items()}
 
 
 def word_errors(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, Hypothesis]) -> WordErrors:

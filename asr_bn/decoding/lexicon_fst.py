@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asr_bn.kaldi_io.phone_table import read_phone_names
+from asr_bn.kaldi_io.plain_text import parse_float, split_words
 from asr_bn.kaldi_io.script_file import read_lines
 
 Pronunciation = tuple[str, float, tuple[str, ...]]
@@ -51,9 +53,9 @@ class Lexicon:
         with_probabilities = (folder / "lexiconp.txt").exists()
         path = folder / ("lexiconp.txt" if with_probabilities else "lexicon.txt")
         entries = [_parse(line, with_probabilities, f"{path}, line {n}") for n, line in read_lines(path)]
-        table = dict(_symbol(line, f"{phones_txt}, line {n}") for n, line in read_lines(phones_txt))
-        phone_ids = {phone: number for phone, number in table.items() if number and not phone.startswith("#")}
-        silence = (folder / "optional_silence.txt").read_text(encoding="utf-8").strip()
+        names = read_phone_names(phones_txt)
+        phone_ids = {phone: number for number, phone in names.items() if number and not phone.startswith("#")}
+        silence = " ".join(line for _, line in read_lines(folder / "optional_silence.txt"))
         marked = [(word, probability, _with_places(phones)) for word, probability, phones in entries]
         entries = max((entries, marked), key=lambda form: _count_known(phone_ids, form))
         for word, _, phones in [("optional_silence.txt", 1.0, (silence,)), *entries]:
@@ -125,18 +127,11 @@ def _with_places(phones: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _parse(line: str, with_probabilities: bool, where: str) -> Pronunciation:
-    word, *rest = line.split()
+    word, *rest = split_words(line)
     try:
-        probability = float(rest.pop(0)) if with_probabilities else 1.0
+        probability = parse_float(rest.pop(0)) if with_probabilities else 1.0
     except (ValueError, IndexError) as error:
         raise ValueError(f"{where}: expected 'word probability phones', found {line[:60]!r}") from error
     if not rest or not 0 < probability <= 1:
         raise ValueError(f"{where}: {word!r} has no phones, or a probability outside 0 to 1")
     return word, probability, tuple(rest)
-
-
-def _symbol(line: str, where: str) -> tuple[str, int]:
-    fields = line.split()
-    if len(fields) != 2 or not fields[1].isdigit():
-        raise ValueError(f"{where}: {line!r}, expected a name and a number")
-    return fields[0], int(fields[1])
