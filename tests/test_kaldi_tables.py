@@ -240,7 +240,7 @@ def test_long_ids_are_written_and_read_or_neither(tmp_path: Path) -> None:
     for source in ("f.ark", "f.scp"):
         assert [key for key, _ in read_matrices(tmp_path / source)] == [longest]
     (tmp_path / "f.scp").write_text(f"{longest}xx f.ark\n")
-    with pytest.raises(ValueError, match=f"f.scp, line 1: an id of more than {MAX_ID_BYTES} bytes"):
+    with pytest.raises(ValueError, match=rf"an id of more than {MAX_ID_BYTES} bytes \(in .*f.scp, line 1\)"):
         MatrixScp(tmp_path / "f.scp")
 
 

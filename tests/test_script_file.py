@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -28,7 +30,7 @@ def test_lines_end_at_line_feeds_and_words_at_blanks(tmp_path: Path) -> None:
         (b"u a\n\xef\xbb\xbfv b\n", "t, line 2: begins with a byte order mark"),
         ("u a\n".encode("utf-16"), "t: begins with a byte order mark"),
         (b"u a\nv \xe9\n", "t, line 2: not UTF-8"),
-        (b"u a\0b\n", r"t, line 1: 'u a\\x00b\\n' has a NUL byte"),
+        (b"u a\0b\n", r"t, line 1: 'u a\\x00b' has a NUL byte"),
         (
             "u\u3000a\n".encode(),
             r"^u\u3000a: nothing after the id in .*t, line 1 \(U\+3000 in it is no blank\)",
@@ -39,6 +41,29 @@ def test_lines_that_are_no_text_are_named(data: bytes, sentence: str, tmp_path: 
     (tmp_path / "t").write_bytes(data)
     with pytest.raises(ValueError, match=sentence):
         read_table(tmp_path / "t")
+
+
+@pytest.mark.parametrize("mark", [b"\0", b"\xef\xbb\xbf", b"\xff"])
+def test_a_fault_far_into_a_file_is_found_by_its_line(mark: bytes, tmp_path: Path) -> None:
+    """What is read at a time ends somewhere inside a line, also inside a mark."""
+    for length in range(60, 64):
+        line = b"x" * length
+        lines = [b"%d %s\n" % (number, line) for number in range(40_000)]
+        (tmp_path / "t").write_bytes(b"".join([*lines, mark + b"u a\n"]))
+        with pytest.raises(ValueError, match="t, line 40001: "):
+            read_table(tmp_path / "t")
+        (tmp_path / "t").write_bytes(b"".join(lines)[:-1])
+        assert list(read_table(tmp_path / "t").values()) == [line.decode()] * 40_000
+
+
+def test_an_endless_line_fills_no_memory() -> None:
+    code = (
+        "import resource; from asr_bn.kaldi_io.script_file import read_table\n"
+        "size = 1 << 30; resource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
+        "try: read_table('yes | tr -dc y |')\n"
+        "except ValueError as error: assert 'line 1: longer than' in str(error), error\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
 
 
 def test_gzip_files_pipes_and_fifos(tmp_path: Path) -> None:

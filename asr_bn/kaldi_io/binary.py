@@ -1,5 +1,6 @@
 """Kaldi's basic types on a stream, binary and text (``src/base/io-funcs.h``)."""
 
+import re
 import struct
 from typing import IO
 
@@ -7,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.kaldi_io.plain_text import WHITESPACE
-from asr_bn.kaldi_io.rxfilename import read_exact
+from asr_bn.kaldi_io.rxfilename import peek, read_exact
 from asr_bn.kaldi_io.utterance_id import MAX_ID_BYTES, decode_id
 
 BINARY_MARK = b"\0B"
 # The empty end of a stream is in it, too.
 _WHITESPACE = WHITESPACE.encode()
+_KEY = re.compile(rb"\s*(\S+)(\s)")
 _MAX_TOKEN = 1024
 _INT32 = struct.Struct("<i")
 
@@ -25,19 +27,29 @@ def read_key(stream: IO[bytes], where: str) -> tuple[str, bytes] | None:
     Raises:
         ValueError: not an id, another byte after it, or the archive ends there.
     """
+    if found := _KEY.match(peek(stream)):
+        stream.read(found.end())
+        key, byte = found.groups()
+    else:
+        key, byte = _read_key_by_bytes(stream, where)
+    if not key:
+        return None
+    if not byte:
+        raise ValueError(f"{where}: cut short: it ends after the utterance id {key[:40]!r}")
+    utt_id = decode_id(key, where)
+    if byte not in b" \t\n":
+        raise ValueError(f"{where}: expected a blank after the utterance id {utt_id!r}, found {byte!r}")
+    return utt_id, byte
+
+
+def _read_key_by_bytes(stream: IO[bytes], where: str) -> tuple[bytes, bytes]:
+    """The same where what can be looked at ahead ends within the id: the id and the byte after it."""
     key = bytearray()
     while (byte := stream.read(1)) not in _WHITESPACE or (byte and not key):
         key += byte.strip()
         if len(key) > MAX_ID_BYTES:
             raise ValueError(f"{where}: not a Kaldi archive (no utterance id where one should be)")
-    if not key:
-        return None
-    if not byte:
-        raise ValueError(f"{where}: cut short: it ends after the utterance id {bytes(key[:40])!r}")
-    utt_id = decode_id(bytes(key), where)
-    if byte not in b" \t\n":
-        raise ValueError(f"{where}: expected a blank after the utterance id {utt_id!r}, found {byte!r}")
-    return utt_id, byte
+    return bytes(key), byte
 
 
 def read_int32(stream: IO[bytes], where: str) -> int:

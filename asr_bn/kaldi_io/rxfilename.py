@@ -259,11 +259,10 @@ def read_until(stream: IO[bytes], mark: bytes, most_bytes: int, where: str) -> b
     Raises:
         ValueError: the stream ends before, or there is no mark within ``most_bytes``.
     """
-    peek = getattr(stream, "peek", None)  # what is in memory only has none
     data = bytearray()
     with _gzip_errors(where):
         while len(data) < most_bytes:
-            ahead = peek(1) if peek is not None else b""
+            ahead = peek(stream)
             block = stream.read(ahead.find(mark) + 1 or len(ahead) or 1)
             data += block
             if block.endswith(mark):
@@ -271,3 +270,9 @@ def read_until(stream: IO[bytes], mark: bytes, most_bytes: int, where: str) -> b
             if not block:
                 break
     raise ValueError(f"{where}: cut short: found no {mark.decode()!r} in {len(data)} bytes")
+
+
+def peek(stream: IO[bytes]) -> bytes:
+    """Some of the bytes that come next, which stay; none at the end, or where a stream cannot tell."""
+    look_ahead = getattr(stream, "peek", None)
+    return b"" if look_ahead is None else bytes(look_ahead(1))

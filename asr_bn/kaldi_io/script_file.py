@@ -2,17 +2,17 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from asr_bn.kaldi_io.plain_text import parse_int
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_file, open_input
 from asr_bn.kaldi_io.specifiers import Rspecifier
-from asr_bn.kaldi_io.utterance_id import BYTE_ORDER_MARK, check_length
+from asr_bn.kaldi_io.utterance_id import BYTE_ORDER_MARK, MAX_ID_BYTES, too_long
 
 _Value = TypeVar("_Value")
-_MAX_LINE = 1 << 28
+_BLOCK = 1 << 20
+_MAX_LINE = 1 << 26
 _MARKS = (BYTE_ORDER_MARK, b"\xff\xfe", b"\xfe\xff")
 
 
@@ -30,7 +30,10 @@ def read_lines(
         ValueError: a line is not UTF-8, has a NUL byte or begins with a byte order mark.
     """
     for number, line in _raw_lines(source, pipes, comment):
-        yield number, _decode(line, source, number)
+        try:
+            yield number, line.decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{source}, line {number}: not UTF-8") from error
 
 
 def read_table(
@@ -43,13 +46,18 @@ def read_table(
     """
     table: dict[str, str] = {}
     for number, line in _raw_lines(source, pipes):
-        key, *rest = (_decode(part, source, number) for part in line.split(None, 1))
+        parts = line.split(None, 1)
+        try:
+            key, value = parts[0].decode(), parts[1].decode() if len(parts) == 2 else ""
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{source}, line {number}: not UTF-8") from error
         if key in table:
             raise ValueError(f"{key}: twice in {source} (again in line {number})")
-        check_length(key, f"{source}, line {number}")
-        if value_needed and not rest:
+        if len(parts[0]) > MAX_ID_BYTES:
+            raise ValueError(f"{too_long(key)} (in {source}, line {number})")
+        if value_needed and not value:
             raise ValueError(f"{key}: nothing after the id in {source}, line {number}{_no_blanks(key)}")
-        table[key] = rest[0] if rest else ""
+        table[key] = value
     return table
 
 
@@ -103,13 +111,29 @@ def _raw_lines(
     source: Path | str, pipes: PipePolicy, comment: bytes | None = None
 ) -> Iterator[tuple[int, bytes]]:
     opened = open_file(source) if isinstance(source, Path) else open_input(source, pipes=pipes)
+    first = 1
     with opened as stream:
-        for number, raw in enumerate(iter(partial(stream.readline, _MAX_LINE), b""), start=1):
-            if len(raw) == _MAX_LINE or raw.startswith(_MARKS) or b"\0" in raw:
-                raise ValueError(_refusal(source, number, raw))
-            line = (raw if comment is None else raw.partition(comment)[0]).strip()
-            if line:
-                yield number, line
+        for lines, suspicious in _blocks(stream):
+            for number, raw in enumerate(lines, first):
+                if suspicious and (raw.startswith(_MARKS) or b"\0" in raw or len(raw) > _MAX_LINE):
+                    raise ValueError(_refusal(source, number, raw))
+                line = (raw if comment is None else raw.partition(comment)[0]).strip()
+                if line:
+                    yield number, line
+            first += len(lines)
+
+
+def _blocks(stream: IO[bytes]) -> Iterator[tuple[list[bytes], bool]]:
+    """Lines, many at a time, and whether one of them may be no text, which few are looked at for."""
+    rest = b""
+    while block := stream.read(_BLOCK):
+        data = rest + block
+        *lines, rest = data.split(b"\n")
+        yield lines, any(mark in data for mark in (*_MARKS, b"\0"))
+        if len(rest) > _MAX_LINE:
+            break
+    if rest:
+        yield [rest], True
 
 
 def _refusal(source: Path | str, number: int, raw: bytes) -> str:
@@ -119,10 +143,3 @@ def _refusal(source: Path | str, number: int, raw: bytes) -> str:
     if b"\0" in raw:
         return f"{source}, line {number}: {raw[:60].decode('utf-8', 'replace')!r} has a NUL byte: not text"
     return f"{source}, line {number}: longer than {_MAX_LINE} bytes"
-
-
-def _decode(data: bytes, source: Path | str, number: int) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{source}, line {number}: not UTF-8") from error

@@ -19,21 +19,22 @@ def decode_id(key: bytes, where: str) -> str:
         utt_id = key.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: the utterance id {key[:40]!r} is not UTF-8") from error
-    check_length(utt_id, where)
+    if len(key) > MAX_ID_BYTES:
+        raise ValueError(f"{too_long(utt_id)} (in {where})")
     return utt_id
 
 
-def check_length(utt_id: str, where: str) -> None:
-    """Refuse an id that no reader of ours would take."""
-    if len(utt_id) > MAX_ID_BYTES // 4 and len(utt_id.encode()) > MAX_ID_BYTES:
-        raise ValueError(f"{utt_id[:40]}...: {where}: an id of more than {MAX_ID_BYTES} bytes")
+def too_long(utt_id: str) -> str:
+    """The sentence on an id that no reader of ours would take."""
+    return f"{utt_id[:40]}...: an id of more than {MAX_ID_BYTES} bytes"
 
 
 def check_id(utt_id: str, written: set[str], name: str) -> None:
     """Refuse an id that is empty, too long, not text, has spaces or is already in ``written``; add it."""
     if not is_text(utt_id) or split_words(utt_id) != [utt_id] or "\0" in utt_id:
         raise ValueError(f"{utt_id!r}: not a Kaldi utterance id (empty, with spaces, or not UTF-8)")
-    check_length(utt_id, name)
+    if len(utt_id.encode()) > MAX_ID_BYTES:
+        raise ValueError(too_long(utt_id))
     if utt_id in written:
         raise ValueError(f"{utt_id}: written twice to {name}")
     written.add(utt_id)
