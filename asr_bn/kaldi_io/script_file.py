@@ -125,15 +125,17 @@ def _raw_lines(
 
 def _blocks(stream: IO[bytes]) -> Iterator[tuple[list[bytes], bool]]:
     """Lines, many at a time, and whether one of them may be no text, which few are looked at for."""
-    rest = b""
+    data = bytearray()
     while block := stream.read(_BLOCK):
-        data = rest + block
-        *lines, rest = data.split(b"\n")
-        yield lines, any(mark in data for mark in (*_MARKS, b"\0"))
-        if len(rest) > _MAX_LINE:
+        data += block
+        if b"\n" in block:
+            *lines, rest = bytes(data).split(b"\n")
+            yield lines, any(mark in data for mark in (*_MARKS, b"\0"))
+            data = bytearray(rest)
+        elif len(data) > _MAX_LINE:
             break
-    if rest:
-        yield [rest], True
+    if data:
+        yield [bytes(data)], True
 
 
 def _refusal(source: Path | str, number: int, raw: bytes) -> str:
