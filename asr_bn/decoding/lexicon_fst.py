@@ -53,6 +53,8 @@ class Lexicon:
         with_probabilities = (folder / "lexiconp.txt").exists()
         path = folder / ("lexiconp.txt" if with_probabilities else "lexicon.txt")
         entries = [_parse(line, with_probabilities, f"{path}, line {n}") for n, line in read_lines(path)]
+        if not entries:
+            raise ValueError(f"{path}: no pronunciations in it")
         names = read_phone_names(phones_txt)
         phone_ids = {phone: number for number, phone in names.items() if number and not phone.startswith("#")}
         silence = " ".join(line for _, line in read_lines(folder / "optional_silence.txt"))
