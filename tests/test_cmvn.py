@@ -79,6 +79,7 @@ def test_speakers_of_spk2utt_only_and_what_is_missing_is_said(
     (tmp_path / "spk2utt").write_text("s u gone w\nempty also-gone\n")
     stats = compute_stats(feats.items(), read_spk2utt(tmp_path / "spk2utt"))
     assert {key: value.tolist() for key, value in stats.items()} == {"s": [[8, 4], [20, 0]]}  # by hand
+    assert read_spk2utt(Path(f"ark:{tmp_path}/spk2utt")) == read_spk2utt(tmp_path / "spk2utt")
     assert capsys.readouterr().err == "2 utterances have no features: gone, also-gone\n"
     with pytest.raises(ValueError, match="no statistics: there are no features"):
         compute_stats(feats.items(), {"x": "s"})

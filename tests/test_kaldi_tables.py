@@ -100,6 +100,7 @@ def test_of_random_words_we_read_nothing_that_kaldi_does_not(
         (b"u [1 ]\n", r"^u: .*expected a blank after '\['"),
         (b"u [ 1 2\n3 ]\n", "^u: .*rows of unlike lengths"),
         (b"u [ 1 2\n", "^u: .*cut short"),
+        (b"\0BFM \4", "not a Kaldi archive: b'.x00BFM' where an utterance id should be"),
         (b"u", "cut short: it ends after the utterance id b'u'"),
         (b"u\x0b[ 1 ]\n", "expected a blank after the utterance id 'u'"),
         (b"\xef\xbb\xbfu [ 1 ]\n", "begins with a byte order mark"),

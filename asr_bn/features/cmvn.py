@@ -192,13 +192,15 @@ def write_stats(wspecifier: str | Path, stats: Mapping[str, Stats]) -> None:
 
 
 def read_spk2utt(path: Path) -> dict[str, str]:
-    """Speaker by utterance, from a ``spk2utt`` file.
+    """Speaker by utterance, from a ``spk2utt`` file, which may be named ``ark:FILE`` as in Kaldi.
 
     Raises:
         ValueError: an utterance of two speakers.
     """
     utt2spk: dict[str, str] = {}
-    for number, line in read_lines(path):
+    name = str(path)
+    source = parse_rspecifier(name).rxfilename if is_specifier(name) else path
+    for number, line in read_lines(source):
         speaker, *utt_ids = split_words(line)
         for utt_id in utt_ids:
             if utt_id in utt2spk:

@@ -19,6 +19,9 @@ from asr_bn.kaldi_io.binary import (
 from asr_bn.kaldi_io.plain_text import parse_float, parse_int
 from asr_bn.kaldi_io.rxfilename import open_input, read_exact
 
+_VECTORS = {"FV": "<f4", "DV": "<f8"}
+_MAX_LENGTH = 1 << 26
+
 
 class ModelStream:
     """A model file's tokens and numbers; ``where`` names the file in errors."""
@@ -82,8 +85,14 @@ class ModelStream:
             self.expect("[")
             words = iter(self.token, "]")
             return np.array([self._as_number(word) for word in words], dtype=np.float32)
-        self.expect("FV")
-        return np.frombuffer(read_exact(self._stream, 4 * self.integer(), self.where), dtype="<f4")
+        token = self.token()
+        if token not in _VECTORS:
+            raise ValueError(f"{self.where}: expected FV or DV, found {token[:40]!r}")
+        dtype = np.dtype(_VECTORS[token])
+        length = self.integer()
+        self.check_count(length, _MAX_LENGTH, "numbers of a vector")
+        data = read_exact(self._stream, dtype.itemsize * length, self.where)
+        return np.frombuffer(data, dtype=dtype).astype(np.float32, copy=False)
 
     def check_count(self, count: int, limit: int, what: str) -> None:
         """Refuse a negative or absurd count from a corrupt file."""

@@ -19,6 +19,8 @@ def decode_id(key: bytes, where: str) -> str:
         utt_id = key.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: the utterance id {key[:40]!r} is not UTF-8") from error
+    if b"\0" in key:
+        raise ValueError(f"{where}: not a Kaldi archive: {key[:40]!r} where an utterance id should be")
     if len(key) > MAX_ID_BYTES:
         raise ValueError(f"{too_long(utt_id)} (in {where})")
     return utt_id
