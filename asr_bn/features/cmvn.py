@@ -46,7 +46,7 @@ def compute_stats(
     utterances that have no features are counted on standard error.
 
     Raises:
-        ValueError: features of another width, or none at all.
+        ValueError: features of another width.
     """
     stats: dict[str, Stats] = {}
     missing = dict.fromkeys(utt2spk or ())
@@ -59,8 +59,6 @@ def compute_stats(
         if key in stats and stats[key].shape != added.shape:
             raise ValueError(f"{utt_id}: {matrix.shape[1]} columns, but {stats[key].shape[1] - 1} before")
         stats[key] = stats[key] + added if key in stats else added
-    if not stats:
-        raise ValueError("no statistics: there are no features of any utterance that is asked for")
     if missing:
         shown = ", ".join([*missing][:5]) + (" ..." if len(missing) > 5 else "")
         print(f"{len(missing)} utterances have no features: {shown}", file=sys.stderr)
@@ -177,8 +175,8 @@ class Cmvn:
 
 
 def _is_matrix(rxfilename: str) -> bool:
-    """False for an archive, which begins with a key; pipes, as in Kaldi, hold one matrix."""
-    if is_pipe(rxfilename) or rxfilename in ("", "-"):
+    """False for an archive, which begins with a key; what is read only once holds a matrix, as in Kaldi."""
+    if is_pipe(rxfilename) or rxfilename in ("", "-") or Path(rxfilename).is_fifo():
         return True
     with open_input(rxfilename) as stream:
         return stream.read(64).lstrip(WHITESPACE.encode())[:1] in (b"\0", b"[")
