@@ -11,16 +11,16 @@ def decode_id(key: bytes, where: str) -> str:
     """``key`` as text.
 
     Raises:
-        ValueError: it is not UTF-8, too long, or a byte order mark stands before it.
+        ValueError: it is not UTF-8, too long, has a NUL byte, or a byte order mark stands before it.
     """
     if key.startswith(BYTE_ORDER_MARK):
         raise ValueError(f"{where}: begins with a byte order mark (save it as UTF-8 without BOM)")
+    if b"\0" in key:
+        raise ValueError(f"{where}: not a Kaldi archive: {key[:40]!r} where an utterance id should be")
     try:
         utt_id = key.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: the utterance id {key[:40]!r} is not UTF-8") from error
-    if b"\0" in key:
-        raise ValueError(f"{where}: not a Kaldi archive: {key[:40]!r} where an utterance id should be")
     if len(key) > MAX_ID_BYTES:
         raise ValueError(f"{too_long(utt_id)} (in {where})")
     return utt_id
