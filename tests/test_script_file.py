@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.rxfilename import PipePolicy, open_input
 from asr_bn.kaldi_io.script_file import read_count, read_lines, read_table
@@ -30,7 +31,7 @@ def test_lines_end_at_line_feeds_and_words_at_blanks(tmp_path: Path) -> None:
         (b"u a\n\xef\xbb\xbfv b\n", "t, line 2: begins with a byte order mark"),
         ("u a\n".encode("utf-16"), "t: begins with a byte order mark"),
         (b"u a\nv \xe9\n", "t, line 2: not UTF-8"),
-        (b"u a\0b\n", r"t, line 1: 'u a\\x00b' has a NUL byte"),
+        (b"u\0 a\n", r"t, line 1: 'u\\x00 a' has a NUL byte in its id"),
         (
             "u\u3000a\n".encode(),
             r"^u\u3000a: nothing after the id in .*t, line 1 \(U\+3000 in it is no blank\)",
@@ -41,6 +42,14 @@ def test_lines_that_are_no_text_are_named(data: bytes, sentence: str, tmp_path: 
     (tmp_path / "t").write_bytes(data)
     with pytest.raises(ValueError, match=sentence):
         read_table(tmp_path / "t")
+
+
+def test_nul_bytes_in_lines_and_in_names_of_files(tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes(b"u a\0b\n")
+    with pytest.raises(ValueError, match=r"t, line 1: 'u a\\x00b' has a NUL byte: not text"):
+        list(read_lines(tmp_path / "t"))
+    with pytest.raises(ValueError, match=r"^u: 'a\\x00b': no file name has a NUL byte"):
+        MatrixScp(tmp_path / "t")["u"]
 
 
 @pytest.mark.parametrize("mark", [b"\0", b"\xef\xbb\xbf", b"\xff"])

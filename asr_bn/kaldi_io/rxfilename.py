@@ -56,7 +56,13 @@ def split_offset(rxfilename: str) -> tuple[str, int]:
 
 
 def resolve(path: str, root: Path | None) -> Path:
-    """``path`` as seen from ``root`` (default: the current folder)."""
+    """``path`` as seen from ``root`` (default: the current folder).
+
+    Raises:
+        ValueError: no file can have that name.
+    """
+    if "\0" in path:
+        raise ValueError(f"{path!r}: no file name has a NUL byte")
     return Path(path) if root is None else root / path
 
 

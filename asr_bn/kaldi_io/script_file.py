@@ -30,6 +30,8 @@ def read_lines(
         ValueError: a line is not UTF-8, has a NUL byte or begins with a byte order mark.
     """
     for number, line in _raw_lines(source, pipes, comment):
+        if b"\0" in line:
+            raise ValueError(f"{source}, line {number}: {_shown(line)} has a NUL byte: not text")
         try:
             yield number, line.decode()
         except UnicodeDecodeError as error:
@@ -42,7 +44,7 @@ def read_table(
     """``key value...`` lines in file order; the value keeps its inner spaces.  Arguments as `read_lines`.
 
     Raises:
-        ValueError: a key twice or too long, or (with ``value_needed``) a line with a key only.
+        ValueError: not text, a key twice or too long, or (with ``value_needed``) a line with a key only.
     """
     table: dict[str, str] = {}
     for number, line in _raw_lines(source, pipes):
@@ -51,6 +53,8 @@ def read_table(
             key, value = parts[0].decode(), parts[1].decode() if len(parts) == 2 else ""
         except UnicodeDecodeError as error:
             raise ValueError(f"{source}, line {number}: not UTF-8") from error
+        if b"\0" in parts[0]:
+            raise ValueError(f"{source}, line {number}: {_shown(line)} has a NUL byte in its id: not text")
         if key in table:
             raise ValueError(f"{key}: twice in {source} (again in line {number})")
         if len(parts[0]) > MAX_ID_BYTES:
@@ -115,7 +119,7 @@ def _raw_lines(
     with opened as stream:
         for lines, suspicious in _blocks(stream):
             for number, raw in enumerate(lines, first):
-                if suspicious and (raw.startswith(_MARKS) or b"\0" in raw or len(raw) > _MAX_LINE):
+                if suspicious and (raw.startswith(_MARKS) or len(raw) > _MAX_LINE):
                     raise ValueError(_refusal(source, number, raw))
                 line = (raw if comment is None else raw.partition(comment)[0]).strip()
                 if line:
@@ -130,7 +134,7 @@ def _blocks(stream: IO[bytes]) -> Iterator[tuple[list[bytes], bool]]:
         data += block
         if b"\n" in block:
             *lines, rest = bytes(data).split(b"\n")
-            yield lines, any(mark in data for mark in (*_MARKS, b"\0"))
+            yield lines, any(mark in data for mark in _MARKS)
             data = bytearray(rest)
         elif len(data) > _MAX_LINE:
             break
@@ -138,10 +142,12 @@ def _blocks(stream: IO[bytes]) -> Iterator[tuple[list[bytes], bool]]:
         yield [bytes(data)], True
 
 
+def _shown(line: bytes) -> str:
+    return repr(line[:60].decode("utf-8", "replace"))
+
+
 def _refusal(source: Path | str, number: int, raw: bytes) -> str:
     if raw.startswith(_MARKS):
         place = source if number == 1 else f"{source}, line {number}"
         return f"{place}: begins with a byte order mark (save it as UTF-8 without BOM)"
-    if b"\0" in raw:
-        return f"{source}, line {number}: {raw[:60].decode('utf-8', 'replace')!r} has a NUL byte: not text"
     return f"{source}, line {number}: longer than {_MAX_LINE} bytes"
