@@ -15,7 +15,7 @@ from asr_bn.kaldi_io.data_dir import DataDir
 from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_file, resolve, split_offset
-from asr_bn.kaldi_io.script_file import read_lines, read_table
+from asr_bn.kaldi_io.script_file import read_raw_ids, read_table
 
 _SORTED_FILES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text", "feats.scp")
 _SHOWN = 5
@@ -71,14 +71,14 @@ def check_data(data_dir: Path, ali_dir: Path | None, options: CheckOptions) -> D
 def _check_order(path: Path, report: DataReport) -> None:
     """Ids sorted as bytes (``LC_ALL=C``) and unique, which Kaldi's programs rely on."""
     previous = b""
-    for number, line in read_lines(path):
-        key = split_words(line, 1)[0].encode()
+    for number, key in read_raw_ids(path):
+        utt_id = key.decode("utf-8", "replace")
         if key == previous:
-            report.problems.append(f"{path}, line {number}: {key.decode()} comes twice")
+            report.problems.append(f"{path}, line {number}: {utt_id} comes twice")
             return
         if key < previous:
             report.problems.append(
-                f"{path}, line {number}: {key.decode()} is out of order (sort with LC_ALL=C, or run"
+                f"{path}, line {number}: {utt_id} is out of order (sort with LC_ALL=C, or run"
                 " utils/fix_data_dir.sh)"
             )
             return
@@ -88,7 +88,7 @@ def _check_order(path: Path, report: DataReport) -> None:
 def _check_whitespace(path: Path, report: DataReport) -> None:
     """What ``utils/validate_text.pl`` refuses in ``text``; elsewhere, as in a file name, it may be meant."""
     with open_file(path) as stream:
-        lines = stream.read().decode("utf-8").split("\n")
+        lines = stream.read().decode("utf-8", "replace").split("\n")
     for number, line in enumerate(lines, start=1):
         if found := _DISALLOWED.search(line):
             place = line[max(0, found.start() - 20) : found.end() + 20]

@@ -124,3 +124,10 @@ def test_features_are_found_from_the_root(folder: Path) -> None:
         (folder / name).unlink()
     report = check_data(folder, None, CheckOptions(root=folder))
     assert (report.problems, "frames: 7" in report.facts) == ([], True)
+
+
+@pytest.mark.parametrize("name", ["wav.scp", "text", "utt2spk", "spk2utt", "segments", "feats.scp"])
+def test_lines_that_are_not_utf8_are_named(name: str, folder: Path) -> None:
+    (folder / name).write_bytes(b"f1-015 caf\xe9 0 1\nf2-008 b 0 1\nm4-009 c 0 1\n")
+    with pytest.raises(ValueError, match=f"{name}, line 1: not UTF-8"):
+        check_data(folder, None, CheckOptions())

@@ -95,6 +95,12 @@ def _no_blanks(key: str) -> str:
     return "" if found is None else f" (U+{ord(found):04X} in it is no blank)"
 
 
+def read_raw_ids(source: Path) -> Iterator[tuple[int, bytes]]:
+    """Line number and first word of every line that is not blank, whatever its encoding and how often."""
+    for number, line in _raw_lines(source, DEFAULT_PIPES):
+        yield number, line.split(None, 1)[0]
+
+
 def read_count(path: Path, what: str) -> int:
     """The number that is all of a file, such as ``num_jobs``.
 
