@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors
+from asr_bn.kaldi_io.script_file import read_count
 from asr_bn.kaldi_io.transition_model import TransitionModel
 
 IntVector = NDArray[np.int32]
-_ALI_NAME = re.compile(r"ali\.(\d+)(\.gz)?$")
+_ALI_NAME = re.compile(r"ali\.(\d+)(\.gz)?", re.ASCII)
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _PDF_NAMES = ("pdf*.ark", "pdf*.ark.gz", "pdf.*.gz")
 MODEL_NAMES = ("final.mdl", "final.mdl.txt", "final.mdl.gz", "final.mdl.txt.gz", "final.alimdl")
 
@@ -87,10 +89,7 @@ def num_pdfs(ali_dir: Path) -> int:
         return TransitionModel.read(find_model(folder)).num_pdfs
     if not path.exists():
         raise ValueError(f"{folder}: neither final.mdl nor num_pdfs is there to tell the number of pdfs")
-    text = path.read_text(encoding="utf-8").strip()
-    if not text.isdigit() or int(text) == 0:
-        raise ValueError(f"{path}: expected the number of pdfs, found {text[:40]!r}")
-    return int(text)
+    return read_count(path, "the number of pdfs")
 
 
 def count_pdfs(pdf_ids: Iterable[NDArray[np.integer]], num_pdfs: int) -> NDArray[np.int64]:
@@ -134,7 +133,7 @@ def ali_archives(ali_dir: Path) -> list[Path]:
         return []
     found: dict[int, Path] = {}
     for path in sorted(ali_dir.iterdir()):
-        if match := _ALI_NAME.match(path.name):
+        if match := _ALI_NAME.fullmatch(path.name):
             found.setdefault(int(match.group(1)), path)
     _check_num_jobs(ali_dir, found)
     return [found[number] for number in sorted(found)]
@@ -144,12 +143,10 @@ def _check_num_jobs(ali_dir: Path, found: dict[int, Path]) -> None:
     path = ali_dir / "num_jobs"
     if not found or not path.exists():
         return
-    text = path.read_text(encoding="utf-8").strip()
-    if not text.isdigit():
-        raise ValueError(f"{path}: expected the number of jobs, found {text[:40]!r}")
-    missing = [number for number in range(1, int(text) + 1) if number not in found]
+    num_jobs = read_count(path, "the number of jobs")
+    missing = [number for number in range(1, num_jobs + 1) if number not in found]
     if missing:
-        raise ValueError(f"{ali_dir}: num_jobs is {text}, but ali.{missing[0]}.gz is missing")
+        raise ValueError(f"{ali_dir}: num_jobs is {num_jobs}, but ali.{missing[0]}.gz is missing")
 
 
 def find_model(ali_dir: Path) -> Path:
@@ -201,7 +198,8 @@ def pdf_archives(ali_dir: Path) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in path.name.split(".")]
+    parts = path.name.split(".")
+    return [(int(part), "") if _NUMBER.fullmatch(part) else (-1, part) for part in parts]
 
 
 def _has_num_pdfs(ali_dir: Path) -> bool:

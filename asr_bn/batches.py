@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from asr_bn.kaldi_io.matrix_headers import count_frames
 from asr_bn.kaldi_io.matrix_table import MatrixScp
+from asr_bn.kaldi_io.plain_text import parse_int
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.read_ahead import read_ahead
 
@@ -152,11 +153,13 @@ def read_utt2num_frames(path: Path) -> dict[str, int]:
     """
     if not path.is_file():
         return {}
-    table = read_table(path)
-    for utt_id, text in table.items():
-        if not text.isdigit():
-            raise ValueError(f"{utt_id}: {path}: expected a number of frames, found {text[:40]!r}")
-    return {utt_id: int(text) for utt_id, text in table.items()}
+    counts: dict[str, int] = {}
+    for utt_id, text in read_table(path).items():
+        try:
+            counts[utt_id] = parse_int(text)
+        except ValueError as error:
+            raise ValueError(f"{utt_id}: {path}: expected a number of frames, found {text[:40]!r}") from error
+    return counts
 
 
 def epoch_batches(

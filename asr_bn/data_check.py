@@ -1,5 +1,6 @@
 """What ``utils/validate_data_dir.sh`` checks, and whether features, lengths and alignments fit together."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,22 @@ from asr_bn.features.cmvn import read_spk2utt
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.kaldi_io.data_dir import DataDir
 from asr_bn.kaldi_io.matrix_table import MatrixScp
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, naming, resolve, split_offset
-from asr_bn.kaldi_io.script_file import read_lines, read_table
+from asr_bn.kaldi_io.plain_text import split_words
+from asr_bn.kaldi_io.rxfilename import (
+    DEFAULT_PIPES,
+    PipePolicy,
+    is_pipe,
+    naming,
+    open_file,
+    resolve,
+    split_offset,
+)
+from asr_bn.kaldi_io.script_file import read_raw_ids, read_table
 
 _SORTED_FILES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text", "feats.scp")
 _SHOWN = 5
+# Perl's \s with Unicode strings, without tab, line feed and blank.
+_DISALLOWED = re.compile("[\v\f\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 
 
 @dataclass
@@ -52,11 +64,13 @@ def check_data(data_dir: Path, ali_dir: Path | None, options: CheckOptions) -> D
         OSError, ValueError: the folder cannot be read at all.
     """
     report = DataReport()
-    for name in _SORTED_FILES:
-        if (data_dir / name).exists():
-            _check_order(data_dir / name, report)
+    tables = [data_dir / name for name in _SORTED_FILES if (data_dir / name).exists()]
+    for path in tables:
+        _check_order(path, report)
     if report.problems:
         return report
+    for path in tables:
+        _check_whitespace(path, report)
     frames = _check_folder(data_dir, options, report)
     if ali_dir is not None:
         _check_alignments(ali_dir, frames, report)
@@ -66,18 +80,33 @@ def check_data(data_dir: Path, ali_dir: Path | None, options: CheckOptions) -> D
 def _check_order(path: Path, report: DataReport) -> None:
     """Ids sorted as bytes (``LC_ALL=C``) and unique, which Kaldi's programs rely on."""
     previous = b""
-    for number, line in read_lines(path):
-        key = line.split(maxsplit=1)[0].encode()
+    for number, key in read_raw_ids(path):
+        utt_id = key.decode("utf-8", "replace")
         if key == previous:
-            report.problems.append(f"{path}, line {number}: {key.decode()} comes twice")
+            report.problems.append(f"{path}, line {number}: {utt_id} comes twice")
             return
         if key < previous:
             report.problems.append(
-                f"{path}, line {number}: {key.decode()} is out of order (sort with LC_ALL=C, or run"
+                f"{path}, line {number}: {utt_id} is out of order (sort with LC_ALL=C, or run"
                 " utils/fix_data_dir.sh)"
             )
             return
         previous = key
+
+
+def _check_whitespace(path: Path, report: DataReport) -> None:
+    """What ``utils/validate_text.pl`` refuses in ``text``; elsewhere, as in a file name, it may be meant."""
+    with open_file(path) as stream:
+        lines = stream.read().decode("utf-8", "replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if found := _DISALLOWED.search(line):
+            place = line[max(0, found.start() - 20) : found.end() + 20]
+            name = f"U+{ord(found.group()):04X}"
+            lines_of_report = report.problems if path.name == "text" else report.remarks
+            lines_of_report.append(
+                f"{path}, line {number}: disallowed Unicode whitespace {name} in {place!r}"
+            )
+            return
 
 
 def _check_folder(data_dir: Path, options: CheckOptions, report: DataReport) -> dict[str, int]:
@@ -89,13 +118,13 @@ def _check_folder(data_dir: Path, options: CheckOptions, report: DataReport) -> 
         if not utt_ids:
             report.problems.append(f"{feats_path}: no utterances")
         _check_tables(data_dir, utt_ids, report)
-        return _frames_of_feats(feats_path, utt_ids, report)
+        return _frames_of_feats(feats_path, utt_ids, options, report)
     data = DataDir.read(data_dir, options.root)
     _check_tables(data_dir, list(data.utterances), report)
     _check_files(data, report)
     if feats_path.exists():
         _compare("feats.scp", read_table(feats_path), data.utterances, report)
-        return _frames_of_feats(feats_path, list(data.utterances), report)
+        return _frames_of_feats(feats_path, list(data.utterances), options, report)
     return _frames_of_audio(data, options, report)
 
 
@@ -110,7 +139,7 @@ def _check_tables(data_dir: Path, utt_ids: list[str], report: DataReport) -> Non
         _check_spk2utt(data_dir / "spk2utt", utt2spk, report)
     if (data_dir / "text").exists():
         text = read_table(data_dir / "text", value_needed=False)
-        report.facts.append(f"words: {sum(len(words.split()) for words in text.values())}")
+        report.facts.append(f"words: {sum(len(split_words(words)) for words in text.values())}")
         _compare("text", text, utt_ids, report)
         _list(
             "without words in text", [utt_id for utt_id, words in text.items() if not words], report.remarks
@@ -139,8 +168,10 @@ def _check_files(data: DataDir, report: DataReport) -> None:
     _list("whose audio file is missing", missing, report.problems)
 
 
-def _frames_of_feats(path: Path, utt_ids: Iterable[str], report: DataReport) -> dict[str, int]:
-    frames, scp = {}, MatrixScp(path)
+def _frames_of_feats(
+    path: Path, utt_ids: Iterable[str], options: CheckOptions, report: DataReport
+) -> dict[str, int]:
+    frames, scp = {}, MatrixScp(path, options.root, options.pipes)
     for utt_id in utt_ids:
         if utt_id in scp:
             try:

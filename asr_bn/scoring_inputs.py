@@ -15,6 +15,7 @@ from asr_bn.kaldi_io.data_dir import DataDir, Utterance
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 from asr_bn.kaldi_io.script_file import read_table
+from asr_bn.kaldi_io.specifiers import is_specifier
 
 Feats = Iterator[tuple[str, NDArray[np.float32] | NDArray[np.float64]]]
 
@@ -112,6 +113,4 @@ def utterance_ids(data_dir: Path) -> list[str]:
 
 def is_table(name: str) -> bool:
     """True for ``ark:``, ``scp:`` (with options), ``-`` and a bare ``*.ark`` or ``*.scp``."""
-    options, colon, _ = name.partition(":")
-    words = {word.strip() for word in options.split(",")}
-    return name == "-" or bool(colon and {"ark", "scp"} & words) or name.endswith((".ark", ".scp"))
+    return name == "-" or is_specifier(name) or name.endswith((".ark", ".scp"))

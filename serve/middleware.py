@@ -12,6 +12,7 @@ from pathlib import Path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from asr_bn.kaldi_io.script_file import read_lines
 from serve.errors import error_response
 from serve.refusal import ClientGone
 from serve.service import Service
@@ -130,8 +131,7 @@ def read_secrets(path: Path) -> list[str]:
     Raises:
         ValueError: it holds none.
     """
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    found = [line for line in lines if line and not line.startswith("#")]
+    found = [line for _, line in read_lines(path) if not line.startswith("#")]
     if not found:
         raise ValueError(f"{path}: no key in it, expected one a line")
     return found

@@ -1,5 +1,7 @@
 """CMVN against ``compute-cmvn-stats`` and ``apply-cmvn`` of the real Kaldi."""
 
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
 from asr_bn.features.cmvn import Cmvn, apply_cmvn, compute_stats, read_spk2utt, read_stats, write_stats
 from asr_bn.kaldi_io.matrix import encode_matrix
 from asr_bn.kaldi_io.matrix_table import read_matrices
+from asr_bn.kaldi_io.rxfilename import PipePolicy
 
 FEATS = SYNTHETIC / "oracles/feats"
 
@@ -69,3 +72,69 @@ def test_sources_of_statistics(tmp_path: Path) -> None:
     np.testing.assert_allclose(cmvn.apply("u1", feats["u1"]), [[-1, -2], [1, 2]])
     with pytest.raises(ValueError, match="^u3: no CMVN statistics"):
         cmvn.apply("u3", feats["u1"])
+
+
+def test_speakers_of_spk2utt_only_and_what_is_missing_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feats = {utt_id: np.full((2, 1), value) for utt_id, value in (("u", 1.0), ("v", 2.0), ("w", 3.0))}
+    (tmp_path / "spk2utt").write_text("s u gone w\nempty also-gone\n")
+    stats = compute_stats(feats.items(), read_spk2utt(tmp_path / "spk2utt"))
+    assert {key: value.tolist() for key, value in stats.items()} == {"s": [[8, 4], [20, 0]]}  # by hand
+    assert read_spk2utt(Path(f"ark:{tmp_path}/spk2utt")) == read_spk2utt(tmp_path / "spk2utt")
+    assert capsys.readouterr().err == "2 utterances have no features: gone, also-gone\n"
+    assert compute_stats(feats.items(), {"x": "s"}) == {}
+
+
+def test_whatever_apply_cmvn_takes_for_statistics(tmp_path: Path) -> None:
+    """Colons in names, a place in an archive, text with and without a blank, a pipe, means only."""
+    matrix = np.array([[1.0, 2.0, 2.0], [3.0, 4.0, 0.0]])
+    folder = tmp_path / "2024-01-01T12:00"
+    folder.mkdir()
+    (folder / "cmvn").write_bytes(encode_matrix(matrix))
+    (tmp_path / "c:4").write_bytes(encode_matrix(matrix))
+    (tmp_path / "t.ark").write_bytes(b"key " + encode_matrix(matrix))
+    (tmp_path / "text").write_text("[\n 1 2 2\n 3 4 0 ]\n")
+    (tmp_path / "means").write_text("  [\n 1 2 2 ]\n")
+    (tmp_path / "key.txt").write_text("global [\n 1 2 2\n 3 4 0 ]\n")
+    (tmp_path / "one.txt").write_text("v  [\n 1 2 2 ]\n")
+    names = [
+        f"{folder}/cmvn",
+        f"{tmp_path}/c:4",
+        f"{tmp_path}/t.ark:4",
+        f"{tmp_path}/text",
+        f"{tmp_path}/means",
+    ]
+    names += [f"{tmp_path}/key.txt", f"ark:{tmp_path}/one.txt", f"cat {folder}/cmvn |"]
+    for name in names:
+        ours = Cmvn.load(name, {}, norm_vars=False).apply("v", np.array([[1.0, 1.0]]))
+        np.testing.assert_array_equal(ours, [[0.5, 0.0]], err_msg=name)
+    os.mkfifo(tmp_path / "fifo")
+    writer = threading.Thread(target=lambda: (tmp_path / "fifo").write_bytes(encode_matrix(matrix)))
+    writer.start()
+    (stats,) = Cmvn.load(f"{tmp_path}/fifo", {}, norm_vars=False).stats.values()
+    writer.join()
+    np.testing.assert_array_equal(stats, matrix)
+    with pytest.raises(ValueError, match="^v: CMVN statistics of means only cannot normalize the variance"):
+        Cmvn.load(f"{tmp_path}/means", {}, norm_vars=True).apply("v", np.array([[1.0, 1.0]]))
+
+
+def test_statistics_in_text_are_float64(tmp_path: Path) -> None:
+    """16777217 is no float32; Kaldi reads a Matrix<double>."""
+    (tmp_path / "c").write_text("[ 16777217 1\n 1e300 0 ]\n")
+    (tmp_path / "t").write_text("s [ 16777217 1\n 1e300 0 ]\n")
+    (stats,) = Cmvn.load(f"{tmp_path}/c", {}, norm_vars=False).stats.values()
+    for found in (stats, read_stats(f"ark:{tmp_path}/t")["s"]):
+        np.testing.assert_array_equal(found, [[16777217.0, 1.0], [1e300, 0.0]])
+
+
+def test_pipes_in_a_script_of_statistics_are_refused_where_pipes_are(tmp_path: Path) -> None:
+    (tmp_path / "cmvn.scp").write_text("s cat cmvn |\n")
+    for name in (f"{tmp_path}/cmvn.scp", f"scp:{tmp_path}/cmvn.scp", "cat cmvn |"):
+        with pytest.raises(ValueError, match="pipes are refused"):
+            Cmvn.load(name, {}, norm_vars=False, pipes=PipePolicy(allowed=False))
+
+
+def test_names_in_a_script_of_statistics_start_from_the_root(tmp_path: Path) -> None:
+    cmvn = Cmvn.load(str(FEATS / "cmvn.spk.scp"), {}, norm_vars=False, root=SYNTHETIC)
+    assert set(cmvn.stats) == {"A", "B"}

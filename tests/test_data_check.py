@@ -4,11 +4,13 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
 
 from asr_bn.data_check import CheckOptions, check_data
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors, write_int_vectors
+from asr_bn.kaldi_io.matrix_table import MatrixWriter
 
 
 @pytest.fixture
@@ -95,3 +97,56 @@ def test_alignments_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
         "2 utterances with unlike numbers of frames and pdf-ids: f1-015 (89 frames, 88 pdf-ids),"
         " f2-008 (95 frames, 94 pdf-ids)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("character", "name"),
+    [
+        ("\xa0", "00A0"),
+        ("\u3000", "3000"),
+        ("\u2028", "2028"),
+        ("\x85", "0085"),
+        ("\x0b", "000B"),
+        ("\r", "000D"),
+    ],
+)
+def test_what_validate_text_disallows(character: str, name: str, folder: Path) -> None:
+    (folder / "text").write_bytes(f"f1-015 a\nf2-008 10{character}km weit\nm4-009 c\n".encode())
+    problems = check_data(folder, None, CheckOptions()).problems
+    assert problems == [
+        f"{folder}/text, line 2: disallowed Unicode whitespace U+{name} in {f'f2-008 10{character}km weit'!r}"
+    ]
+
+
+@pytest.mark.parametrize(("text", "num_words"), [("10\xa0km weit", 6), ("a\x1cb", 5), ("a\vb\u200bc", 6)])
+def test_words_are_counted_as_kaldi_counts(text: str, num_words: int, folder: Path) -> None:
+    (folder / "text").write_bytes(f"f1-015 {text}\nf2-008 a b\nm4-009 c d\n".encode())
+    assert f"words: {num_words}" in check_data(folder, None, CheckOptions()).facts
+
+
+def test_whitespace_in_a_file_name_may_be_meant(folder: Path) -> None:
+    names = {}
+    for line in (folder / "wav.scp").read_text().splitlines():
+        utt_id, path = line.split()
+        names[utt_id] = shutil.copy(path, folder / f"{utt_id}\u3000")
+    (folder / "wav.scp").write_text("".join(f"{utt_id} {name} \f\n" for utt_id, name in names.items()))
+    report = check_data(folder, None, CheckOptions())
+    assert report.problems == []
+    assert any("wav.scp, line 1: disallowed Unicode whitespace U+3000" in remark for remark in report.remarks)
+
+
+def test_features_are_found_from_the_root(folder: Path) -> None:
+    with MatrixWriter(folder / "sub.ark") as writer:
+        writer.write("f1-015", np.zeros((7, 2), dtype=np.float32))
+    (folder / "feats.scp").write_text("f1-015 sub.ark:7\n")
+    for name in ("wav.scp", "text", "utt2spk", "spk2utt"):
+        (folder / name).unlink()
+    report = check_data(folder, None, CheckOptions(root=folder))
+    assert (report.problems, "frames: 7" in report.facts) == ([], True)
+
+
+@pytest.mark.parametrize("name", ["wav.scp", "text", "utt2spk", "spk2utt", "segments", "feats.scp"])
+def test_lines_that_are_not_utf8_are_named(name: str, folder: Path) -> None:
+    (folder / name).write_bytes(b"f1-015 caf\xe9 0 1\nf2-008 b 0 1\nm4-009 c 0 1\n")
+    with pytest.raises(ValueError, match=f"{name}, line 1: not UTF-8"):
+        check_data(folder, None, CheckOptions())

@@ -52,6 +52,24 @@ def test_names_are_lines_or_utterance_ids(tmp_path):
     assert read_named_sentences(path, "character", utt_ids=True) == (["u1", "u2"], [["a", "_", "b"], []])
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0c", "\x0b", "\x1c", "\xa0", "\u3000", "\r"])
+def test_sentences_end_at_line_feeds_only(mark, tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(f"u1 a b{mark}c d\nu2 e\n".encode())
+    names, sentences = read_named_sentences(path, utt_ids=True)
+    assert names == ["u1", "u2"]
+    assert sentences[0] == (["a", "b", "c", "d"] if mark in "\x0c\x0b\r" else ["a", f"b{mark}c", "d"])
+    path.write_bytes(f"a{mark}b\n".encode())
+    if mark not in "\x0c\x0b\r":
+        assert Vocabulary.read(path).words == ("</s>", f"a{mark}b")
+
+
+def test_a_vocabulary_of_nothing_is_none(tmp_path):
+    (tmp_path / "words").write_text("\n</s>\n")
+    with pytest.raises(ValueError, match="words: no words in it"):
+        Vocabulary.read(tmp_path / "words")
+
+
 def test_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO("é b\n".encode())))
     assert read_sentences(Path("-")) == [["é", "b"]]
@@ -62,7 +80,7 @@ def test_standard_input(monkeypatch):
     [
         (b"", "text: holds no text, expected one sentence a line"),
         (b"\n  \n", "text: holds no text"),
-        (b"a\xff\n", r"text: not UTF-8 text \(invalid start byte at byte 1\)"),
+        (b"a\xff\n", r"text, line 1: not UTF-8"),
         (b"a\nb </s>\n", "text, line 2: holds </s>, which follows every line by itself"),
     ],
 )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
 
+from asr_bn.decoding.hmms import Hmms
 from asr_bn.kaldi_io.transition_model import TransitionModel
 
 
@@ -73,3 +74,37 @@ def test_a_state_outside_the_topology_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m").write_text(f"{head}<Triples> {count}\n{phone} 9 {pdf}\n{rest}")
     with pytest.raises(ValueError, match=f"state 9 of phone {phone}"):
         TransitionModel.read(tmp_path / "m")
+
+
+def test_log_probabilities_in_double_precision(tmp_path: Path) -> None:
+    """A Kaldi built with it writes DV; the marks and sizes are swapped by hand."""
+    data = (SYNTHETIC / "variants/transition_model.bin").read_bytes()
+    start = data.index(b"FV ") + 3 + 5
+    end = start + 4 * int.from_bytes(data[start - 4 : start], "little")
+    values = np.frombuffer(data[start:end], dtype="<f4").astype("<f8")
+    head = data[:start].replace(b"FV ", b"DV ")
+    (tmp_path / "double").write_bytes(head + values.tobytes() + data[end:])
+    expected = Hmms.read(SYNTHETIC / "variants/transition_model.bin").transitions
+    assert Hmms.read(tmp_path / "double").transitions == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"<Triples> ", b"<Triples>\v\f\t"), (b" <Transition> ", b"\v<Transition>\r\n")]
+)
+def test_words_of_a_text_model_end_where_c_ends_them(old: bytes, new: bytes, tmp_path: Path) -> None:
+    data = gzip.decompress((SYNTHETIC / "variants/transition_model.txt.gz").read_bytes())
+    assert old in data
+    (tmp_path / "model").write_bytes(data.replace(old, new))
+    model, expected = (
+        TransitionModel.read(tmp_path / "model"),
+        TransitionModel.read(SYNTHETIC / "ali/final.mdl"),
+    )
+    np.testing.assert_array_equal(model.tid_to_pdf, expected.tid_to_pdf)
+
+
+@pytest.mark.parametrize("number", [b"5_5_8", b"\xb2", b"99999999999", b"5.0"])
+def test_numbers_that_are_none(number: bytes, tmp_path: Path) -> None:
+    data = gzip.decompress((SYNTHETIC / "variants/transition_model.txt.gz").read_bytes())
+    (tmp_path / "model").write_bytes(data.replace(b"<Triples> 558", b"<Triples> " + number))
+    with pytest.raises(ValueError, match="model: expected an integer, found"):
+        TransitionModel.read(tmp_path / "model")

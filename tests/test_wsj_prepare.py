@@ -176,6 +176,14 @@ def test_normalize_transcript(transcript: str, words: str) -> None:
     assert normalize_transcript(transcript) == words
 
 
+def test_only_ascii_blanks_end_words_and_only_ascii_letters_have_capitals() -> None:
+    """As Perl on bytes: split " " and tr:a-z:A-Z:."""
+    assert (
+        normalize_transcript("caf\xe9\xa0au\x85lait\tstra\xdfe\v\xb5")
+        == "CAF\xe9\xa0AU\x85LAIT STRA\xdfE \xb5"
+    )
+
+
 @pytest.mark.parametrize(
     ("damaged", "text", "message"),
     [

@@ -21,7 +21,10 @@ def run(app: typer.Typer, name: str) -> None:
 
 
 def describe(error: Exception) -> str:
-    """Say ``error`` in one line: the library's own sentence, the file and reason of an ``OSError``, a lack of memory."""
+    """Say ``error`` in one line.
+
+    That is the library's own sentence, the file and reason of an ``OSError``, or the lack of memory.
+    """
     if isinstance(error, MemoryError):
         return ": ".join(["out of memory", *map(str, error.args)])
     if isinstance(error, OSError) and error.strerror:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asr_bn.decoding.arpa import RESERVED
+from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.script_file import read_lines
 
 NOTHING = "-"
@@ -40,7 +41,7 @@ class Grammar:
                 raise ValueError(
                     f"{path}, line {number}: expected 'NAME = alternatives', found {line[:60]!r}"
                 )
-            grammar.rules[match.group(1)] = [part.split() for part in match.group(2).split("|")]
+            grammar.rules[match.group(1)] = [split_words(part) for part in match.group(2).split("|")]
         grammar._check(path, _START, ())
         return grammar
 

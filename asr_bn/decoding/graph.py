@@ -10,6 +10,7 @@ import numpy as np
 from asr_bn.alignments import MODEL_NAMES
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.kaldi_io.phone_table import read_phone_names
+from asr_bn.kaldi_io.script_file import read_count
 from asr_bn.kaldi_io.transition_model import TransitionModel
 
 GRAPH_FILES = ("HCLG.fst", "HCLG.fst.gz", "words.txt", "num_pdfs")
@@ -102,11 +103,11 @@ def _check_labels(
             f"{graph_dir}/HCLG.fst: has transition-id {largest}, but {model_path} has 1 to "
             f"{model.num_transition_ids}: a graph of another model"
         )
-    num_pdfs = graph_dir / "num_pdfs"
-    if num_pdfs.exists() and num_pdfs.read_text(encoding="utf-8").strip() != str(model.num_pdfs):
+    path = graph_dir / "num_pdfs"
+    num_pdfs = read_count(path, "the number of pdfs") if path.exists() else model.num_pdfs
+    if num_pdfs != model.num_pdfs:
         raise ValueError(
-            f"{num_pdfs}: says {num_pdfs.read_text(encoding='utf-8').strip()[:20]}, but {model_path} has "
-            f"{model.num_pdfs} pdfs: a graph of another model"
+            f"{path}: says {num_pdfs}, but {model_path} has {model.num_pdfs} pdfs: a graph of another model"
         )
     unknown = set(np.unique(arrays.arcs["olabel"]).tolist()) - set(words)
     if unknown - {0}:

@@ -12,6 +12,8 @@ from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.graph import to_kaldifst
 from asr_bn.decoding.lexicon_fst import read_phone_ids
 from asr_bn.kaldi_io.phone_table import read_phone_names
+from asr_bn.kaldi_io.plain_text import parse_ints
+from asr_bn.kaldi_io.rxfilename import naming
 
 LANG_FILES = ("L_disambig.fst", "G.fst", "words.txt", "phones.txt", "phones/disambig.int")
 
@@ -76,10 +78,8 @@ class LangDir:
     def _disambig(self) -> list[int]:
         path = self.path.with_name("phones") / "disambig.int"
         if path.is_file():
-            numbers = path.read_text(encoding="utf-8").split()
-            if not all(number.isascii() and number.isdigit() for number in numbers):
-                raise ValueError(f"{path}: expected numbers of disambiguation symbols")
-            return [int(number) for number in numbers]
+            with naming(str(path)):
+                return parse_ints(path.read_bytes())
         names = read_phone_names(self.path.with_name("phones.txt"))
         return [number for number, name in names.items() if name.startswith("#")]
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from asr_bn.decoding.arpa import BACKOFF, BEGIN, END, RESERVED
 from asr_bn.decoding.silence import SilenceProbabilities, WordSilence
+from asr_bn.kaldi_io.phone_table import read_phone_names
+from asr_bn.kaldi_io.plain_text import parse_float, split_words
 from asr_bn.kaldi_io.script_file import read_lines
 
 Pronunciation = tuple[str, float, tuple[str, ...]]
@@ -62,12 +64,12 @@ class Lexicon:
         path = folder / name
         lines = [_parse(line, _NUMBERS[name], f"{path}, line {n}") for n, line in read_lines(path)]
         if not lines:
-            raise ValueError(f"{path}: no words")
+            raise ValueError(f"{path}: no pronunciations in it")
         entries = [entry for entry, _ in lines]
         by_word = [silence for _, silence in lines if silence is not None]
         silences = SilenceProbabilities.read(folder / "silprob.txt", by_word) if by_word else None
         phone_ids = read_phone_ids(phones_txt)
-        silence = (folder / "optional_silence.txt").read_text(encoding="utf-8").strip()
+        silence = " ".join(line for _, line in read_lines(folder / "optional_silence.txt"))
         marked = [(word, probability, _with_places(phones)) for word, probability, phones in entries]
         entries = max((entries, marked), key=lambda form: _count_known(phone_ids, form))
         for word, _, phones in [("optional_silence.txt", 1.0, (silence,)), *entries]:
@@ -205,11 +207,11 @@ def _with_places(phones: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _parse(line: str, num_numbers: int, where: str) -> tuple[Pronunciation, WordSilence | None]:
-    word, *rest = line.split()
+    word, *rest = split_words(line)
     if word in RESERVED:
         raise ValueError(f"{where}: {word!r} is no word of a lexicon; Kaldi has it for itself")
     try:
-        numbers = [float(number) for number in rest[:num_numbers]]
+        numbers = [parse_float(number) for number in rest[:num_numbers]]
         probability, *silence = numbers if num_numbers else [1.0]
         phones, by_word = tuple(rest[num_numbers:]), WordSilence(*silence) if silence else None
     except (ValueError, TypeError) as error:
@@ -227,12 +229,5 @@ def read_phone_ids(phones_txt: Path) -> dict[str, int]:
         OSError: no such file.
         ValueError: a line that is not a name and a number.
     """
-    table = dict(_symbol(line, f"{phones_txt}, line {n}") for n, line in read_lines(phones_txt))
-    return {phone: number for phone, number in table.items() if number and not phone.startswith("#")}
-
-
-def _symbol(line: str, where: str) -> tuple[str, int]:
-    fields = line.split()
-    if len(fields) != 2 or not fields[1].isdigit():
-        raise ValueError(f"{where}: {line!r}, expected a name and a number")
-    return fields[0], int(fields[1])
+    names = read_phone_names(phones_txt)
+    return {phone: number for number, phone in names.items() if number and not phone.startswith("#")}

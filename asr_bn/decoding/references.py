@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_bn.decoding.word_errors import WordErrors, count_word_errors
+from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.scoring_inputs import utterance_ids
 
@@ -79,7 +80,7 @@ class References:
         path = data_dir / "text"
         if not path.exists():
             return None
-        words = {u: line.split() for u, line in read_table(path, value_needed=False).items()}
+        words = {u: split_words(line) for u, line in read_table(path, value_needed=False).items()}
         if not any(utt_id in words for utt_id in utt_ids):
             raise ValueError(f"{path}: has none of the {len(utt_ids)} utterances of {data_dir}")
         return cls(run_filter(wer_filter.references, words), wer_filter)

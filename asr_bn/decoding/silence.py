@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr_bn.kaldi_io.plain_text import parse_float, split_words
 from asr_bn.kaldi_io.script_file import read_lines
 
 _BEGIN, _END_SILENCE, _END_SPEECH = "<s>", "</s>_s", "</s>_n"
@@ -51,9 +52,9 @@ class SilenceProbabilities:
         """
         values: dict[str, float] = {}
         for number, line in read_lines(path):
-            name, *rest = line.split()
+            name, *rest = split_words(line)
             try:
-                (values[name],) = map(float, rest)
+                (values[name],) = map(parse_float, rest)
             except ValueError as error:
                 raise ValueError(
                     f"{path}, line {number}: {line[:60]!r}, expected a name and a number"

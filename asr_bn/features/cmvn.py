@@ -3,6 +3,7 @@
 Statistics are a float64 matrix ``[2, D + 1]``: sums and the number of frames, then sums of squares and 0.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.kaldi_io.binary import BINARY_MARK
 from asr_bn.kaldi_io.matrix import read_matrix
 from asr_bn.kaldi_io.matrix_table import MatrixWriter, read_matrices
-from asr_bn.kaldi_io.rxfilename import open_input
+from asr_bn.kaldi_io.plain_text import WHITESPACE, split_words
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_input
 from asr_bn.kaldi_io.script_file import read_lines
+from asr_bn.kaldi_io.specifiers import is_specifier, parse_rspecifier
 
 Stats = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -39,22 +41,27 @@ def compute_stats(
 ) -> dict[str, Stats]:
     """Statistics of each utterance or, with ``utt2spk``, of each speaker, from ids and features.
 
-    For statistics of a whole corpus let ``utt2spk`` give every utterance the same speaker.
+    For statistics of a whole corpus let ``utt2spk`` give every utterance the same speaker.  As in Kaldi,
+    utterances that ``utt2spk`` lacks have no part in them, nor have those without frames; those of its
+    utterances that have no features are counted on standard error.
 
     Raises:
-        ValueError: an utterance without a speaker, or features of another width.
+        ValueError: features of another width.
     """
     stats: dict[str, Stats] = {}
+    missing = dict.fromkeys(utt2spk or ())
     for utt_id, matrix in feats:
-        if utt2spk is not None and utt_id not in utt2spk:
-            raise ValueError(f"{utt_id}: has no speaker in utt2spk")
-        if matrix.size == 0:
-            continue  # as Kaldi: an utterance without frames has no part in them
+        missing.pop(utt_id, None)
+        if matrix.size == 0 or (utt2spk is not None and utt_id not in utt2spk):
+            continue
         key = utt_id if utt2spk is None else utt2spk[utt_id]
         added = accumulate_stats(matrix)
         if key in stats and stats[key].shape != added.shape:
             raise ValueError(f"{utt_id}: {matrix.shape[1]} columns, but {stats[key].shape[1] - 1} before")
         stats[key] = stats[key] + added if key in stats else added
+    if missing:
+        shown = ", ".join([*missing][:5]) + (" ..." if len(missing) > 5 else "")
+        print(f"{len(missing)} utterances have no features: {shown}", file=sys.stderr)
     return stats
 
 
@@ -64,14 +71,16 @@ def apply_cmvn(feats: NDArray[np.floating], stats: Stats, norm_vars: bool = Fals
     The arithmetic is ``ApplyCmvn``'s: the variance is floored at 1e-20, offset and scale are in float64.
 
     Raises:
-        ValueError: statistics of another width, or of no frames.
+        ValueError: statistics of another width, of no frames, or without the variances that are asked for.
     """
     if feats.size == 0:
         return np.asarray(feats, dtype=np.float32)
-    if stats.shape != (_STATS_ROWS, feats.shape[1] + 1):
+    if stats.shape[0] not in (1, _STATS_ROWS) or stats.shape[1] != feats.shape[1] + 1:
         raise ValueError(
             f"CMVN statistics of shape {stats.shape}, expected {(_STATS_ROWS, feats.shape[1] + 1)}"
         )
+    if norm_vars and stats.shape[0] == 1:
+        raise ValueError("CMVN statistics of means only cannot normalize the variance")
     count = stats[0, -1]
     if count < 1.0:
         raise ValueError(f"CMVN statistics of {count:g} frames, expected at least 1")
@@ -84,27 +93,32 @@ def apply_cmvn(feats: NDArray[np.floating], stats: Stats, norm_vars: bool = Fals
     return normalized
 
 
-def read_stats(rspecifier: str | Path, root: Path | None = None) -> dict[str, Stats]:
+def read_stats(
+    rspecifier: str | Path, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES
+) -> dict[str, Stats]:
     """Kaldi's ``cmvn.scp`` or archive: statistics by speaker (or utterance).
 
     Raises:
         ValueError: a matrix that is not CMVN statistics.
     """
-    stats = {}
-    for key, matrix in read_matrices(rspecifier, root):
-        if matrix.shape[0] != _STATS_ROWS or matrix.shape[1] < _STATS_ROWS:
-            raise ValueError(f"{key}: {rspecifier}: a matrix of {matrix.shape}, expected CMVN statistics")
-        stats[key] = np.asarray(matrix, dtype=np.float64)
+    entries = read_matrices(rspecifier, root, pipes, text_dtype=np.float64)
+    stats = {key: _checked(matrix, f"{key}: {rspecifier}") for key, matrix in entries}
+    if not stats:
+        raise ValueError(f"{rspecifier}: no CMVN statistics in it")
     return stats
 
 
-def read_global_stats(path: Path) -> Stats:
-    """Statistics of a whole corpus: a file with one matrix and no key, as ``compute-cmvn-stats`` writes."""
-    with open_input(str(path)) as stream:
-        stats = np.asarray(read_matrix(stream, str(path)), dtype=np.float64)
-    if stats.shape[0] != _STATS_ROWS:
-        raise ValueError(f"{path}: a matrix of {stats.shape}, expected CMVN statistics")
-    return stats
+def read_global_stats(path: str | Path, pipes: PipePolicy = DEFAULT_PIPES) -> Stats:
+    """Statistics of a whole corpus: one matrix and no key, as ``compute-cmvn-stats`` writes to a file."""
+    with open_input(str(path), pipes=pipes) as stream:
+        return _checked(read_matrix(stream, str(path), text_dtype=np.float64), str(path))
+
+
+def _checked(matrix: NDArray[np.floating], where: str) -> Stats:
+    """Sums and, but for means only, sums of squares: as float64."""
+    if matrix.shape[0] not in (1, _STATS_ROWS) or matrix.shape[1] < 2:
+        raise ValueError(f"{where}: a matrix of {matrix.shape}, expected CMVN statistics")
+    return np.asarray(matrix, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -122,19 +136,25 @@ class Cmvn:
     norm_vars: bool
 
     @classmethod
-    def load(cls, source: str, utt2spk: Mapping[str, str], norm_vars: bool) -> "Cmvn":
-        """``source`` is a table (``cmvn.scp``, ``ark:...``), or a file with one matrix for all.
+    def load(
+        cls,
+        source: str,
+        utt2spk: Mapping[str, str],
+        norm_vars: bool,
+        root: Path | None = None,
+        pipes: PipePolicy = DEFAULT_PIPES,
+    ) -> "Cmvn":
+        """``source`` is a table (``cmvn.scp``, ``ark:...``), or one matrix for all: a file, a place in an
+        archive (``cmvn.ark:4``), a pipe.  Names inside a script file start from ``root``.
 
         Raises:
             OSError: no such file.
             ValueError: not CMVN statistics.
         """
-        if ":" not in source and not source.endswith(".scp"):
-            with open_input(source) as stream:
-                is_matrix = stream.read(2) in (BINARY_MARK, b" [")
-            if is_matrix:
-                return cls({None: read_global_stats(Path(source))}, utt2spk, norm_vars)
-        stats: dict[str | None, Stats] = dict(read_stats(source).items())
+        is_script = parse_rspecifier(source).is_script
+        if not is_script and not is_specifier(source) and _is_matrix(source):
+            return cls({None: read_global_stats(source, pipes)}, utt2spk, norm_vars)
+        stats: dict[str | None, Stats] = dict(read_stats(source, root if is_script else None, pipes).items())
         if set(stats) == {GLOBAL}:
             stats[None] = stats.pop(GLOBAL)
         return cls(stats, utt2spk, norm_vars)
@@ -154,6 +174,14 @@ class Cmvn:
         raise ValueError(f"{utt_id}: no CMVN statistics for it or its speaker {self.utt2spk.get(utt_id)!r}")
 
 
+def _is_matrix(rxfilename: str) -> bool:
+    """False for an archive, which begins with a key; what is read only once holds a matrix, as in Kaldi."""
+    if is_pipe(rxfilename) or rxfilename in ("", "-") or Path(rxfilename).is_fifo():
+        return True
+    with open_input(rxfilename) as stream:
+        return stream.read(64).lstrip(WHITESPACE.encode())[:1] in (b"\0", b"[")
+
+
 def write_stats(wspecifier: str | Path, stats: Mapping[str, Stats]) -> None:
     """Write statistics as ``compute-cmvn-stats`` does (float64 matrices)."""
     with MatrixWriter(wspecifier) as writer:
@@ -162,14 +190,16 @@ def write_stats(wspecifier: str | Path, stats: Mapping[str, Stats]) -> None:
 
 
 def read_spk2utt(path: Path) -> dict[str, str]:
-    """Speaker by utterance, from a ``spk2utt`` file.
+    """Speaker by utterance, from a ``spk2utt`` file, which may be named ``ark:FILE`` as in Kaldi.
 
     Raises:
         ValueError: an utterance of two speakers.
     """
     utt2spk: dict[str, str] = {}
-    for number, line in read_lines(path):
-        speaker, *utt_ids = line.split()
+    name = str(path)
+    source = parse_rspecifier(name).rxfilename if is_specifier(name) else path
+    for number, line in read_lines(source):
+        speaker, *utt_ids = split_words(line)
         for utt_id in utt_ids:
             if utt_id in utt2spk:
                 raise ValueError(f"{utt_id}: twice in {path} (again in line {number})")

@@ -1,30 +1,37 @@
 """Kaldi's options of ``compute-fbank-feats``, and its conf files."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from asr_bn.files import write_text
+from asr_bn.kaldi_io.plain_text import WHITESPACE, parse_float, parse_int
 from asr_bn.kaldi_io.script_file import read_lines
 
 WINDOW_TYPES = ("hamming", "hanning", "povey", "rectangular", "sine", "blackman")
 _KALDI_NAMES = {"frame_length_ms": "frame-length", "frame_shift_ms": "frame-shift"}
 # Of Kaldi's program, not of the features: what they would ask for is done here by other means, or nothing.
-_IGNORED = {
-    "debug": "false",
-    "debug-mel": "false",
-    "verbose": None,
-    "output-format": "kaldi",
-    "channel": "-1",
-    "min-duration": "0",
-    "max-feature-vectors": "-1",
-    "allow-downsample": "false",
-    "allow-upsample": "false",
-    "vtln-low": None,
-    "vtln-high": None,
-    "vtln-warp": "1",
+# The one value that is accepted, or None for any.
+_IGNORED: dict[str, tuple[type, object]] = {
+    "debug": (bool, False),
+    "debug-mel": (bool, False),
+    "verbose": (int, None),
+    "print-args": (bool, None),
+    "output-format": (str, "kaldi"),
+    "channel": (int, None),  # see `read_channel`
+    "min-duration": (float, 0.0),
+    "max-feature-vectors": (int, -1),
+    "allow-downsample": (bool, False),
+    "allow-upsample": (bool, False),
+    "vtln-low": (float, None),
+    "vtln-high": (float, None),
+    "vtln-warp": (float, 1.0),
 }
+_PARSERS: dict[type, Callable[[str], Any]] = {int: parse_int, float: parse_float, str: str}
 
 
 @dataclass(frozen=True)
@@ -80,12 +87,19 @@ class FbankOptions:
     @property
     def window_size(self) -> int:
         """Samples of a frame."""
-        return int(self.sample_frequency * 0.001 * self.frame_length_ms)
+        return self._num_samples(self.frame_length_ms)
 
     @property
     def window_shift(self) -> int:
         """Samples from a frame to the next."""
-        return int(self.sample_frequency * 0.001 * self.frame_shift_ms)
+        return self._num_samples(self.frame_shift_ms)
+
+    def _num_samples(self, milliseconds: float) -> int:
+        """``WindowSize`` of ``src/feat/feature-window.h``: its options are float32, their product is not."""
+        with np.errstate(over="ignore"):
+            rate, length = float(np.float32(self.sample_frequency)), float(np.float32(milliseconds))
+        product = rate * 0.001 * length
+        return int(product) if math.isfinite(product) else 0
 
     @property
     def padded_window_size(self) -> int:
@@ -139,12 +153,16 @@ class FbankOptions:
         """
         known = {kaldi_name(field.name): field.name for field in fields(cls)}
         values: dict[str, Any] = {}
-        for number, line in read_lines(path):
-            text = line.partition("#")[0].strip()
-            if text:
-                name, value = _parse_line(text, f"{path}, line {number}", known)
-                if name is not None:
-                    values[name] = value
+        for name, value, where in _read_options(path):
+            if name in known:
+                kind = type(getattr(cls(), known[name]))
+                values[known[name]] = _parse_value(value, kind, f"{where}: --{name}")
+            elif name in _IGNORED:
+                kind, accepted = _IGNORED[name]
+                if accepted not in (None, _parse_value(value, kind, f"{where}: --{name}")):
+                    raise ValueError(f"{where}: --{name}={value} is not supported")
+            else:
+                raise ValueError(f"{where}: unknown option --{name}")
         try:
             return replace(cls(**{k: v for k, v in defaults.items() if k not in values}), **values)
         except ValueError as error:
@@ -160,30 +178,38 @@ def _format(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _parse_line(text: str, where: str, known: dict[str, str]) -> tuple[str | None, Any]:
-    name, equals, value = text.partition("=")
-    name, value = name.strip().removeprefix("--").replace("_", "-"), value.strip()
-    if not text.startswith("--") or not name:
-        raise ValueError(f"{where}: expected --name=value, found {text!r}")
-    if name in _IGNORED:
-        if _IGNORED[name] not in (None, value):
-            raise ValueError(f"{where}: --{name}={value} is not supported")
-        return None, None
-    if name not in known:
-        raise ValueError(f"{where}: unknown option --{name}")
-    kind = type(getattr(FbankOptions(), known[name]))
-    return known[name], _parse_value(value if equals else None, kind, f"{where}: --{name}")
+def read_channel(path: Path) -> int | None:
+    """The channel, from 0, that a Kaldi conf file asks for; None where it does not, or by -1.
+
+    Raises:
+        ValueError: a line that is no option, or not a number.
+    """
+    channel = None
+    for name, value, where in _read_options(path):
+        if name == "channel":
+            number: int = _parse_value(value, int, f"{where}: --{name}")
+            channel = None if number == -1 else number
+    return channel
+
+
+def _read_options(path: Path) -> Iterator[tuple[str, str | None, str]]:
+    """Name in small letters, value (None without ``=``) and place of each option (``ReadConfigFile``)."""
+    for number, line in read_lines(path, comment=b"#"):
+        name, equals, value = line.partition("=")
+        name = name.strip(WHITESPACE).lower().replace("_", "-")
+        if not name.startswith("--") or name == "--":
+            raise ValueError(f"{path}, line {number}: expected --name=value, found {line!r}")
+        yield name[2:], value.strip(WHITESPACE) if equals else None, f"{path}, line {number}"
 
 
 def _parse_value(value: str | None, kind: type, where: str) -> Any:
     if kind is bool:
         # Kaldi: a bare --use-energy is true.
-        if value in (None, "", "true", "t", "1"):
-            return True
-        if value in ("false", "f", "0"):
-            return False
+        truth = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+        if value is None or value.lower() in truth:
+            return value is None or truth[value.lower()]
         raise ValueError(f"{where}: expected true or false, found {value!r}")
     try:
-        return kind(value or "")
+        return _PARSERS[kind](value or "")
     except ValueError as error:
         raise ValueError(f"{where}: expected a value like {kind()!r}, found {value!r}") from error

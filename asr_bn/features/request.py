@@ -9,7 +9,7 @@ from asr_bn import stamps
 from asr_bn.audio import WaveformReader
 from asr_bn.features.cmvn import Cmvn
 from asr_bn.features.computation import Computation
-from asr_bn.features.fbank_options import FbankOptions
+from asr_bn.features.fbank_options import FbankOptions, read_channel
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 from asr_bn.kaldi_io.script_file import read_table
@@ -77,11 +77,13 @@ class ExtractionRequest:
         Raises:
             OSError, ValueError: a conf file or CMVN statistics that cannot be read; no rate to be had.
         """
-        cmvn = None if self.cmvn is None else Cmvn.load(self.cmvn, self._utt2spk(), self.norm_vars)
+        cmvn = None
+        if self.cmvn is not None:
+            cmvn = Cmvn.load(self.cmvn, self._utt2spk(), self.norm_vars, self.root, self.pipes)
         return Computation(
             self._options(utterances),
             self.root,
-            self.channel,
+            self._channel(),
             self.resample,
             self.pipes,
             self.deltas,
@@ -98,7 +100,7 @@ class ExtractionRequest:
             return replace(self._from_conf(rate), sample_frequency=rate)
         if self.feats_scp is not None:
             return self._options_of_feats()
-        reader = WaveformReader(self.root, self.channel, pipes=self.pipes)
+        reader = WaveformReader(self.root, self._channel(), pipes=self.pipes)
         recording = replace(utterances[0], start=None, end=None)  # its segment may be one to leave out
         rate = float(reader.read(recording).sample_frequency)
         options = self._from_conf(rate)
@@ -114,6 +116,11 @@ class ExtractionRequest:
                 " give it with --fbank-conf"
             )
         return FbankOptions.read_conf(path)
+
+    def _channel(self) -> int | None:
+        """The channel that was asked for, or else the conf file's."""
+        path = self._conf_path()
+        return read_channel(path) if self.channel is None and path is not None else self.channel
 
     def _conf_path(self) -> Path | None:
         if self.fbank_conf is None and self.feats_scp is not None:

@@ -1,51 +1,55 @@
 """Kaldi's basic types on a stream, binary and text (``src/base/io-funcs.h``)."""
 
+import re
 import struct
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.kaldi_io.rxfilename import read_exact
+from asr_bn.kaldi_io.plain_text import WHITESPACE
+from asr_bn.kaldi_io.rxfilename import peek, read_exact
+from asr_bn.kaldi_io.utterance_id import MAX_ID_BYTES, decode_id
 
 BINARY_MARK = b"\0B"
+# The empty end of a stream is in it, too.
+_WHITESPACE = WHITESPACE.encode()
+_KEY = re.compile(rb"\s*(\S+)(\s)")
 _MAX_TOKEN = 1024
 _INT32 = struct.Struct("<i")
 
 
-def read_key(stream: IO[bytes], where: str) -> str | None:
-    """The next utterance id of an archive, its following space consumed; None at the end.
+def read_key(stream: IO[bytes], where: str) -> tuple[str, bytes] | None:
+    """The next utterance id of an archive and the byte after it; None at the end.
+
+    As Kaldi, the byte is a blank, a tab, or the end of the line that a text entry without words is.
 
     Raises:
-        ValueError: not UTF-8, longer than 1024 bytes, or the archive ends inside it.
+        ValueError: not an id, another byte after it, or the archive ends there.
     """
-    key = bytearray()
-    while True:
-        byte = stream.read(1)
-        if byte in (b" ", b"\t", b"\n", b"\r", b""):
-            if key:
-                break
-            if not byte:
-                return None
-            continue
-        key += byte
-        if len(key) > _MAX_TOKEN:
-            raise ValueError(f"{where}: not a Kaldi archive (no utterance id where one should be)")
+    if found := _KEY.match(peek(stream)):
+        stream.read(found.end())
+        key, byte = found.groups()
+    else:
+        key, byte = _read_key_by_bytes(stream, where)
+    if not key:
+        return None
     if not byte:
-        raise ValueError(f"{where}: cut short: it ends after the utterance id {bytes(key)!r}")
-    return decode_id(bytes(key), where)
+        raise ValueError(f"{where}: cut short: it ends after the utterance id {key[:40]!r}")
+    utt_id = decode_id(key, where)
+    if byte not in b" \t\n":
+        raise ValueError(f"{where}: expected a blank after the utterance id {utt_id!r}, found {byte!r}")
+    return utt_id, byte
 
 
-def decode_id(key: bytes, where: str) -> str:
-    """``key`` as text.
-
-    Raises:
-        ValueError: it is not UTF-8.
-    """
-    try:
-        return key.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: the utterance id {key!r} is not UTF-8") from error
+def _read_key_by_bytes(stream: IO[bytes], where: str) -> tuple[bytes, bytes]:
+    """The same where what can be looked at ahead ends within the id: the id and the byte after it."""
+    key = bytearray()
+    while (byte := stream.read(1)) not in _WHITESPACE or (byte and not key):
+        key += byte.strip()
+        if len(key) > MAX_ID_BYTES:
+            raise ValueError(f"{where}: not a Kaldi archive (no utterance id where one should be)")
+    return bytes(key), byte
 
 
 def read_int32(stream: IO[bytes], where: str) -> int:
@@ -97,7 +101,7 @@ def read_token(stream: IO[bytes], where: str) -> str:
         byte = stream.read(1)
         if not byte and not token:
             raise ValueError(f"{where}: cut short: expected a word, found the end of the file")
-        if byte in (b" ", b"\t", b"\n", b"\r", b""):
+        if byte in _WHITESPACE:
             if token:
                 return token.decode("latin-1")
             continue

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr_bn.kaldi_io.plain_text import parse_float, parse_int, split_words
 from asr_bn.kaldi_io.script_file import read_lines, read_table
 
 
@@ -79,13 +80,13 @@ def _from_segments(
 def _parse_segment(
     line: str, where: str, recordings: dict[str, str], utt2spk: dict[str, str] | None, folder: Path
 ) -> Utterance:
-    words = line.split()
+    words = split_words(line)
     if len(words) not in (4, 5):
         raise ValueError(f"{where}: expected 'utterance recording start end [channel]', found {line!r}")
     utt_id, recording_id = words[:2]
     try:
-        start, end = float(words[2]), float(words[3])
-        channel = int(words[4]) if len(words) == 5 else None
+        start, end = parse_float(words[2]), parse_float(words[3])
+        channel = parse_int(words[4]) if len(words) == 5 else None
     except ValueError as error:
         raise ValueError(f"{utt_id}: {where}: times and channel are not numbers: {words[2:]}") from error
     if recording_id not in recordings:

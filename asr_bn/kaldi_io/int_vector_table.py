@@ -7,11 +7,12 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.kaldi_io.binary import decode_id, read_basic_int32, read_key
-from asr_bn.kaldi_io.matrix_table import check_id
+from asr_bn.kaldi_io.binary import read_basic_int32, read_key
+from asr_bn.kaldi_io.plain_text import parse_ints
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, open_input, read_exact
-from asr_bn.kaldi_io.script_file import read_table
+from asr_bn.kaldi_io.script_file import read_each, read_table, script_of
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
+from asr_bn.kaldi_io.utterance_id import check_id
 from asr_bn.kaldi_io.wxfilename import open_table
 
 IntVector = NDArray[np.int32]
@@ -34,23 +35,33 @@ def read_int_vectors(
     """
     source = parse_rspecifier(rspecifier)
     if source.is_script:
-        for utt_id, rxfilename in read_table(Path(source.rxfilename)).items():
+        rxfilenames = read_table(script_of(source), pipes=pipes)
+
+        def read(utt_id: str) -> IntVector:
+            rxfilename = rxfilenames[utt_id]
             with naming(utt_id), open_input(rxfilename, root, pipes) as stream:
-                vector = _read_vector(stream, f"{utt_id}: {rxfilename}")
-            yield utt_id, vector
+                return _read_vector(stream, f"{utt_id}: {rxfilename}")
+
+        yield from read_each(source, rxfilenames, read)
         return
     with open_input(source.rxfilename, root, pipes) as stream:
-        while (key := read_key(stream, source.rxfilename)) is not None:
-            yield key, _read_vector(stream, f"{key}: {source.rxfilename}")
+        while (found := read_key(stream, source.rxfilename)) is not None:
+            key, after = found
+            yield key, _read_vector(stream, f"{key}: {source.rxfilename}", after)
 
 
-def _read_vector(stream: IO[bytes], where: str) -> IntVector:
+def _read_vector(stream: IO[bytes], where: str, after_key: bytes = b" ") -> IntVector:
+    if after_key == b"\n":
+        return np.zeros(0, dtype=np.int32)
     first = stream.read(1)
     if first == b"\0":
         if stream.read(1) != b"B":
             raise ValueError(f"{where}: not a Kaldi vector (no \\0B mark)")
         return _read_binary(stream, where)
-    return _parse_line(first + stream.readline(_MAX_TEXT_LINE), where)
+    line = first if first == b"\n" else first + stream.readline(_MAX_TEXT_LINE)
+    if not line or len(line) > _MAX_TEXT_LINE:
+        raise ValueError(f"{where}: cut short, or no vector: a line of {len(line)} bytes")
+    return _parse_line(line, where)
 
 
 def _read_binary(stream: IO[bytes], where: str) -> IntVector:
@@ -64,19 +75,13 @@ def _read_binary(stream: IO[bytes], where: str) -> IntVector:
 
 
 def _parse_line(line: bytes, where: str) -> IntVector:
-    if not line.endswith(b"\n"):
-        raise ValueError(f"{where}: cut short: a text vector without its end of line")
-    words = decode_id(line, where).split()
     try:
-        return _to_int32(np.array([int(word) for word in words], dtype=np.int64))
+        values = np.array(parse_ints(line), dtype=np.int64)
+        vector = values.astype(np.int32)
+        if not np.array_equal(vector, values):
+            raise ValueError("a value does not fit")
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{where}: not a vector of 32-bit integers ({error})") from error
-
-
-def _to_int32(values: NDArray[np.int64]) -> IntVector:
-    vector = values.astype(np.int32)
-    if not np.array_equal(vector, values):
-        raise ValueError("a value does not fit")
     return vector
 
 

@@ -3,29 +3,30 @@
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from asr_bn.kaldi_io.binary import read_basic_int32, read_token
 from asr_bn.kaldi_io.compressed_matrix import TOKENS, read_compressed, read_shape
-from asr_bn.kaldi_io.rxfilename import read_exact
+from asr_bn.kaldi_io.plain_text import parse_floats
+from asr_bn.kaldi_io.rxfilename import read_exact, read_until
 
 Matrix = NDArray[np.float32] | NDArray[np.float64]
 _DTYPES = {"FM": "<f4", "DM": "<f8"}
 _BINARY_TOKENS = ", ".join([*_DTYPES, *TOKENS])
-_MAX_TEXT_LINE = 1 << 24
+_MAX_TEXT = 1 << 30
 
 
-def read_matrix(stream: IO[bytes], where: str) -> Matrix:
+def read_matrix(stream: IO[bytes], where: str, text_dtype: DTypeLike = np.float32) -> Matrix:
     """The matrix at the stream's position, binary or text; ``[num_rows, num_cols]``.
 
-    float64 for Kaldi's ``DM``, float32 for everything else.
+    float64 for Kaldi's ``DM``, ``text_dtype`` for the text form, float32 for everything else.
 
     Raises:
         ValueError: cut short, corrupt, or not a matrix (``where`` names file and utterance).
     """
     first = stream.read(1)
     if first != b"\0":
-        return _read_text(stream, first, where)
+        return _read_text(stream, first, where, text_dtype)
     _expect_binary_mark(stream, where)
     token = read_token(stream, where)
     if token in TOKENS:
@@ -41,7 +42,7 @@ def read_matrix_shape(stream: IO[bytes], where: str) -> tuple[int, int]:
     """Rows and columns, from the header alone where the matrix is binary."""
     first = stream.read(1)
     if first != b"\0":
-        num_rows, num_cols = _read_text(stream, first, where).shape
+        num_rows, num_cols = _read_text(stream, first, where, np.float32).shape
         return num_rows, num_cols
     _expect_binary_mark(stream, where)
     token = read_token(stream, where)
@@ -88,29 +89,36 @@ def _plain_shape(stream: IO[bytes], token: str, where: str) -> tuple[int, int]:
     return num_rows, num_cols
 
 
-def _read_text(stream: IO[bytes], first: bytes, where: str) -> NDArray[np.float32]:
-    while first in (b" ", b"\t", b"\n", b"\r"):
+def _read_text(stream: IO[bytes], first: bytes, where: str, dtype: DTypeLike) -> Matrix:
+    while first.isspace():
         first = stream.read(1)
     if first != b"[":
         raise ValueError(f"{where}: not a Kaldi matrix (neither \\0B nor '[' at its start)")
-    rows: list[NDArray[np.float32]] = []
-    closed = False
-    while not closed:
-        line = stream.readline(_MAX_TEXT_LINE)
-        if not line:
-            raise ValueError(f"{where}: cut short: a text matrix without its closing bracket")
-        body, bracket, _ = line.partition(b"]")
-        closed = bool(bracket)
-        if body.strip():
-            rows.append(_parse_row(body, where))
+    after = stream.read(1)
+    if after == b"]":
+        return np.zeros((0, 0), dtype=dtype)
+    if after and not after.isspace():
+        raise ValueError(f"{where}: expected a blank after '[', found {after!r}")
+    lines = read_until(stream, b"]", _MAX_TEXT, where).replace(b";", b"\n").split(b"\n")
+    rows = [_parse_row(line, where) for line in lines if line.strip()]
     if len({len(row) for row in rows}) > 1:
         raise ValueError(f"{where}: a text matrix with rows of unlike lengths")
-    return np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+    values = np.stack(rows) if rows else np.zeros((0, 0))
+    with np.errstate(over="ignore"):
+        matrix: Matrix = values.astype(dtype)
+    if np.isinf(matrix).any() and not _says_inf(lines, matrix):
+        raise ValueError(f"{where}: a number in a text matrix is too large for {matrix.dtype}")
+    return matrix
 
 
-def _parse_row(body: bytes, where: str) -> NDArray[np.float32]:
+def _says_inf(lines: list[bytes], matrix: Matrix) -> bool:
+    """True if every infinite value is so by its name, and none because it is too large."""
+    words = (word for line in lines for word in line.lower().split())
+    return sum(b"inf" in word for word in words) == np.count_nonzero(np.isinf(matrix))
+
+
+def _parse_row(line: bytes, where: str) -> NDArray[np.float64]:
     try:
-        # Through float64, as strtod: "nan", "inf" and "-inf" included.
-        return np.array([float(word) for word in body.split()], dtype=np.float64).astype(np.float32)
+        return np.array(parse_floats(line), dtype=np.float64)
     except ValueError as error:
-        raise ValueError(f"{where}: not a number in a text matrix ({error})") from error
+        raise ValueError(f"{where}: a text matrix: {error}") from error

@@ -1,6 +1,7 @@
 """Tables of matrices: archives and script files, read in order or by utterance, and written."""
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, KeysView
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +9,7 @@ from types import TracebackType
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from asr_bn.kaldi_io.binary import read_key
 from asr_bn.kaldi_io.compressed_matrix import encode_compressed
@@ -21,32 +22,45 @@ from asr_bn.kaldi_io.matrix import (
     read_matrix,
     read_matrix_shape,
 )
+from asr_bn.kaldi_io.plain_text import WHITESPACE, parse_int
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, open_input
-from asr_bn.kaldi_io.script_file import read_table
+from asr_bn.kaldi_io.script_file import read_each, read_table, script_of
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
+from asr_bn.kaldi_io.utterance_id import check_id
 from asr_bn.kaldi_io.wxfilename import open_table
 
-_RANGE = re.compile(r"\[([0-9:,\s]*)\]$")
+_RANGE = re.compile(r"\[([-0-9:,\s]*)\]$", re.ASCII)
+_ROW_TOLERANCE = 3  # Kaldi's length_tolerance: two frames at the edges, one of rounded times
 
 
 class MatrixScp:
     """Random access by utterance to the matrices of a script file; nothing is kept in memory but the lines.
 
     Values may carry Kaldi's range, rows then columns, ends included: ``feats.ark:12[0:9]``, ``[0:9,0:12]``.
+    Rows may end up to three past the matrix's, which are then fewer, and that is said once an utterance.
 
     Args:
-        path: the script file.
+        path: the script file, or an rxfilename of one (``-``, ``command |``).
         root: where relative names in it start from (default: the current folder, as Kaldi).
+        text_dtype: of matrices in text.
 
     Raises:
         ValueError: malformed script file.
     """
 
-    def __init__(self, path: Path, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        root: Path | None = None,
+        pipes: PipePolicy = DEFAULT_PIPES,
+        text_dtype: DTypeLike = np.float32,
+    ) -> None:
         self.path = path
         self._root = root
         self._pipes = pipes
-        self._rxfilenames = read_table(path)
+        self._text_dtype = text_dtype
+        self._rxfilenames = read_table(path, pipes=pipes)
+        self._said: set[str] = set()
 
     def keys(self) -> KeysView[str]:
         """The utterance ids in file order."""
@@ -71,8 +85,14 @@ class MatrixScp:
         rxfilename, rows_cols = _split_range(self._rxfilenames[utt_id])
         where = f"{utt_id}: {rxfilename}"
         with naming(utt_id), open_input(rxfilename, self._root, self._pipes) as stream:
-            matrix = read_matrix(stream, where)
-        return matrix if rows_cols is None else _cut(matrix, rows_cols, where)
+            matrix = read_matrix(stream, where, self._text_dtype)
+        if rows_cols is None:
+            return matrix
+        cut, num_missing = _cut(matrix, rows_cols, where)
+        if num_missing and utt_id not in self._said:
+            self._said.add(utt_id)
+            print(f"{where}[{','.join(rows_cols)}]: ends {num_missing} rows past the matrix", file=sys.stderr)
+        return cut
 
     def rxfilename(self, utt_id: str) -> str:
         """Where the matrix of ``utt_id`` is, as the script file says."""
@@ -88,11 +108,15 @@ class MatrixScp:
 
 
 def read_matrices(
-    rspecifier: str | Path, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES
+    rspecifier: str | Path,
+    root: Path | None = None,
+    pipes: PipePolicy = DEFAULT_PIPES,
+    text_dtype: DTypeLike = np.float32,
 ) -> Iterator[tuple[str, Matrix]]:
     """Utterance id and matrix ``[num_frames, feature_dim]``, in file order, one in memory at a time.
 
-    ``rspecifier`` is ``ark:...`` or ``scp:...`` (files, gzip files, pipes, ``-``), or a bare path.
+    ``rspecifier`` is ``ark:...`` or ``scp:...`` (files, gzip files, pipes, ``-``), or a bare path;
+    matrices in text have ``text_dtype``.
 
     Raises:
         OSError: a file is missing.
@@ -100,13 +124,12 @@ def read_matrices(
     """
     source = parse_rspecifier(rspecifier)
     if source.is_script:
-        scp = MatrixScp(Path(source.rxfilename), root, pipes)
-        for utt_id in scp:
-            yield utt_id, scp[utt_id]
+        scp = MatrixScp(script_of(source), root, pipes, text_dtype)
+        yield from read_each(source, scp, scp.__getitem__)
         return
     with open_input(source.rxfilename, root, pipes) as stream:
-        while (key := read_key(stream, source.rxfilename)) is not None:
-            yield key, read_matrix(stream, f"{key}: {source.rxfilename}")
+        while (found := read_key(stream, source.rxfilename)) is not None:
+            yield found[0], read_matrix(stream, f"{found[0]}: {source.rxfilename}", text_dtype)
 
 
 class MatrixWriter:
@@ -192,15 +215,6 @@ class MatrixWriter:
         self._files.__exit__(kind, error, trace)
 
 
-def check_id(utt_id: str, written: set[str], name: str) -> None:
-    """Refuse an id that is empty, contains whitespace or is already in ``written``; add it there."""
-    if not utt_id or utt_id.split() != [utt_id]:
-        raise ValueError(f"{utt_id!r}: not a Kaldi utterance id (empty, or with spaces)")
-    if utt_id in written:
-        raise ValueError(f"{utt_id}: written twice to {name}")
-    written.add(utt_id)
-
-
 def encode_table_matrix(
     utt_id: str, matrix: NDArray[np.floating], text: bool = False, compression_method: int | None = None
 ) -> bytes:
@@ -221,24 +235,29 @@ def _split_range(value: str) -> tuple[str, list[str] | None]:
     match = _RANGE.search(value)
     if match is None:
         return value, None
-    return value[: match.start()].rstrip(), match.group(1).split(",")
+    return value[: match.start()].rstrip(WHITESPACE), match.group(1).split(",")
 
 
-def _cut(matrix: Matrix, rows_cols: list[str], where: str) -> Matrix:
+def _cut(matrix: Matrix, rows_cols: list[str], where: str) -> tuple[Matrix, int]:
+    """The range, and how many of its rows the matrix lacks (``ParseMatrixRangeSpecifier``)."""
     if len(rows_cols) > 2:
         raise ValueError(f"{where}: expected a range like [0:9] or [0:9,0:12], found {rows_cols}")
-    slices = [_parse_range(text, size, where) for text, size in zip(rows_cols, matrix.shape, strict=False)]
-    return matrix[tuple(slices)]
+    tolerances = (_ROW_TOLERANCE, 0)
+    slices = [
+        _parse_range(text, size, tolerance, where)
+        for text, size, tolerance in zip(rows_cols, matrix.shape, tolerances, strict=False)
+    ]
+    return matrix[tuple(slices)], max(0, (slices[0].stop or 0) - len(matrix))
 
 
-def _parse_range(text: str, size: int, where: str) -> slice:
-    if not text.strip() or text.strip() == ":":
+def _parse_range(text: str, size: int, tolerance: int, where: str) -> slice:
+    if text.strip(WHITESPACE) in ("", ":"):
         return slice(None)
-    first, colon, last = text.partition(":")
+    first, _, last = text.partition(":")
     try:
-        start, stop = int(first), int(last) + 1
+        start, stop = parse_int(first), parse_int(last) + 1
     except ValueError as error:
         raise ValueError(f"{where}: expected a range first:last, found {text!r}") from error
-    if start >= stop or stop > size:
+    if not 0 <= start < stop or start >= size or stop > size + tolerance:
         raise ValueError(f"{where}: the range {text} does not fit in {size} rows or columns")
     return slice(start, stop)

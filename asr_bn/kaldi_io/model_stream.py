@@ -16,7 +16,11 @@ from asr_bn.kaldi_io.binary import (
     read_int_vector,
     read_token,
 )
+from asr_bn.kaldi_io.plain_text import parse_float, parse_int
 from asr_bn.kaldi_io.rxfilename import open_input, read_exact
+
+_VECTORS = {"FV": "<f4", "DV": "<f8"}
+_MAX_LENGTH = 1 << 26
 
 
 class ModelStream:
@@ -52,7 +56,7 @@ class ModelStream:
     def as_integer(self, word: str) -> int:
         """``word`` as an integer."""
         try:
-            return int(word)
+            return parse_int(word)
         except ValueError as error:
             raise ValueError(f"{self.where}: expected an integer, found {word[:40]!r}") from error
 
@@ -64,7 +68,7 @@ class ModelStream:
 
     def _as_number(self, word: str) -> float:
         try:
-            return float(word)
+            return parse_float(word)
         except ValueError as error:
             raise ValueError(f"{self.where}: expected a number, found {word[:40]!r}") from error
 
@@ -81,8 +85,14 @@ class ModelStream:
             self.expect("[")
             words = iter(self.token, "]")
             return np.array([self._as_number(word) for word in words], dtype=np.float32)
-        self.expect("FV")
-        return np.frombuffer(read_exact(self._stream, 4 * self.integer(), self.where), dtype="<f4")
+        token = self.token()
+        if token not in _VECTORS:
+            raise ValueError(f"{self.where}: expected FV or DV, found {token[:40]!r}")
+        dtype = np.dtype(_VECTORS[token])
+        length = self.integer()
+        self.check_count(length, _MAX_LENGTH, "numbers of a vector")
+        data = read_exact(self._stream, dtype.itemsize * length, self.where)
+        return np.frombuffer(data, dtype=dtype).astype(np.float32, copy=False)
 
     def check_count(self, count: int, limit: int, what: str) -> None:
         """Refuse a negative or absurd count from a corrupt file."""

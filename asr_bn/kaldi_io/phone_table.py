@@ -2,17 +2,27 @@
 
 from pathlib import Path
 
+from asr_bn.kaldi_io.plain_text import parse_int, split_words
+from asr_bn.kaldi_io.script_file import read_lines
+
 
 def read_phone_names(path: Path) -> dict[int, str]:
-    """Names by number.
+    """Names by number; blank lines are skipped, as OpenFst does.
 
     Raises:
-        ValueError: a line is not a name and a number (file and line named).
+        OSError: no such file.
+        ValueError: a line is not a name and a number (file and line named), or there is none.
     """
     names = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        fields = line.split()
-        if len(fields) != 2 or not fields[1].isdigit():
-            raise ValueError(f"{path}:{number}: {line!r}, expected a name and a number")
-        names[int(fields[1])] = fields[0]
+    for number, line in read_lines(path):
+        fields = split_words(line)
+        try:
+            name, index = fields[0], parse_int(" ".join(fields[1:]))
+            if index < 0:
+                raise ValueError("a negative number")
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: {line!r}, expected a name and a number") from error
+        names[index] = name
+    if not names:
+        raise ValueError(f"{path}: no names in it")
     return names

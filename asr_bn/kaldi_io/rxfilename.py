@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from asr_bn.kaldi_io.plain_text import WHITESPACE
+
 PIPE_TIMEOUT_S = 600.0
 """How long a command may take for a recording, or be silent while a table is read: then it hangs."""
 MAX_SOURCE_BYTES = 1 << 32
@@ -47,7 +49,7 @@ DEFAULT_PIPES = PipePolicy()
 
 def is_pipe(rxfilename: str) -> bool:
     """True for ``command |``."""
-    return rxfilename.rstrip().endswith("|")
+    return rxfilename.rstrip(WHITESPACE).endswith("|")
 
 
 def split_offset(rxfilename: str) -> tuple[str, int]:
@@ -80,7 +82,7 @@ def open_input(
         ValueError: pipes are refused, the command failed (its standard error is in the message) or is
             silent for longer than ``pipes.timeout_s``, or a gzip file is cut short or corrupt.
     """
-    rxfilename = rxfilename.strip()
+    rxfilename = rxfilename.strip(WHITESPACE)
     if rxfilename in ("", "-"):
         yield sys.stdin.buffer
     elif is_pipe(rxfilename):
@@ -88,7 +90,12 @@ def open_input(
         with _open_pipe(rxfilename, root, pipes.timeout_s, whole=False) as stream:
             yield stream
     else:
-        with _open_file(rxfilename, root) as stream:
+        if "|" in rxfilename and not resolve(rxfilename, root).exists():
+            raise ValueError(f"{rxfilename}: a pipe to read from has its | at the end, and only there")
+        name, offset = split_offset(rxfilename)
+        if name != rxfilename and not resolve(name, root).exists() and resolve(rxfilename, root).exists():
+            name, offset = rxfilename, 0  # a file whose own name ends in a colon and digits
+        with open_file(resolve(name, root), offset) as stream:
             yield stream
 
 
@@ -109,25 +116,29 @@ def naming(utt_id: str, name: str | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def _open_file(rxfilename: str, root: Path | None) -> Iterator[IO[bytes]]:
-    name, offset = split_offset(rxfilename)
-    if name != rxfilename and not resolve(name, root).exists() and resolve(rxfilename, root).exists():
-        name, offset = rxfilename, 0  # a file whose own name ends in a colon and digits
-    with resolve(name, root).open("rb") as stream:
-        if stream.read(2) == _GZIP_MAGIC:
-            stream.seek(0)
-            with gzip.open(stream) as unpacked, _gzip_errors(name):
+def open_file(path: Path, offset: int = 0) -> Iterator[IO[bytes]]:
+    """Open a file at ``offset`` for reading; a gzip file comes unpacked.
+
+    Raises:
+        OSError: no such file.
+        ValueError: the offset lies past its end, or a gzip file is cut short or corrupt.
+    """
+    with path.open("rb") as stream:
+        if stream.peek(2)[:2] == _GZIP_MAGIC:
+            with gzip.open(stream) as unpacked, _gzip_errors(str(path)):
                 unpacked.seek(offset)
                 yield cast(IO[bytes], unpacked)
         else:
-            _seek_inside(stream, offset, rxfilename)
+            _seek_inside(stream, offset, path)
             yield stream
 
 
-def _seek_inside(stream: IO[bytes], offset: int, rxfilename: str) -> None:
+def _seek_inside(stream: IO[bytes], offset: int, path: Path) -> None:
+    if not offset:
+        return  # what may be no file: a FIFO cannot seek
     size = os.fstat(stream.fileno()).st_size
-    if offset and offset >= size:
-        raise ValueError(f"{rxfilename}: the offset lies past the end of the file ({size} bytes)")
+    if offset >= size:
+        raise ValueError(f"{path}:{offset}: the offset lies past the end of the file ({size} bytes)")
     stream.seek(offset)
 
 
@@ -248,7 +259,7 @@ def _is_plain_file(stream: io.BufferedReader) -> bool:
 
 
 def _start(rxfilename: str, root: Path | None, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
-    command = rxfilename.rstrip()[:-1].strip()
+    command = rxfilename.rstrip(WHITESPACE)[:-1].strip(WHITESPACE)
     # A session of its own, so that stopping it also stops what the shell started.
     return subprocess.Popen(
         ["/bin/sh", "-c", command],
@@ -292,3 +303,28 @@ def read_exact(stream: IO[bytes], num_bytes: int, where: str) -> bytes:
             raise ValueError(f"{where}: cut short: expected {num_bytes} more bytes, found {buffer.tell()}")
         buffer.write(block)
     return buffer.getvalue()
+
+
+def read_until(stream: IO[bytes], mark: bytes, most_bytes: int, where: str) -> bytes:
+    """Everything before the byte ``mark``, which is read too, and nothing after it.
+
+    Raises:
+        ValueError: the stream ends before, or there is no mark within ``most_bytes``.
+    """
+    data = bytearray()
+    with _gzip_errors(where):
+        while len(data) < most_bytes:
+            ahead = peek(stream)
+            block = stream.read(ahead.find(mark) + 1 or len(ahead) or 1)
+            data += block
+            if block.endswith(mark):
+                return bytes(data[:-1])
+            if not block:
+                break
+    raise ValueError(f"{where}: cut short: found no {mark.decode()!r} in {len(data)} bytes")
+
+
+def peek(stream: IO[bytes]) -> bytes:
+    """Some of the bytes that come next, which stay; none at the end, or where a stream cannot tell."""
+    look_ahead = getattr(stream, "peek", None)
+    return b"" if look_ahead is None else bytes(look_ahead(1))

@@ -1,13 +1,16 @@
 """Kaldi's table specifiers: ``ark:FILE``, ``scp:FILE``, ``ark,t:-``, ``ark,scp:A,B``.
 
-Source: Kaldi ``src/util/kaldi-table.h``.  Options that only ask for leniency or order (``o``, ``s``,
-``cs``, ``bg``) are accepted and need nothing here; ``p`` (permissive) is refused, since it skips errors.
+Source: Kaldi ``src/util/kaldi-table.h``.  Options of order and form (``o``, ``s``, ``cs``, ``bg``, ``b``) are
+accepted and need nothing here.  ``p`` (permissive) leaves out, aloud, the entries of a script file that
+cannot be read; an archive that is damaged stays an error.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-_RSPECIFIER_OPTIONS = {"o", "no", "s", "ns", "cs", "ncs", "np", "b", "t", "bg"}
+from asr_bn.kaldi_io.plain_text import WHITESPACE
+
+_RSPECIFIER_OPTIONS = {"o", "no", "s", "ns", "cs", "ncs", "p", "np", "b", "t", "bg"}
 _WSPECIFIER_OPTIONS = {"b", "t", "f", "nf"}
 
 
@@ -17,6 +20,7 @@ class Rspecifier:
 
     rxfilename: str
     is_script: bool
+    permissive: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,15 @@ def parse_rspecifier(rspecifier: str | Path) -> Rspecifier:
     """``ark:``/``scp:`` specifier, or a bare path: ``*.scp`` is a script file, anything else an archive.
 
     Raises:
-        ValueError: an unknown option before the colon.
+        ValueError: an unknown option before the colon, or both ``ark`` and ``scp``.
     """
-    if isinstance(rspecifier, str):
-        options, colon, rxfilename = rspecifier.partition(":")
-        words = [word.strip() for word in options.split(",")]
-        if colon and ("ark" in words or "scp" in words):
-            _check_options(rspecifier, set(words) - {"ark", "scp"}, _RSPECIFIER_OPTIONS)
-            return Rspecifier(rxfilename.strip(), "scp" in words)
-    return Rspecifier(str(rspecifier), str(rspecifier).endswith(".scp"))
+    if not is_specifier(rspecifier):
+        return Rspecifier(str(rspecifier), str(rspecifier).endswith(".scp"))
+    words, rxfilename = _split(str(rspecifier))
+    if {"ark", "scp"} <= set(words):
+        raise ValueError(f"{rspecifier}: a table is read from ark: or scp:, not from both")
+    _check_options(str(rspecifier), set(words) - {"ark", "scp"}, _RSPECIFIER_OPTIONS)
+    return Rspecifier(rxfilename, "scp" in words, "p" in words)
 
 
 def parse_wspecifier(wspecifier: str | Path) -> Wspecifier:
@@ -49,21 +53,28 @@ def parse_wspecifier(wspecifier: str | Path) -> Wspecifier:
     Raises:
         ValueError: ``scp:`` alone (it would need the archive's name), an unknown option, not two names.
     """
-    if isinstance(wspecifier, Path):
+    if not is_specifier(wspecifier):
         return Wspecifier(str(wspecifier), None, False)
-    options, colon, names = wspecifier.partition(":")
-    words = [word.strip() for word in options.split(",")]
-    if not colon or not {"ark", "scp"} & set(words):
-        return Wspecifier(wspecifier, None, False)
-    _check_options(wspecifier, set(words) - {"ark", "scp"}, _WSPECIFIER_OPTIONS)
+    words, names = _split(str(wspecifier))
+    _check_options(str(wspecifier), set(words) - {"ark", "scp"}, _WSPECIFIER_OPTIONS)
     if "ark" not in words:
         raise ValueError(f"{wspecifier}: give the archive too, as in ark,scp:feats.ark,feats.scp")
     if "scp" not in words:
-        return Wspecifier(names.strip(), None, "t" in words)
-    archive, comma, script = names.strip().partition(",")
-    if not comma or not archive or not script:
+        return Wspecifier(names, None, "t" in words)
+    archive, comma, script = names.partition(",")
+    if not comma or not archive or not script or words.index("scp") < words.index("ark"):
         raise ValueError(f"{wspecifier}: expected two names, as in ark,scp:feats.ark,feats.scp")
     return Wspecifier(archive, script, "t" in words)
+
+
+def is_specifier(name: str | Path) -> bool:
+    """True for ``ark:...`` and ``scp:...``, with options; a path is none, whatever its name."""
+    return isinstance(name, str) and ":" in name and bool({"ark", "scp"} & set(_split(name)[0]))
+
+
+def _split(specifier: str) -> tuple[list[str], str]:
+    options, _, names = specifier.partition(":")
+    return [word.strip(WHITESPACE) for word in options.split(",")], names.strip(WHITESPACE)
 
 
 def _check_options(specifier: str, given: set[str], known: set[str]) -> None:

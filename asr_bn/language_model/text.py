@@ -1,12 +1,13 @@
 """Texts, one sentence a line, as the numbers of their words or characters."""
 
-import sys
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.kaldi_io.plain_text import split_words
+from asr_bn.kaldi_io.script_file import read_lines
 from asr_bn.language_model.vocabulary import EOS, Vocabulary
 
 Unit = Literal["word", "character"]
@@ -14,10 +15,10 @@ SPACE = "_"  # stands for a space in a text of characters, as in Mikolov's ptb.c
 
 
 def read_sentences(path: Path, unit: Unit = "word") -> list[list[str]]:
-    """The words, or characters, of every line that is not blank.
+    """The words, or characters, of every line that is not blank, split as Kaldi splits.
 
     Raises:
-        ValueError: not UTF-8, nothing in it, or the end of a sentence among the words.
+        ValueError: a line is not UTF-8, nothing in it, or the end of a sentence among the words.
     """
     return read_named_sentences(path, unit)[1]
 
@@ -32,8 +33,8 @@ def read_named_sentences(
         utt_ids: the first word of a line is its utterance id and the sentence's name, as in Kaldi's
             ``text``; a line that has no more is a sentence without words.
     """
-    lines = [(number, line.split()) for number, line in enumerate(_read_lines(path), start=1)]
-    lines = [(number, words) for number, words in lines if words]
+    source = "-" if str(path) == "-" else path
+    lines = [(number, split_words(line)) for number, line in read_lines(source)]
     if not lines:
         raise ValueError(f"{path}: holds no text, expected one sentence a line")
     for number, words in lines:
@@ -44,14 +45,6 @@ def read_named_sentences(
     names = [words[0] if utt_ids else str(number) for number, words in lines]
     sentences = [words[1:] if utt_ids else words for _, words in lines]
     return names, sentences if unit == "word" else [list(SPACE.join(words)) for words in sentences]
-
-
-def _read_lines(path: Path) -> list[str]:
-    data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-    try:
-        return data.decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def encode_sentences(sentences: list[list[str]], vocabulary: Vocabulary, path: Path) -> NDArray[np.int64]:

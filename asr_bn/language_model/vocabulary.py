@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from asr_bn.kaldi_io.plain_text import split_words
+from asr_bn.kaldi_io.script_file import read_lines
+
 EOS = "</s>"  # the end of a line; a token like any other, predicted and scored
 UNK = "<unk>"
 
@@ -31,14 +34,15 @@ class Vocabulary:
         """The words of a file, one a line; the end of the sentence is put first where the file lacks it.
 
         Raises:
-            ValueError: a word is there twice, or a line has not one word.
+            ValueError: a word is there twice, a line has more than one, or there is none.
         """
         words: dict[str, None] = {EOS: None}
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            word = line.strip()
-            if len(line.split()) != 1 or (word in words and word != EOS):
-                raise ValueError(f"{path}, line {number}: {line!r}, expected one word that is not there yet")
+        for number, word in read_lines(path):
+            if split_words(word) != [word] or (word in words and word != EOS):
+                raise ValueError(f"{path}, line {number}: {word!r}, expected one word that is not there yet")
             words[word] = None
+        if len(words) == 1:
+            raise ValueError(f"{path}: no words in it, expected one a line")
         return cls(tuple(words))
 
     def __len__(self) -> int:

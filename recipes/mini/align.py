@@ -115,8 +115,10 @@ def _features(data: Path) -> "dict[str, Features]":
 
 
 def _transcripts(data: Path) -> dict[str, list[str]]:
-    lines = (data / "text").read_text(encoding="utf-8").splitlines()
-    return {utt_id: words for utt_id, *words in (line.split() for line in lines)}
+    from asr_bn.kaldi_io.plain_text import split_words
+    from asr_bn.kaldi_io.script_file import read_table
+
+    return {utt_id: split_words(words) for utt_id, words in read_table(data / "text").items()}
 
 
 def _write_ali_dir(
@@ -142,6 +144,7 @@ def _write_accuracy(
     alignments: "Sequence[Mapping[str, NDArray[np.int32]]]",
     language: "Language",
 ) -> None:
+    from asr_bn.kaldi_io.script_file import read_lines
     from recipes.mini.boundaries import boundary_errors, describe, read_oracle, summarize
     from recipes.mini.data_dir import ORACLE
     from recipes.mini.segments import FrameTiming, PhoneStarts
@@ -149,7 +152,7 @@ def _write_accuracy(
     phone_starts = PhoneStarts.of(system.transition_model)
     names = {index: phone for phone, index in language.phone_ids.items()}
     timing = FrameTiming()
-    oracle = read_oracle((data / ORACLE).read_text(encoding="utf-8").splitlines())
+    oracle = read_oracle(line for _, line in read_lines(data / ORACLE))
     accuracy = summarize(
         error
         for shard in alignments

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from asr_bn.kaldi_io.plain_text import parse_float, split_words
 from recipes.mini.lexicon import align_sequences
 from recipes.mini.phones import SILENCE
 from recipes.mini.synthesize import Phone
@@ -50,8 +51,10 @@ def read_oracle(lines: Iterable[str]) -> dict[str, list[Phone]]:
     """Read ``phones.ctm``: the phones of each utterance."""
     phones: dict[str, list[Phone]] = {}
     for line in lines:
-        utt_id, _, start, duration, phone = line.split()
-        phones.setdefault(utt_id, []).append(Phone(phone, float(start), float(start) + float(duration)))
+        utt_id, _, start, duration, phone = split_words(line)
+        phones.setdefault(utt_id, []).append(
+            Phone(phone, parse_float(start), parse_float(start) + parse_float(duration))
+        )
     return phones
 
 

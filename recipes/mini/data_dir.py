@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asr_bn.files import write_text
+from asr_bn.kaldi_io.phone_table import read_phone_names
+from asr_bn.kaldi_io.plain_text import parse_float, split_words
+from asr_bn.kaldi_io.script_file import read_lines
 from recipes.mini.lexicon import Lexicon
 from recipes.mini.phones import SILENCE, all_phones
 from recipes.mini.synthesize import SpokenUtterance
@@ -62,17 +65,13 @@ def write_symbol_table(path: Path, table: Mapping[str, int]) -> None:
 
 def read_symbol_table(path: Path) -> dict[str, int]:
     """Read OpenFst's text form."""
-    return {symbol: int(index) for symbol, index in (line.split() for line in _lines(path))}
+    return {symbol: index for index, symbol in read_phone_names(path).items()}
 
 
 def read_lexiconp(path: Path) -> list[tuple[str, float, tuple[str, ...]]]:
     """Read ``word probability phones...`` lines."""
-    fields = [line.split() for line in _lines(path)]
-    return [(word, float(probability), tuple(phones)) for word, probability, *phones in fields]
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
+    fields = [split_words(line) for _, line in read_lines(path)]
+    return [(word, parse_float(probability), tuple(phones)) for word, probability, *phones in fields]
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:

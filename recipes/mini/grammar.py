@@ -4,6 +4,9 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr_bn.kaldi_io.plain_text import split_words
+from asr_bn.kaldi_io.script_file import read_lines
+
 GRAMMAR_PATH = Path(__file__).with_name("grammar.txt")
 EMPTY = "-"
 
@@ -22,13 +25,11 @@ class Grammar:
             ValueError: a line is not a rule, or a name is used that no rule defines.
         """
         rules: dict[str, list[list[str]]] = {}
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if not line.strip() or line.startswith("#"):
-                continue
+        for _, line in read_lines(path, comment=b"#"):
             name, equals, alternatives = line.partition(" = ")
             if not equals or not is_rule_name(name):
                 raise ValueError(f"{path}: expected 'NAME = alternatives', got {line!r}")
-            rules[name] = [alternative.split() for alternative in alternatives.split("|")]
+            rules[name] = [split_words(alternative) for alternative in alternatives.split("|")]
         grammar = cls(rules)
         undefined = {symbol for symbol in grammar.symbols() if is_rule_name(symbol)} - set(rules)
         if undefined:

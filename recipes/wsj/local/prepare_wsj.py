@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_bn.files import write_text
+from asr_bn.kaldi_io.plain_text import WHITESPACE, split_words
 from recipes.wsj.local.disks import Part
 from recipes.wsj.local.transcripts import find_dot_files, normalize_transcript, read_transcripts
 
@@ -117,11 +118,11 @@ def read_index(path: Path) -> Iterator[tuple[str, str]]:
         ValueError: a line is neither a comment nor ``DISK_ID: FILENAME``.
     """
     for number, line in enumerate(path.read_text(encoding="latin-1").split("\n"), 1):
-        if not line.strip() or line.startswith(";"):
+        if not line.strip(WHITESPACE) or line.startswith(";"):
             continue
-        match = _INDEX_LINE.fullmatch(line.strip())
+        match = _INDEX_LINE.fullmatch(line.strip(WHITESPACE))
         if match is None:
-            raise ValueError(f"{path}, line {number}: {line.strip()!r}, expected DISK_ID: FILENAME")
+            raise ValueError(f"{path}, line {number}: {line.strip(WHITESPACE)!r}, expected DISK_ID: FILENAME")
         yield match[1], match[2].lstrip("/")
 
 
@@ -132,7 +133,7 @@ def read_genders(parts: dict[str, Part], spkrinfo: Path | None) -> dict[str, str
     genders: dict[str, str] = {}
     for path in paths:
         for line in path.read_text(encoding="latin-1").lower().split("\n"):
-            columns = line.split()
+            columns = split_words(line)
             if len(columns) >= 2 and not line.startswith(";") and columns[1] in ("m", "f"):
                 genders[columns[0]] = columns[1]
     return genders
@@ -184,7 +185,7 @@ def _wav_scp(audio: dict[str, Path]) -> dict[str, str]:
 
 
 def _table(table: dict[str, str]) -> str:
-    return "".join(f"{key} {value}".rstrip() + "\n" for key, value in table.items())
+    return "".join(f"{key} {value}".rstrip(WHITESPACE) + "\n" for key, value in table.items())
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase
 
 from tqdm import tqdm
+
+from asr_bn.kaldi_io.plain_text import WHITESPACE, split_words
 
 NOISE_WORD = "<NOISE>"
 _DOT_NAME = re.compile(r"(\w{6})00\.dot", re.ASCII | re.IGNORECASE)
@@ -20,6 +23,8 @@ _NOISE_ELSEWHERE = re.compile(r"^\[<\w+\]$|^\[\w+>\]$|\[\w+/\]$|\[/\w+\]$", re.A
 _NOISE = re.compile(r"\[\w+\]", re.ASCII)
 _VERBAL_DELETION = re.compile(r"<([\w']+)>", re.ASCII)
 _TRUNCATION, _PAUSE = "~", "."
+# As the source's tr:a-z:A-Z:, which knows no other letters.
+_UPPER = str.maketrans(ascii_lowercase, ascii_uppercase)
 _SPELLINGS = {"%PERCENT": "PERCENT", ".POINT": "POINT", "--DASH": "-DASH"}
 
 
@@ -28,13 +33,13 @@ def normalize_transcript(transcript: str) -> str:
 
     Verbalized punctuation such as ``,COMMA`` stays: it was read aloud.
     """
-    words = (_normalize_word(word) for word in transcript.split())
+    words = (_normalize_word(word) for word in split_words(transcript))
     return " ".join(word for word in words if word is not None)
 
 
 def _normalize_word(word: str) -> str | None:
     """The word as it is written into ``text``; None for a mark that stands for no word."""
-    word = word.upper().replace("\\", "")
+    word = word.translate(_UPPER).replace("\\", "")
     word = _SPELLINGS.get(word, word)
     if word in (_TRUNCATION, _PAUSE) or _NOISE_ELSEWHERE.search(word):
         return None
@@ -96,10 +101,12 @@ def _read_dot_file(path: Path) -> dict[str, str]:
     transcripts: dict[str, str] = {}
     # Latin-1 takes any byte; the disks hold ASCII.
     for number, line in enumerate(path.read_text(encoding="latin-1").split("\n"), 1):
-        if not line.strip():
+        if not line.strip(WHITESPACE):
             continue
         match = _DOT_LINE.fullmatch(line)
         if match is None:
-            raise ValueError(f"{path}, line {number}: {line.strip()!r}, expected a transcript and (UTT_ID)")
+            raise ValueError(
+                f"{path}, line {number}: {line.strip(WHITESPACE)!r}, expected a transcript and (UTT_ID)"
+            )
         transcripts[match[2].lower()] = match[1]
     return transcripts

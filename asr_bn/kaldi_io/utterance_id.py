@@ -1,0 +1,51 @@
+"""Ids of tables: what may be one, the same for readers and writers."""
+
+from asr_bn.kaldi_io.plain_text import split_words
+
+MAX_ID_BYTES = 1 << 16
+"""Kaldi has no limit; without any, the first word of a file that is no archive could fill the memory."""
+BYTE_ORDER_MARK = "\ufeff".encode()
+
+
+def decode_id(key: bytes, where: str) -> str:
+    """``key`` as text.
+
+    Raises:
+        ValueError: it is not UTF-8, too long, has a NUL byte, or a byte order mark stands before it.
+    """
+    if key.startswith(BYTE_ORDER_MARK):
+        raise ValueError(f"{where}: begins with a byte order mark (save it as UTF-8 without BOM)")
+    if b"\0" in key:
+        raise ValueError(f"{where}: not a Kaldi archive: {key[:40]!r} where an utterance id should be")
+    try:
+        utt_id = key.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: the utterance id {key[:40]!r} is not UTF-8") from error
+    if len(key) > MAX_ID_BYTES:
+        raise ValueError(f"{too_long(utt_id)} (in {where})")
+    return utt_id
+
+
+def too_long(utt_id: str) -> str:
+    """The sentence on an id that no reader of ours would take."""
+    return f"{utt_id[:40]}...: an id of more than {MAX_ID_BYTES} bytes"
+
+
+def check_id(utt_id: str, written: set[str], name: str) -> None:
+    """Refuse an id that is empty, too long, not text, has spaces or is already in ``written``; add it."""
+    if not is_text(utt_id) or split_words(utt_id) != [utt_id] or "\0" in utt_id:
+        raise ValueError(f"{utt_id!r}: not a Kaldi utterance id (empty, with spaces, or not UTF-8)")
+    if len(utt_id.encode()) > MAX_ID_BYTES:
+        raise ValueError(too_long(utt_id))
+    if utt_id in written:
+        raise ValueError(f"{utt_id}: written twice to {name}")
+    written.add(utt_id)
+
+
+def is_text(name: str) -> bool:
+    """False for a file name whose bytes are not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
