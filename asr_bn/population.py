@@ -110,7 +110,7 @@ class StatisticsCopy:
 
     def __init__(self, model: nn.Module) -> None:
         self._copies: list[tuple[PopulationStats, dict[str, Tensor]]] = [
-            (stats, {name: buffer.clone() for name, buffer in stats.named_buffers()})
+            (stats, {name: buffer[: stats.num_steps].clone() for name, buffer in stats.named_buffers()})
             for stats in model.modules()
             if isinstance(stats, PopulationStats)
         ]
@@ -119,5 +119,6 @@ class StatisticsCopy:
     def put_back(self) -> None:
         """Make the statistics what they were."""
         for stats, buffers in self._copies:
+            stats.reset()
             for name, buffer in buffers.items():
-                stats.get_buffer(name).copy_(buffer)
+                stats.get_buffer(name)[: len(buffer)] = buffer
