@@ -25,9 +25,27 @@ class BatchNormLSTM(NormalizedRecurrent):
     * ``"frame"``: ``W_x x_t`` over the sequences, for each time step (eqs. 18, 19);
     * ``"recurrent"``: ``W_h h_{t-1} + W_x x_t`` over the sequences, for each time step (eq. 17).
 
-    The last two have population statistics for each time step of the longest window seen in training; in
-    evaluation, steps beyond it take those of the last, and shorter windows use the first ones.  A step that
-    one sequence alone reaches has no variance: in training it becomes ``beta``.
+    The last two have population statistics for each of the first ``max_steps`` time steps, the last of which
+    pools all later ones; shorter windows use the first ones.  A step that one sequence alone reaches has no
+    variance: in training it becomes ``beta``; in evaluation it takes the statistics of the last step before
+    it that more sequences reached, as do all steps beyond the longest window of training.
+
+    Statistics stay in float64 whatever the parameters are cast to, and ``reset_parameters()`` forgets them.
+    Half-precision layers are normalized in float32, the ones of ``"recurrent"`` computed in it throughout.
+    Averages of models copy statistics or average their sums; those of the averaged weights need a final pass:
+    :func:`asr_bn.population.estimate_population_stats`, not ``swa_utils.update_bn``.
+
+    What ``nn.LSTM`` has and this has not, or has in another way:
+
+    * ``proj_size``: no projected states; the paper has none.
+    * Second derivatives: an error with ``"frame"`` and ``"recurrent"`` and under autocast, and on a GPU from
+      cuDNN, which has none; ``backend="reference"`` gives them everywhere.
+    * ``torch.func``: its transforms run the reference, slowly; in training with a norm they are an error, as
+      they could not update the population statistics (``nn.BatchNorm1d`` has the same limit).
+    * ``torch.jit.script``: compiles the ``nn.LSTM`` of the same parameters, which also takes the place of the
+      layer in a model around it.  With a norm, a peephole or parametrizations: script ``fold()``.
+    * ``torch.export``, ``torch.jit.trace``: of ``fold()`` only, as time steps are looped over.
+    * ``device="mps"`` with a norm: no float64 there.
 
     Args:
         input_size: features of the input.
@@ -37,11 +55,14 @@ class BatchNormLSTM(NormalizedRecurrent):
         batch_first: padded tensors are ``[batch, frames, features]``.
         dropout: probability, on the outputs of every layer but the last (the vertical connections only).
         bidirectional: eqs. 8-10.
+        proj_size: 0.
+        device, dtype: of the parameters.
         norm: see above.
         peephole: the diagonal connection from ``c_t`` to the output gate (eq. 15), outside any normalization.
         eps: added to the variance (eq. 3).
         momentum: weight of a new mini-batch in the running population statistics; None pools all alike.
         initial_gamma: first value of ``gamma``.
+        max_steps: time steps with population statistics of their own; older checkpoints may hold more.
         sync: statistics are of the frames of all ranks where ``torch.distributed`` has several.
         backend: ``"auto"``; ``"reference"`` (the equations, by autograd); ``"cpu"`` (a packed recurrence with
             a backward pass of its own); ``"cudnn"`` (PyTorch's kernels); ``"triton"`` (kernels for a GPU, a
@@ -60,7 +81,7 @@ class BatchNormLSTM(NormalizedRecurrent):
         input: PackedSequence | Tensor,
         hx: tuple[Tensor, Tensor] | None = None,
         *,
-        lengths: Tensor | None = None,
+        lengths: Any = None,
     ) -> tuple[PackedSequence | Tensor, tuple[Tensor, Tensor]]:
         """Run the layers.
 
@@ -69,7 +90,8 @@ class BatchNormLSTM(NormalizedRecurrent):
                 ``[batch, frames, input_size]``), or one sequence ``[frames, input_size]``.
             hx: first hidden states and cells, each ``[num_layers * directions, batch, hidden_size]``;
                 zeros when absent.
-            lengths: frames of every sequence of a padded tensor; absent, all are full.
+            lengths: frames of every sequence of a padded tensor, ``[batch]``: a tensor, an array or a list of
+                whole numbers; absent, all are full.
 
         Returns:
             The output in the form of the input, with ``directions * hidden_size`` features and zeros in the
@@ -94,13 +116,15 @@ class BatchNormLSTM(NormalizedRecurrent):
             RuntimeError: there are no population statistics yet.
             ValueError: the statistics are of time steps (``norm`` is ``"frame"`` or ``"recurrent"``).
         """
-        sizes = (self.input_size, self.hidden_size, self.num_layers, True, self.batch_first)
-        options = (self.dropout, self.bidirectional)
-        plain = BatchNormLSTM(*sizes, *options, peephole=True) if self.peephole else nn.LSTM(*sizes, *options)
-        like = self.get_parameter("weight_hh_l0")
-        plain.to(like.device, like.dtype)
+        plain = self.plain()
         self.fold_into(plain)
         return plain
+
+    def plain(self, bias: bool = True) -> "BatchNormLSTM | nn.LSTM":
+        """The same without normalization: an ``nn.LSTM``, unless there is a peephole; new weights."""
+        sizes = (self.input_size, self.hidden_size, self.num_layers, bias, self.batch_first)
+        options = (self.dropout, self.bidirectional)
+        return BatchNormLSTM(*sizes, *options, peephole=True) if self.peephole else nn.LSTM(*sizes, *options)
 
 
 class BatchNormRNN(NormalizedRecurrent):
@@ -131,7 +155,7 @@ class BatchNormRNN(NormalizedRecurrent):
         super().__init__(RNNCell(nonlinearity), input_size, hidden_size, num_layers, *args, **options)
 
     def forward(
-        self, input: PackedSequence | Tensor, hx: Tensor | None = None, *, lengths: Tensor | None = None
+        self, input: PackedSequence | Tensor, hx: Tensor | None = None, *, lengths: Any = None
     ) -> tuple[PackedSequence | Tensor, Tensor]:
         """As :meth:`BatchNormLSTM.forward`, with hidden states alone."""
         output, (h_n,) = self.run(input, None if hx is None else (hx,), lengths)
@@ -140,16 +164,11 @@ class BatchNormRNN(NormalizedRecurrent):
     @torch.no_grad()
     def fold(self) -> nn.RNN:
         """As :meth:`BatchNormLSTM.fold`."""
-        sizes = (
-            self.input_size,
-            self.hidden_size,
-            self.num_layers,
-            self.nonlinearity,
-            True,
-            self.batch_first,
-        )
-        plain = nn.RNN(*sizes, self.dropout, self.bidirectional)
-        like = self.get_parameter("weight_hh_l0")
-        plain.to(like.device, like.dtype)
+        plain = self.plain()
         self.fold_into(plain)
         return plain
+
+    def plain(self, bias: bool = True) -> nn.RNN:
+        """As :meth:`BatchNormLSTM.plain`."""
+        sizes = (self.input_size, self.hidden_size, self.num_layers, self.nonlinearity, bias)
+        return nn.RNN(*sizes, self.batch_first, self.dropout, self.bidirectional)

@@ -5,6 +5,9 @@ with ``mu = mean(x)`` and ``C = cov(x)`` over the unpadded frames, ``mean(z) = W
 ``var(z) = diag(W C W^T)``.  Scaling the rows of ``W`` and replacing the bias is then the normalization to the
 letter, gradients included, while the recurrence stays the ordinary one.  ``C`` is shared by both directions.
 
+Where the terms of ``w C w^T`` nearly cancel, as with features that nearly depend on each other, the variance
+is that of ``z`` itself, of the rows of ``W`` concerned.
+
 Frame-wise (eq. 19).  ``z`` is normalized itself, each time step by its own statistics.
 """
 
@@ -14,23 +17,42 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from asr_bn.recurrence import reference, second_order
+from asr_bn.recurrence.autocast import at_least_float32
 from asr_bn.recurrence.packing import PackedLayout
-from asr_bn.synchronization import sum_over_ranks
+from asr_bn.synchronization import longest_of_ranks, sum_over_ranks
 
 # Columns of a block of a symmetric product: on a CPU narrower ones cost more than the blocks saved.
 BLOCK_COLUMNS = 128
+# The variance of a row is taken from z itself where (sum of |w_j| sigma_j)^2 is more than so many times, and
+# than (D / 2)^2 times, as large: there the loss in w C w^T nears ten times that of z (tried for D of 12 to
+# 500).  Of independent features it is D times as large at most.
+CANCELLING = 100.0
 
 
+@contextmanager
+def float32_products() -> Iterator[None]:
+    """Float32 matrix products as IEEE says, not in TF32 or bfloat16, which may be allowed elsewhere."""
+    places = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+    before = [place.fp32_precision for place in places]
+    for place in places:
+        place.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision
+
+
+@float32_products()
 def symmetric_product(a: Tensor, b: Tensor) -> Tensor:
     """``a^T b`` of ``[N, I]`` and ``[N, I]`` where it is known to be symmetric, ``[I, I]``.
 
-    On a CPU only the blocks on and below the diagonal are computed.  In float32 also where TF32 is allowed.
+    On a CPU only the blocks on and below the diagonal are computed.
     """
     if a.is_cuda:
-        with float32_products():
-            return a.t() @ b
+        return a.t() @ b
     result = a.new_empty(a.shape[1], a.shape[1])
     for start in range(0, a.shape[1], BLOCK_COLUMNS):
         stop = start + BLOCK_COLUMNS
@@ -40,20 +62,13 @@ def symmetric_product(a: Tensor, b: Tensor) -> Tensor:
     return result
 
 
-@contextmanager
-def float32_products() -> Iterator[None]:
-    """CUDA's float32 matrix products as IEEE says, not in TF32."""
-    place = torch.backends.cuda.matmul
-    before = place.fp32_precision
-    place.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        place.fp32_precision = before
+def _moments_by_autograd(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    return reference.row_moments(torch.matmul(x, weight.transpose(-1, -2)), ctx.sync)
 
 
 class _ProjectedMoments(torch.autograd.Function):
     @staticmethod
+    @float32_products()
     def forward(ctx: Any, x: Tensor, weight: Tensor, sync: bool) -> tuple[Tensor, Tensor, Tensor]:
         count = x.new_full((1,), len(x))
         total = torch.cat([count, x.sum(0)])
@@ -65,15 +80,21 @@ class _ProjectedMoments(torch.autograd.Function):
         scatter = symmetric_product(centred, centred)
         if sync:
             sum_over_ranks(scatter)
-        product = weight @ scatter.div_(count)
+        covariance = scatter.div_(count)
+        product = weight @ covariance
+        variance = (product * weight).sum(-1).clamp_min_(0.0)
+        rows = _cancelling_rows(weight, covariance, variance, sync)
+        if len(rows):
+            refined = _moments_of_rows(centred, weight.flatten(0, -2)[rows], count, sync)
+            variance.view(-1)[rows], product.view(-1, product.shape[-1])[rows] = refined
         ctx.sync = sync
         ctx.save_for_backward(x, weight, mean, product, count)
         ctx.mark_non_differentiable(count)
-        return weight @ mean, (product * weight).sum(-1).clamp_min_(0.0), count
+        return weight @ mean, variance, count
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    @second_order.with_twin(_moments_by_autograd, num_inputs=2)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, product, count = ctx.saved_tensors
         grad_mean, grad_variance = (grad.unsqueeze(-1) for grad in grad_outputs[:2])
         grad_weight = torch.addcmul(grad_mean * mean, grad_variance, product, value=2.0)
@@ -88,9 +109,24 @@ class _ProjectedMoments(torch.autograd.Function):
         return torch.addmm(along - mean @ symmetric, x, symmetric), grad_weight, None
 
 
-def at_least_float32(values: Tensor) -> Tensor:
-    """Half-precision values in float32, in which statistics are taken; all others as they are."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+def _cancelling_rows(weight: Tensor, covariance: Tensor, variance: Tensor, sync: bool) -> Tensor:
+    """Which rows of ``weight`` ``[..., G, I]``, counted through, lose their ``variance`` (``CANCELLING``)."""
+    most = (weight.abs() @ covariance.diagonal().clamp_min(0.0).sqrt()).square_()
+    cancelling = variance * max(CANCELLING, weight.shape[-1] ** 2 / 4) < most
+    if sync:  # every rank has to take part in the sums of the same rows
+        cancelling = sum_over_ranks(cancelling.to(torch.int32), maximum=True)
+    return cancelling.flatten().nonzero().squeeze(-1)
+
+
+def _moments_of_rows(x: Tensor, rows: Tensor, count: Tensor, sync: bool) -> tuple[Tensor, Tensor]:
+    """Variance ``[K]`` and covariance with ``x`` ``[K, I]`` of ``rows x``, for centred ``x`` ``[N, I]``."""
+    z = x @ rows.t()
+    sums = torch.cat([z.t() @ x, z.sum(0)[:, None], z.square().sum(0)[:, None]], dim=1)
+    if sync:
+        sum_over_ranks(sums)
+    sums = sums / count
+    # The mean of x is rounded, so that of z is not quite zero.
+    return (sums[:, -1] - sums[:, -2].square()).clamp_min_(0.0), sums[:, :-2]
 
 
 def projected_moments(x: Tensor, weight: Tensor, sync: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,7 +162,14 @@ def fold(
 class _NormalizeFrames(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, gamma: Tensor, beta: Tensor, layout: PackedLayout, eps: float, sync: bool
+        ctx: Any,
+        z: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        layout: PackedLayout,
+        eps: float,
+        sync: bool,
+        edge: second_order.Edge,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         count, mean, variance = _step_statistics(z, layout, sync)
         inverse = torch.rsqrt(variance + eps)
@@ -135,13 +178,13 @@ class _NormalizeFrames(torch.autograd.Function):
             target = layout.as_run(normalized, rows, steps)
             torch.mul(block - mean[steps, None], inverse[steps, None], out=target)
             torch.addcmul(beta, target, gamma, out=layout.as_run(result, rows, steps))
-        ctx.layout, ctx.sync = layout, sync
+        ctx.layout, ctx.sync, ctx.edge = layout, sync, edge
         ctx.save_for_backward(normalized, inverse, gamma, count)
         ctx.mark_non_differentiable(mean, variance, count)
         return result, mean, variance, count
 
     @staticmethod
-    @once_differentiable
+    @second_order.once
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         normalized, inverse, gamma, count = ctx.saved_tensors
         layout: PackedLayout = ctx.layout
@@ -161,7 +204,7 @@ class _NormalizeFrames(torch.autograd.Function):
             torch.sub(block, means[0, steps, None], out=target)
             target.addcmul_(layout.as_run(normalized, rows, steps), means[1, steps, None], value=-1.0)
             target.mul_((gamma * inverse[steps])[:, None])
-        return grad_z, grad_gamma, grad_beta, None, None, None
+        return grad_z, grad_gamma, grad_beta, None, None, None, None
 
 
 def normalize_frames(
@@ -182,7 +225,10 @@ def normalize_frames(
         The normalized rows, mean and biased variance of every step, each ``[T, G]``, and the sequences that
         they are of, ``[T]``.  The statistics carry no gradient; ``z``, ``gamma`` and ``beta`` do.
     """
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = _NormalizeFrames.apply(z, gamma, beta, layout, eps, sync)
+    edge = second_order.Edge(z, gamma, beta)
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _NormalizeFrames.apply(
+        z, gamma, beta, layout, eps, sync, edge
+    )
     return result
 
 
@@ -197,9 +243,7 @@ def apply_frames(
 
 def _step_statistics(z: Tensor, layout: PackedLayout, sync: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Sequences ``[T]``, mean and biased variance ``[T, G]`` of every step; T is the longest of all ranks."""
-    num_steps = layout.num_steps
-    if sync:
-        num_steps = int(sum_over_ranks(torch.tensor([num_steps], device=z.device), maximum=True))
+    num_steps = longest_of_ranks(layout.num_steps, z.device, sync)
     count, total = z.new_zeros(num_steps), z.new_zeros(num_steps, z.shape[1])
     for _, steps, block in layout.dense_runs(z):
         count[steps], total[steps] = block.shape[1], block.sum(1)

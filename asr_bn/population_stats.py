@@ -1,5 +1,6 @@
 """Population statistics: counts, sums and sums of squares, from which mean and variance are derived last."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,36 +11,50 @@ class PopulationStats(nn.Module):
     """Statistics of each feature of a normalized quantity, for one time step or for each of many.
 
     Pooled over frames in float64 as in Kaldi's ``BatchNormComponent`` (nnet3/nnet-normalize-component.h);
-    an average of the variances of mini-batches would lack what lies between them.  Sequence-wise
-    normalization has one step; frame-wise normalization has one for each time step of the longest window
-    seen, and steps beyond it take the statistics of the last.
+    an average of the variances of mini-batches would lack what lies between them.  Casts of the module leave
+    them in float64: in half precision counts overflow, and in float32 ``E[z^2] - E[z]^2`` cancels.
+
+    Sequence-wise normalization has one step; frame-wise normalization has one for each of the first
+    ``max_steps`` time steps, of which the last pools all later ones.  The buffers never change their shape,
+    so that averages of models (``torch.optim.swa_utils``) and ``DistributedDataParallel`` can copy them.
 
     Args:
         num_features: features of the quantity.
         momentum: weight of a new mini-batch in the running sums; None pools all mini-batches alike.
+        max_steps: time steps to tell apart.
+        device: of the buffers.
     """
 
     count: Tensor
     sum: Tensor
     sumsq: Tensor
 
-    def __init__(self, num_features: int, momentum: float | None = 0.1) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        momentum: float | None = 0.1,
+        max_steps: int = 1,
+        device: torch.device | str | None = None,
+    ) -> None:
         super().__init__()
         self.momentum = momentum
-        self.register_buffer("count", torch.zeros(1, dtype=torch.float64))
-        self.register_buffer("sum", torch.zeros(1, num_features, dtype=torch.float64))
-        self.register_buffer("sumsq", torch.zeros(1, num_features, dtype=torch.float64))
+        shapes = {"count": (max_steps,), "sum": (max_steps, num_features), "sumsq": (max_steps, num_features)}
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.float64, device=device))
 
     @property
     def num_steps(self) -> int:
         """Time steps there are statistics for."""
-        return len(self.count)
+        return int(self.count.count_nonzero())
 
     def reset(self) -> None:
         """Forget everything seen."""
-        self._resize(1)
-        for buffer in (self.count, self.sum, self.sumsq):
+        for buffer in self.buffers():
             buffer.zero_()
+
+    def reset_parameters(self) -> None:
+        """As :meth:`reset`, by the name that ``torch.nn``'s modules have for it."""
+        self.reset()
 
     @torch.no_grad()
     def update(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
@@ -49,41 +64,79 @@ class PopulationStats(nn.Module):
             mean, variance: of the first ``S`` time steps, each ``[S, num_features]``.
             count: frames that they are of, ``[S]``, each at least 1.
         """
-        steps = len(mean)
-        self._resize(max(steps, self.num_steps))
         mean, variance, count = mean.double(), variance.double(), count.to(self.count)
         keep = 1.0 if self.momentum is None else 1.0 - self.momentum
-        self.count[:steps].mul_(keep).add_(count)
-        self.sum[:steps].mul_(keep).add_(mean * count[:, None])
-        self.sumsq[:steps].mul_(keep).add_((variance + mean.square()) * count[:, None])
+        weight = count[:, None]
+        new = (count, mean * weight, (variance + mean.square()) * weight)
+        for buffer, values in zip((self.count, self.sum, self.sumsq), new, strict=True):
+            if len(values) > len(buffer):
+                last = len(buffer) - 1
+                values = torch.cat([values[:last], values[last:].sum(0, keepdim=True)])
+            buffer[: len(values)].mul_(keep).add_(values)
 
     def mean_and_variance(self, num_steps: int = 1) -> tuple[Tensor, Tensor]:
         """Population mean and biased variance of the first steps, float64 ``[num_steps, num_features]``.
 
-        Raises:
-            RuntimeError: no mini-batch has been seen.
-        """
-        if self.count[0].item() == 0.0:
-            raise RuntimeError(
-                "batch normalization has no population statistics yet: train the model, or call "
-                "estimate_population_stats(model, batches), before evaluating it"
-            )
-        steps = torch.arange(num_steps, device=self.count.device).clamp_(max=self.num_steps - 1)
-        count = self.count[steps, None]
-        mean = self.sum[steps] / count
-        return mean, (self.sumsq[steps] / count - mean.square()).clamp_min_(0.0)
+        A step that a single sequence reached has no variance, and one that none reached has nothing: each
+        takes the statistics of the last step before it that has both.
 
-    def _resize(self, steps: int) -> None:
-        for name in ("count", "sum", "sumsq"):
-            buffer = getattr(self, name)
-            if len(buffer) == steps:
-                continue
-            resized = buffer.new_zeros((steps, *buffer.shape[1:]))
-            resized[: len(buffer)] = buffer[:steps]
-            setattr(self, name, resized)
+        Raises:
+            RuntimeError: no mini-batch has been seen, or never more than a single frame of any step.
+        """
+        steps = _steps_to_use(self.count.tolist(), num_steps)
+        rows = torch.tensor(steps, dtype=torch.long, device=self.count.device)
+        count = self.count[rows, None]
+        mean = self.sum[rows] / count
+        return mean, (self.sumsq[rows] / count - mean.square()).clamp_min_(0.0)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PopulationStats":
+        def move(values: Tensor) -> Tensor:
+            moved = fn(values)
+            if values.is_meta and not moved.is_meta:  # to_empty: memory that holds anything
+                return torch.zeros_like(moved, dtype=values.dtype)
+            return moved if moved.dtype == values.dtype else values.to(moved.device)
+
+        super()._apply(move, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # As many steps as were saved, not as many as this module happens to have.
-        if prefix + "count" in state_dict:
-            self._resize(len(state_dict[prefix + "count"]))
+        """Load what other casts, and other numbers of steps than ours, have saved (one was always one)."""
+        saved = state_dict.get(prefix + "count")
+        if saved is not None and len(self.count) > 1:
+            self._make_room(len(saved))
+        for name, buffer in self.named_buffers():
+            values = state_dict.get(prefix + name)
+            if values is not None:
+                values = values.to(torch.float64)
+                missing = buffer.shape[0] - len(values)
+                state_dict[prefix + name] = _with_zeros(values, missing) if missing > 0 else values
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    @torch.inference_mode(False)
+    def _make_room(self, steps: int) -> None:
+        missing = steps - len(self.count)
+        if missing > 0:
+            for name, buffer in list(self.named_buffers()):
+                setattr(self, name, _with_zeros(buffer, missing))
+
+
+def _with_zeros(values: Tensor, rows: int) -> Tensor:
+    return torch.cat([values, values.new_zeros(rows, *values.shape[1:])])
+
+
+def _steps_to_use(counts: list[float], num_steps: int) -> list[int]:
+    """For each of the first steps, the last one up to it that more than one frame was seen of."""
+    usable = [step for step, count in enumerate(counts) if count > 1.0]
+    if not usable:
+        estimate = "train the model, or call estimate_population_stats(model, batches), before evaluating it"
+        if not any(counts):
+            raise RuntimeError(f"batch normalization has no population statistics yet: {estimate}")
+        raise RuntimeError(
+            "batch normalization has no population statistics but those of a single frame, which have no "
+            f"variance: {estimate}, on mini-batches of more"
+        )
+    steps, at = [], usable[0]
+    for step in range(num_steps):
+        at = step if step < len(counts) and counts[step] > 1.0 else at
+        steps.append(at)
+    return steps

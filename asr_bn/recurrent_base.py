@@ -1,184 +1,149 @@
-"""What ``BatchNormLSTM`` and ``BatchNormRNN`` share: parameters, states, normalization, stacking."""
+"""What ``BatchNormLSTM`` and ``BatchNormRNN`` share: inputs, states, normalization, stacking, folding."""
 
-import math
-from typing import Literal, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from asr_bn import normalization
+from asr_bn.layer_arguments import check_input, check_state
+from asr_bn.module_modes import evaluating
 from asr_bn.population_stats import PopulationStats
 from asr_bn.recurrence import reference
-from asr_bn.recurrence.cells import Backend, Cell, Recurrent, State, StepNormInputs, has_triton, project
+from asr_bn.recurrence.autocast import at_least_float32
+from asr_bn.recurrence.cells import Recurrent, State, StepNormInputs, has_triton
 from asr_bn.recurrence.packed_ops import join_directions
-from asr_bn.recurrence.packing import PackedLayout, pack
+from asr_bn.recurrence.packing import PackedLayout, known_lengths, pack, unpack
+from asr_bn.recurrence.second_order import transforms_active
 from asr_bn.recurrence.step_norm import StepNormOptions
+from asr_bn.recurrent_parameters import RecurrentParameters
 from asr_bn.synchronization import is_distributed
 
-Norm = Literal["sequence", "frame", "recurrent"] | None
-NORMS = (None, "sequence", "frame", "recurrent")
-BACKENDS = ("auto", "reference", "cpu", "cudnn", "triton")
+NO_EXPORT = "time steps are looped over: export what fold() gives, the nn.LSTM or nn.RNN of evaluation"
 
 
-class NormalizedRecurrent(nn.Module):
+class StatisticsTaken(Exception):
+    """Ends the forward pass of a layer with ``statistics_only``; not an error.
+
+    Attributes:
+        state: the last states; those of a layer that did not run are its first ones.
+    """
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self.state = state
+
+
+class NormalizedRecurrent(RecurrentParameters):
     """Stacked recurrent layers; see :class:`asr_bn.layers.BatchNormLSTM` for the arguments."""
 
-    cell: Cell
-
-    def __init__(
-        self,
-        cell: Cell,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        norm: Norm = None,
-        peephole: bool = False,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        initial_gamma: float = 1.0,
-        sync: bool = True,
-        backend: Backend = "auto",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        _check_arguments(input_size, hidden_size, num_layers, dropout, norm, backend)
-        self.cell = cell
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
-        self.bidirectional, self.norm, self.peephole = bidirectional, norm, peephole
-        self.eps, self.momentum, self.initial_gamma = eps, momentum, initial_gamma
-        self.sync, self.backend = sync, backend
-        for layer in range(num_layers):
-            for suffix in self.suffixes(layer):
-                self._add_parameters(layer, suffix, device, dtype)
-        self.reset_parameters()
-
-    @property
-    def num_directions(self) -> int:
-        """1, or 2 when bidirectional."""
-        return 2 if self.bidirectional else 1
-
-    def suffixes(self, layer: int) -> list[str]:
-        """How the parameters of each direction of a layer end, as in ``nn.LSTM``."""
-        return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]
-
-    def stacked(self, name: str, layer: int) -> Tensor:
-        """A parameter of both directions of a layer, ``[directions, ...]``."""
-        return torch.stack([getattr(self, name + suffix) for suffix in self.suffixes(layer)])
-
-    def _add_parameters(
-        self, layer: int, suffix: str, device: torch.device | str | None, dtype: torch.dtype | None
-    ) -> None:
-        hidden, width = self.hidden_size, self.cell.gates * self.hidden_size
-        inputs = self.input_size if layer == 0 else hidden * self.num_directions
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (width, inputs), "weight_hh": (width, hidden)}
-        if self.norm is not None:
-            shapes |= {"gamma": (width,), "beta": (width,)}
-        elif self.bias:
-            shapes |= {"bias_ih": (width,), "bias_hh": (width,)}
-        if self.peephole:
-            shapes["weight_peephole"] = (hidden,)
-        for name, shape in shapes.items():
-            self.register_parameter(
-                name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-            )
-        if self.norm is not None:
-            self.add_module("stats" + suffix, PopulationStats(width, self.momentum).to(device))
-
-    def reset_parameters(self) -> None:
-        """Uniform in ``+-1/sqrt(hidden_size)`` as ``nn.LSTM``; ``gamma`` as asked for, ``beta`` 0."""
-        bound = 1.0 / math.sqrt(self.hidden_size)
-        for name, parameter in self.named_parameters():
-            if name.startswith("gamma"):
-                nn.init.constant_(parameter, self.initial_gamma)
-            elif name.startswith("beta"):
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.uniform_(parameter, -bound, bound)
+    statistics_only = False  # raise StatisticsTaken once all statistics have been taken
 
     # Loops over time steps: a compiler would unroll them, for every new set of lengths.
-    @torch.compiler.disable
+    @torch.compiler.disable(reason=NO_EXPORT)
     def run(
-        self, input: PackedSequence | Tensor, hx: State | None, lengths: Tensor | None
+        self, input: PackedSequence | Tensor, hx: State | None, lengths: Any
     ) -> tuple[PackedSequence | Tensor, State]:
         """What ``forward`` of the layers does, with the states in a tuple."""
+        self._check_surroundings()
         if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ValueError("a PackedSequence has its lengths itself: lengths are of padded tensors")
+            self._check(input.data, hx, (int(input.batch_sizes[0]),))
             return self._run_packed(input, hx)
+        if input.dim() not in (2, 3):
+            raise ValueError(f"the input has {input.dim()} dimensions, expected 2 or 3")
         if input.dim() == 2:
-            return self._run_one(input, hx)
-        frames = input.shape[1 if self.batch_first else 0]
-        if input.dim() == 3 and input.shape[0 if self.batch_first else 1] == 0:
+            self._check(input, hx, ())
+            return self._run_one(input, hx, lengths)
+        frames, batch = input.shape[1::-1] if self.batch_first else input.shape[:2]
+        self._check(input, hx, (batch,))
+        lengths = known_lengths(lengths, batch, frames)
+        if batch == 0:
             return self._run_empty(input)
         output, state = self._run_packed(pack(input, lengths, self.batch_first), hx)
-        padded, _ = pad_packed_sequence(output, self.batch_first, total_length=frames)
-        return padded, state
+        return unpack(output, input, lengths, self.batch_first), state
 
-    def _run_one(self, input: Tensor, hx: State | None) -> tuple[Tensor, State]:
+    def _check_surroundings(self) -> None:
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[no-untyped-call,attr-defined]
+            raise RuntimeError(NO_EXPORT)
+        if self.norm is not None and self.training and transforms_active():
+            raise RuntimeError(
+                "torch.func's transforms cannot update population statistics: call eval(), or use norm=None"
+            )
+
+    def _check(self, x: Tensor, hx: State | None, batch: tuple[int, ...]) -> None:
+        check_input(x, self.input_size, next(self.parameters()).dtype)
+        if hx is not None:
+            shape = (self.num_layers * self.num_directions, *batch, self.hidden_size)
+            check_state(hx, ("h_0", "c_0")[: self.cell.num_states], shape)
+
+    def _run_one(self, input: Tensor, hx: State | None, lengths: Any) -> tuple[Tensor, State]:
         batch_dim = 0 if self.batch_first else 1
         hx = None if hx is None else tuple(values.unsqueeze(1) for values in hx)
-        output, state = self.run(input.unsqueeze(batch_dim), hx, None)
+        output, state = self.run(input.unsqueeze(batch_dim), hx, lengths)
         assert isinstance(output, Tensor)
         return output.squeeze(batch_dim), tuple(values.squeeze(1) for values in state)
 
     def _run_empty(self, input: Tensor) -> tuple[Tensor, State]:
         """A rank without a sequence: nothing to compute, but its share in the statistics of the others."""
         x = input.reshape(0, input.shape[2])
-        layout = PackedLayout([], x.device)
+        layout, all_weights = PackedLayout([], x.device), self.all_weights
         for layer in range(self.num_layers):
-            taking_part = self._share_in_statistics(layer, x, layout) if self._synchronized else x.sum()
-            for name, parameter in self.named_parameters():
-                if name.endswith(tuple(self.suffixes(layer))):
-                    taking_part = taking_part + parameter.sum()
+            taking_part = self._take_statistics(layer, x, layout) if self._synchronized else x.sum()
+            directions = slice(layer * self.num_directions, (layer + 1) * self.num_directions)
+            for weights in all_weights[directions]:
+                taking_part = taking_part + sum(values.sum() for values in weights)
             # Zero times the weights keeps every parameter, and the sums over the ranks, in the graph.
             x = input.new_zeros(0, self.num_directions * self.hidden_size) + 0.0 * taking_part
         output = x.view((*input.shape[:2], self.num_directions * self.hidden_size))
         state = input.new_zeros(self.num_layers * self.num_directions, 0, self.hidden_size)
         return output, (state,) * self.cell.num_states
 
-    def _share_in_statistics(self, layer: int, x: Tensor, layout: PackedLayout) -> Tensor:
-        """Take part in the sums over the ranks without a frame of one's own."""
+    def _take_statistics(self, layer: int, x: Tensor, layout: PackedLayout) -> Tensor:
+        """Take a layer's statistics, with the other ranks, and no more; return what keeps them in a graph."""
         if self.norm == "recurrent":
             self._refuse_to_share()
-        if self.norm == "frame":
-            return self._normalized_projection(layer, x, layout).sum()
+        if self.norm == "frame" or self._chosen_backend(x) == "reference":
+            return self._projection(layer, x, layout).sum()
         weight, bias = self._input_weights(layer, x)
         return weight.sum() + bias.sum()
 
     def _run_packed(self, packed: PackedSequence, hx: State | None) -> tuple[PackedSequence, State]:
         x = packed.data
-        if x.shape[1] != self.input_size:
-            raise ValueError(f"the input has {x.shape[1]} features, expected input_size = {self.input_size}")
         layout = PackedLayout(packed.batch_sizes.tolist(), x.device)
         first = self._first_states(x, layout, hx, packed.sorted_indices)
         last: list[State] = []
         for layer in range(self.num_layers):
             rows = slice(layer * self.num_directions, (layer + 1) * self.num_directions)
+            state = tuple(values[rows] for values in first)
             if layer > 0:
                 x = nn.functional.dropout(x, self.dropout, self.training)
-            x, state = self._run_layer(layer, x, tuple(values[rows] for values in first), layout)
+            if self.statistics_only and layer == self.num_layers - 1 and self.norm != "recurrent":
+                self._take_statistics(layer, x, layout)  # they do not depend on this layer's own states
+            else:
+                x, state = self._run_layer(layer, x, state, layout)
             last.append(state)
         output = PackedSequence(x, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         joined = tuple(torch.cat(values) for values in zip(*last, strict=True))
         if packed.unsorted_indices is not None:
             joined = tuple(values[:, packed.unsorted_indices] for values in joined)
+        if self.statistics_only:
+            raise StatisticsTaken(joined)
         return output, joined
 
     def _first_states(
         self, x: Tensor, layout: PackedLayout, hx: State | None, sorted_indices: Tensor | None
     ) -> State:
-        shape = (self.num_layers * self.num_directions, layout.batch_size, self.hidden_size)
         if hx is None:
+            shape = (self.num_layers * self.num_directions, layout.batch_size, self.hidden_size)
             return (x.new_zeros(shape),) * self.cell.num_states
-        for name, value in zip(("h_0", "c_0"), hx, strict=False):
-            if value.shape != shape:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {shape}")
         return hx if sorted_indices is None else tuple(values[:, sorted_indices] for values in hx)
 
     def _run_layer(self, layer: int, x: Tensor, state: State, layout: PackedLayout) -> tuple[Tensor, State]:
@@ -188,14 +153,16 @@ class NormalizedRecurrent(nn.Module):
         if self.norm == "recurrent":
             h, last = self._run_recurrent_norm(layer, x, weights, state, layout, backend)
         elif self.norm == "frame" or backend == "reference":
-            z = self._projection(layer, x, layout)
+            z = self._projection(layer, x, layout).to(weights.w_hh.dtype)
             h, last, _ = self.cell.recurrence(z, weights, state, layout, backend)
         else:
-            w_ih, bias = self._input_weights(layer, x)
+            w_ih, bias = (values.to(weights.w_hh.dtype) for values in self._input_weights(layer, x))
             h, last = self.cell.layer(x, w_ih, bias, weights, state, layout, backend)
         return join_directions(h, layout), last
 
     def _chosen_backend(self, x: Tensor) -> str:
+        if transforms_active():  # they see through PyTorch's own operations only
+            return "reference"
         if self.backend != "auto":
             return self.backend
         if not x.is_cuda:
@@ -223,7 +190,10 @@ class NormalizedRecurrent(nn.Module):
         return self.sync and self.training and is_distributed()
 
     def _input_weights(self, layer: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights ``[D, G, I]`` and bias ``[D, G]`` of the input projection, normalization folded in."""
+        """Weights ``[D, G, I]`` and bias ``[D, G]`` of the input projection, normalization folded in.
+
+        Half-precision weights are normalized in float32, and left so.
+        """
         weight = self.stacked("weight_ih", layer)
         if self.norm is None:
             if self.bias:
@@ -232,6 +202,7 @@ class NormalizedRecurrent(nn.Module):
                 return weight, self.stacked("bias_ih", layer) + 1.0 * self.stacked("bias_hh", layer)
             return weight, weight.new_zeros(weight.shape[:2])
         gamma, beta = self.stacked("gamma", layer), self.stacked("beta", layer)
+        weight = at_least_float32(weight)
         with torch.autocast(x.device.type, enabled=False):  # statistics keep float32
             if self.training:
                 mean, variance, count = normalization.projected_moments(x, weight, self._synchronized)
@@ -243,13 +214,14 @@ class NormalizedRecurrent(nn.Module):
     def _projection(self, layer: int, x: Tensor, layout: PackedLayout) -> Tensor:
         """``W x + b``, or ``BN(W x)`` with the projection normalized itself, ``[D, N, G]``."""
         if self.norm is None:
-            return project(x, *self._input_weights(layer, x), layout)
+            return reference.project(x, *self._input_weights(layer, x), layout)
         return self._normalized_projection(layer, x, layout)
 
     def _normalized_projection(self, layer: int, x: Tensor, layout: PackedLayout) -> Tensor:
         """``BN(W x)`` of each direction, ``[D, N, G]``, normalized itself; the second reversed in time."""
-        weight, gamma, beta = (self.stacked(name, layer) for name in ("weight_ih", "gamma", "beta"))
-        z = normalization.at_least_float32(torch.stack([nn.functional.linear(x, w) for w in weight]))
+        gamma, beta = (at_least_float32(self.stacked(name, layer)) for name in ("gamma", "beta"))
+        weight = self.stacked("weight_ih", layer)
+        z = at_least_float32(torch.stack([nn.functional.linear(x, w) for w in weight]))
         with torch.autocast(x.device.type, enabled=False):
             if self.norm == "sequence":
                 z = self._reference_sequence_norm(layer, z, gamma, beta)
@@ -260,16 +232,12 @@ class NormalizedRecurrent(nn.Module):
         return torch.stack([z[0], z[1].index_select(0, layout.reversed_rows)])
 
     def _reference_sequence_norm(self, layer: int, z: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        population = None
-        if not self.training:
-            mean, variance = self._population(layer, 1, z.dtype)
-            population = mean[:, 0], variance[:, 0]
-        normalized, (mean, variance) = reference.batch_norm(z, gamma, beta, self.eps, population)
         if self.training:
-            self._update(
-                layer, mean.detach()[:, None], variance.detach()[:, None], z.new_full((1,), z.shape[1])
-            )
-        return normalized
+            mean, variance, count = reference.row_moments(z, self._synchronized)
+            self._update(layer, mean.detach()[:, None], variance.detach()[:, None], count)
+        else:
+            mean, variance = (values[:, 0] for values in self._population(layer, 1, z.dtype))
+        return reference.batch_norm(z, gamma, beta, self.eps, (mean, variance))[0]
 
     def _frame_norm(self, layer: int, z: Tensor, gamma: Tensor, beta: Tensor, layout: PackedLayout) -> Tensor:
         if not self.training:
@@ -278,11 +246,10 @@ class NormalizedRecurrent(nn.Module):
             return torch.stack([normalization.apply_frames(*v, layout, self.eps) for v in by_direction])
         outputs = []
         for direction, stats in enumerate(self._statistics_of(layer)):
-            inputs = z[direction], gamma[direction], beta[direction], layout, self.eps
-            if self.backend == "reference":
-                result, mean, variance, count = reference.normalize_frames(*inputs)
-            else:
-                result, mean, variance, count = normalization.normalize_frames(*inputs, self._synchronized)
+            inputs = z[direction], gamma[direction], beta[direction], layout, self.eps, self._synchronized
+            by_reference = self._chosen_backend(z) == "reference"
+            normalize = (reference if by_reference else normalization).normalize_frames
+            result, mean, variance, count = normalize(*inputs)
             stats.update(mean, variance, count)
             outputs.append(result)
         return torch.stack(outputs)
@@ -292,14 +259,19 @@ class NormalizedRecurrent(nn.Module):
     ) -> tuple[Tensor, State]:
         if self._synchronized:
             self._refuse_to_share()
-        z = normalization.at_least_float32(project(x, self.stacked("weight_ih", layer), None, layout))
+        weight = at_least_float32(self.stacked("weight_ih", layer))
+        z = at_least_float32(reference.project(at_least_float32(x), weight, None, layout))
         population = None if self.training else self._population(layer, layout.num_steps, z.dtype)
-        gamma, beta = self.stacked("gamma", layer), self.stacked("beta", layer)
+        gamma, beta = (at_least_float32(self.stacked(name, layer)) for name in ("gamma", "beta"))
         norm = StepNormInputs(gamma, beta, StepNormOptions(self.eps, population))
-        h, last, statistics = self.cell.recurrence(z, weights, state, layout, backend, norm)
+        dtype = weights.w_hh.dtype
+        peephole = None if weights.peephole is None else at_least_float32(weights.peephole)
+        weights = Recurrent(at_least_float32(weights.w_hh), peephole)
+        first = tuple(at_least_float32(values) for values in state)
+        h, last, statistics = self.cell.recurrence(z, weights, first, layout, backend, norm)
         if self.training and statistics is not None:
             self._update(layer, *statistics, torch.tensor(layout.batch_sizes))
-        return h, last
+        return h.to(dtype), tuple(values.to(dtype) for values in last)
 
     @staticmethod
     def _refuse_to_share() -> NoReturn:
@@ -320,42 +292,47 @@ class NormalizedRecurrent(nn.Module):
             raise ValueError(
                 f"norm={self.norm!r} has statistics for each time step: it cannot be folded into weights"
             )
-        was_training, self.training = self.training, False
-        try:
-            weight = self.get_parameter(f"weight_ih_l{layer}")
-            return self._input_weights(layer, weight)
-        finally:
-            self.training = was_training
+        with self._effective_weights():
+            return self._input_weights(layer, self.stacked("weight_ih", layer))
 
     @torch.no_grad()
     def fold_into(self, plain: nn.Module) -> None:
         """Fill the parameters of ``plain``, of the same sizes, with those of this layer in evaluation."""
-        for layer in range(self.num_layers):
-            weight, bias = self.folded_input_weights(layer)
-            for direction, suffix in enumerate(self.suffixes(layer)):
-                plain.get_parameter("weight_ih" + suffix).copy_(weight[direction])
-                plain.get_parameter("bias_ih" + suffix).copy_(bias[direction])
-                plain.get_parameter("bias_hh" + suffix).zero_()
-                for name in ("weight_hh", "weight_peephole")[: 1 + self.peephole]:
-                    plain.get_parameter(name + suffix).copy_(self.get_parameter(name + suffix))
+        with self._effective_weights():
+            like = next(self.parameters())
+            plain.to(like.device, like.dtype)
+            for layer in range(self.num_layers):
+                weight, bias = self.folded_input_weights(layer)
+                for direction, suffix in enumerate(self.suffixes(layer)):
+                    plain.get_parameter("weight_ih" + suffix).copy_(weight[direction])
+                    plain.get_parameter("bias_ih" + suffix).copy_(bias[direction])
+                    plain.get_parameter("bias_hh" + suffix).zero_()
+                    for name in ("weight_hh", "weight_peephole")[: 1 + self.peephole]:
+                        plain.get_parameter(name + suffix).copy_(getattr(self, name + suffix))
         plain.train(self.training)
 
-    def extra_repr(self) -> str:
-        """The arguments that are not defaults, as ``nn.LSTM`` prints them."""
-        text = f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, norm={self.norm!r}"
-        flags = ("bidirectional", "peephole", "batch_first")
-        return text + "".join(f", {flag}=True" for flag in flags if getattr(self, flag))
+    @contextmanager
+    def _effective_weights(self) -> Iterator[None]:
+        """Weights as evaluation has them, where parametrizations or pruning make them of the parameters."""
+        with evaluating(self):
+            for hook in self._forward_pre_hooks.values():
+                if isinstance(hook, (BasePruningMethod, WeightNorm, SpectralNorm)):
+                    hook(self, ())
+            yield
 
+    def plain(self, bias: bool = True) -> nn.Module:
+        """A layer of the same sizes without normalization, PyTorch's own unless there is a peephole."""
+        raise NotImplementedError
 
-def _check_arguments(
-    input_size: int, hidden_size: int, num_layers: int, dropout: float, norm: str | None, backend: str
-) -> None:
-    for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}, expected at least 1")
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"dropout is {dropout}, expected a probability in [0, 1)")
-    if norm not in NORMS:
-        raise ValueError(f"norm is {norm!r}, expected one of {NORMS}")
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}, expected one of {BACKENDS}")
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` compiles in place of the layer: PyTorch's, of the same parameters."""
+        plain = self.plain(self.bias)
+        own, theirs = dict(self.named_parameters()), dict(plain.named_parameters())
+        if isinstance(plain, NormalizedRecurrent) or own.keys() != theirs.keys():
+            raise ValueError(
+                "torch.jit.script compiles layers without norm, peephole and parametrizations: of others, "
+                "script what fold() gives"
+            )
+        for name, values in own.items():
+            setattr(plain, name, values)
+        return plain.train(self.training)

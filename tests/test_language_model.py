@@ -36,7 +36,8 @@ def population_of(model) -> list[list[tuple[int, np.ndarray, np.ndarray]]]:
     for layer in range(model.layers.num_layers):
         stats = model.get_submodule(f"layers.stats_l{layer}")
         mean, variance = (values.numpy() for values in stats.mean_and_variance(stats.num_steps))
-        by_layer.append(list(zip(stats.count.tolist(), mean, variance, strict=True)))
+        count = stats.count[: stats.num_steps].tolist()
+        by_layer.append(list(zip(count, mean, variance, strict=True)))
     return by_layer
 
 

@@ -309,7 +309,9 @@ def test_packed_sequences_go_in_and_come_out():
     ("arguments", "message"),
     [
         ({"hidden_size": 0}, "hidden_size is 0"),
-        ({"hidden_size": 3, "dropout": 1.0}, "dropout is 1.0"),
+        ({"hidden_size": 3, "dropout": 1.5}, "dropout is 1.5"),
+        ({"hidden_size": 3, "proj_size": 2}, "proj_size is 2"),
+        ({"hidden_size": 3, "max_steps": 0}, "max_steps is 0"),
         ({"hidden_size": 3, "norm": "layer"}, "norm is 'layer'"),
         ({"hidden_size": 3, "backend": "tpu"}, "backend is 'tpu'"),
     ],

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from asr_bn import BatchNormLSTM
-from asr_bn.normalization import BLOCK_COLUMNS, normalize_frames, projected_moments
+from asr_bn.normalization import BLOCK_COLUMNS, _cancelling_rows, normalize_frames, projected_moments
 from asr_bn.population import estimate_population_stats
 from asr_bn.population_stats import PopulationStats
 from asr_bn.recurrence.packing import PackedLayout
+from asr_bn.recurrence.reference import row_moments
 
 
 def test_projected_moments_ignore_a_large_common_offset():
@@ -38,6 +39,63 @@ def test_projected_moments_equal_those_of_the_projection_with_gradients(width):
         for values in (moments, expected)
     )
     torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+CANCELLING = {
+    "a common component": lambda x, w: (x + 1e3 * x[:, :1], w - w.mean(-1, keepdim=True)),
+    "nearly equal features": lambda x, w: (
+        torch.cat([x, x + 1e-3 * x.flip(1)], 1),
+        torch.cat([w, -w], -1),
+    ),
+    "one of a hundred rows": lambda x, w: (x + 1e3 * x[:, :1], torch.cat([w, w[:1] - w[:1].mean()])),
+}
+
+
+@pytest.mark.parametrize("width", [12, 200])
+@pytest.mark.parametrize("case", CANCELLING)
+def test_nearly_dependent_features_lose_no_more_than_the_projection_itself(case, width):
+    """Variance and gradients in float32 against float64, next to those of z, computed in float32 as well."""
+    torch.manual_seed(0)
+    x, weight = CANCELLING[case](torch.randn(400, width), torch.randn(100, width))
+    direction = torch.randn(len(weight)) / len(x)
+
+    def results(moments, dtype):
+        inputs = [values.to(dtype).requires_grad_() for values in (x, weight)]
+        variance = moments(*inputs)[1]
+        loss = (variance.rsqrt() * direction.to(dtype)).sum()
+        return [variance.detach(), *torch.autograd.grad(loss, inputs)]
+
+    exact = results(projected_moments, torch.float64)
+    itself = results(lambda x, w: row_moments(x @ w.t(), sync=False), torch.float32)
+    for ours, theirs, true in zip(results(projected_moments, torch.float32), itself, exact, strict=True):
+        errors = [((values - true).abs() / true.abs().max()).max().item() for values in (ours, theirs)]
+        assert errors[0] <= 10 * errors[1] + 1e-6
+
+
+def test_ordinary_rows_keep_the_fused_variance():
+    """What cancels is computed twice, so it must be rare: no row of random weights on correlated features."""
+    torch.manual_seed(0)
+    x = torch.randn(1000, 123) @ torch.randn(123, 123).cumsum(1)
+    covariance = torch.cov(x.t(), correction=0)
+    weight = torch.randn(1000, 123)
+    variance = ((weight @ covariance) * weight).sum(1)
+    assert not len(_cancelling_rows(weight, covariance, variance, sync=False))
+
+
+def test_moments_do_not_depend_on_the_precision_that_products_may_take():
+    torch.manual_seed(0)
+    x, weight = torch.randn(2000, 64) + 3.0, torch.randn(32, 64)
+    expected = projected_moments(x, weight)
+    products = torch.backends.mkldnn.matmul
+    before = products.fp32_precision
+    products.fp32_precision = "bf16"
+    try:
+        actual = projected_moments(x, weight)
+        assert products.fp32_precision == "bf16"
+    finally:
+        products.fp32_precision = before
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_projected_moments_gradients_by_finite_differences():
@@ -86,7 +144,7 @@ def test_running_statistics_forget_by_momentum():
 
 
 def test_steps_beyond_the_longest_window_take_the_last_ones_statistics():
-    stats = PopulationStats(1, momentum=None)
+    stats = PopulationStats(1, momentum=None, max_steps=9)
     stats.update(torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [0.25]]), torch.tensor([2, 2]))
     mean, variance = stats.mean_and_variance(4)
     assert mean.flatten().tolist() == [1.0, 2.0, 2.0, 2.0]
@@ -94,11 +152,11 @@ def test_steps_beyond_the_longest_window_take_the_last_ones_statistics():
 
 
 def test_a_short_window_updates_only_the_steps_it_has():
-    stats = PopulationStats(1, momentum=None)
+    stats = PopulationStats(1, momentum=None, max_steps=3)
     stats.update(torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1), torch.tensor([2, 2]))
     stats.update(torch.tensor([[3.0]]), torch.zeros(1, 1), torch.tensor([2]))
     assert stats.mean_and_variance(2)[0].flatten().tolist() == [2.0, 2.0]
-    assert stats.count.tolist() == [4.0, 2.0]
+    assert stats.count.tolist() == [4.0, 2.0, 0.0]
 
 
 def test_frame_wise_population_statistics_against_numpy():

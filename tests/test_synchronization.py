@@ -18,8 +18,23 @@ SHARES = {"equal": [[0, 1], [2, 3, 4]], "one has none": [[0, 1, 2, 3, 4], []]}
 LAYERS = {
     "LSTM, sequence": lambda: BatchNormLSTM(3, 4, 2, batch_first=True, bidirectional=True, norm="sequence"),
     "LSTM, frame": lambda: BatchNormLSTM(3, 4, 2, batch_first=True, norm="frame", peephole=True, eps=1e-2),
+    "LSTM, sequence, reference": lambda: BatchNormLSTM(
+        3, 4, 2, batch_first=True, bidirectional=True, norm="sequence", backend="reference"
+    ),
+    "LSTM, frame, reference": lambda: BatchNormLSTM(
+        3, 4, batch_first=True, norm="frame", backend="reference", eps=1e-2
+    ),
+    "LSTM, sequence, features that nearly cancel": lambda: cancelling(),
     "RNN, sequence": lambda: BatchNormRNN(3, 4, 1, batch_first=True, norm="sequence"),
 }
+
+
+def cancelling() -> BatchNormLSTM:
+    """Rows of opposite weights on features that a projection in front makes nearly equal."""
+    layer = BatchNormLSTM(3, 4, batch_first=True, norm="sequence")
+    with torch.no_grad():
+        layer.weight_ih_l0[:5] = torch.tensor([1.0, -1.0, 1e-3])
+    return layer
 
 
 def make(name: str) -> nn.Module:

@@ -10,11 +10,17 @@ from torch.amp import custom_bwd, custom_fwd
 Outputs = tuple[Tensor | None, ...]
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half-precision values in float32, in which statistics are taken; all others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def float32_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
     """``forward`` of an autograd function, its inputs cast to float32 within an autocast region."""
 
     def run(ctx: Any, first: Tensor, *others: Any) -> Any:
         kind = ctx.device_type = first.device.type
+        ctx.autocast = torch.is_autocast_enabled(kind)
         return custom_fwd(forward, device_type=kind, cast_inputs=torch.float32)(ctx, first, *others)
 
     return run

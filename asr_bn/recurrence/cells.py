@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
-from asr_bn.recurrence import cudnn, lstm_cpu, packed_ops, reference, rnn_cpu
+from asr_bn.recurrence import cudnn, lstm_cpu, reference, rnn_cpu
 from asr_bn.recurrence.lstm_function import LSTMSteps, lstm_layer, lstm_recurrence
 from asr_bn.recurrence.packing import PackedLayout
 from asr_bn.recurrence.rnn_function import Nonlinearity, RNNSteps, rnn_layer, rnn_recurrence
@@ -199,12 +198,3 @@ def _check_triton() -> None:
 
 def _unpack(norm: StepNormInputs | None) -> tuple[Tensor | None, Tensor | None, StepNormOptions | None]:
     return (None, None, None) if norm is None else (norm.gamma, norm.beta, norm.options)
-
-
-def project(x: Tensor, w_ih: Tensor, bias: Tensor | None, layout: PackedLayout) -> Tensor:
-    """``W x + b`` for each direction, ``[D, N, G]``, with gradients by autograd."""
-    inputs = packed_ops.by_direction(x, layout, len(w_ih))
-    biases = [None] * len(w_ih) if bias is None else list(bias)
-    return torch.stack(
-        [torch.nn.functional.linear(rows, w, b) for rows, w, b in zip(inputs, w_ih, biases, strict=True)]
-    )

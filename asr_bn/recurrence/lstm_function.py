@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from asr_bn.recurrence import reference, second_order
 from asr_bn.recurrence.autocast import float32_backward, float32_forward
 from asr_bn.recurrence.packed_ops import project, project_backward, recurrent_weight_grad
 from asr_bn.recurrence.packing import PackedLayout
@@ -64,6 +64,20 @@ class LSTMSteps(Protocol):
         """
 
 
+def _layer_by_autograd(
+    ctx: Any,
+    x: Tensor,
+    w_ih: Tensor,
+    bias: Tensor,
+    w_hh: Tensor,
+    peephole: Tensor | None,
+    h_0: Tensor,
+    c_0: Tensor,
+) -> tuple[Tensor, ...]:
+    z = reference.project(x, w_ih, bias, ctx.layout)
+    return reference.lstm_recurrence(z, w_hh, peephole, h_0, c_0, ctx.layout)[:3]
+
+
 class LSTMLayer(torch.autograd.Function):
     """One LSTM layer, input projection included; see :func:`lstm_layer`."""
 
@@ -80,18 +94,19 @@ class LSTMLayer(torch.autograd.Function):
         c_0: Tensor,
         layout: PackedLayout,
         steps: LSTMSteps,
+        edge: second_order.Edge,
     ) -> tuple[Tensor, Tensor, Tensor]:
         gates = project(x, steps.scaled(w_ih), steps.scaled(bias), layout)
         h, c, tanh_c = steps.run_forward(gates, steps.scaled(w_hh), peephole, h_0, c_0, layout, None)
-        ctx.layout, ctx.steps = layout, steps
-        ctx.save_for_backward(x, w_ih, w_hh, peephole, h_0, c_0, gates, c, tanh_c, h)
+        ctx.layout, ctx.steps, ctx.edge = layout, steps, edge
+        ctx.save_for_backward(x, w_ih, bias, w_hh, peephole, h_0, c_0, gates, c, tanh_c, h)
         return h, h[:, layout.last_rows], c[:, layout.last_rows]
 
     @staticmethod
     @float32_backward
-    @once_differentiable
+    @second_order.with_twin(_layer_by_autograd, num_inputs=7)
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, peephole, h_0, c_0, gates, c, tanh_c, h = ctx.saved_tensors
+        x, w_ih, _, w_hh, peephole, h_0, c_0, gates, c, tanh_c, h = ctx.saved_tensors
         layout = ctx.layout
         grad_gates, grad_h_0, grad_c_0, grad_peephole = ctx.steps.run_backward(
             grad_outputs, gates, c, tanh_c, w_hh, peephole, c_0, layout, None
@@ -99,7 +114,7 @@ class LSTMLayer(torch.autograd.Function):
         grad_x, grad_w_ih = project_backward(grad_gates, x, w_ih, layout, ctx.needs_input_grad[0])
         grad_w_hh = recurrent_weight_grad(grad_gates, h, h_0, layout)
         grads = (grad_x, grad_w_ih, grad_gates.sum(1), grad_w_hh, grad_peephole, grad_h_0, grad_c_0)
-        return *grads, None, None
+        return *grads, None, None, None
 
 
 class LSTMRecurrence(torch.autograd.Function):
@@ -119,6 +134,7 @@ class LSTMRecurrence(torch.autograd.Function):
         layout: PackedLayout,
         options: StepNormOptions | None,
         steps: LSTMSteps,
+        edge: second_order.Edge,
     ) -> tuple[Tensor | None, ...]:
         norm = StepNorm.make(gamma, beta, options, layout)
         gates = z.clone(memory_format=torch.contiguous_format)
@@ -127,7 +143,7 @@ class LSTMRecurrence(torch.autograd.Function):
             steps.scale_gates(gates)
             recurrent = steps.scaled(w_hh)
         h, c, tanh_c = steps.run_forward(gates, recurrent, peephole, h_0, c_0, layout, norm)
-        ctx.layout, ctx.norm, ctx.steps = layout, norm, steps
+        ctx.layout, ctx.norm, ctx.steps, ctx.edge = layout, norm, steps, edge
         ctx.save_for_backward(w_hh, peephole, h_0, c_0, gates, c, tanh_c, h)
         statistics = (None, None) if norm is None else (norm.mean, norm.variance)
         ctx.mark_non_differentiable(*(tensor for tensor in statistics if tensor is not None))
@@ -135,7 +151,7 @@ class LSTMRecurrence(torch.autograd.Function):
 
     @staticmethod
     @float32_backward
-    @once_differentiable
+    @second_order.once
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         w_hh, peephole, h_0, c_0, gates, c, tanh_c, h = ctx.saved_tensors
         norm: StepNorm | None = ctx.norm
@@ -147,7 +163,7 @@ class LSTMRecurrence(torch.autograd.Function):
         grad_w_hh = recurrent_weight_grad(grad_gates, h, h_0, ctx.layout)
         grad_gamma, grad_beta = (None, None) if norm is None else (norm.grad_gamma, norm.grad_beta)
         grads = (grad_gates, grad_w_hh, grad_peephole, grad_gamma, grad_beta, grad_h_0, grad_c_0)
-        return *grads, None, None, None
+        return *grads, None, None, None, None
 
 
 def lstm_layer(
@@ -178,8 +194,9 @@ def lstm_layer(
         The hidden states, shape ``[D, N, H]`` (the second direction still reversed in time), and the last
         hidden states and cells, shape ``[D, B, H]``.
     """
+    inputs = x, w_ih, bias, w_hh, peephole, h_0, c_0
     result: tuple[Tensor, Tensor, Tensor] = LSTMLayer.apply(
-        x, w_ih, bias, w_hh, peephole, h_0, c_0, layout, steps
+        *inputs, layout, steps, second_order.Edge(*inputs)
     )
     return result
 
@@ -201,7 +218,8 @@ def lstm_recurrence(
     Returns:
         As :func:`lstm_layer`, and mean and variance of every step, ``[D, T, 4H]``, where eq. 17 took them.
     """
+    inputs = z, w_hh, peephole, gamma, beta, h_0, c_0
     result: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None] = LSTMRecurrence.apply(
-        z, w_hh, peephole, gamma, beta, h_0, c_0, layout, options, steps
+        *inputs, layout, options, steps, second_order.Edge(*inputs)
     )
     return result

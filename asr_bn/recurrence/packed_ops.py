@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from asr_bn.recurrence.packing import PackedLayout
+from asr_bn.recurrence.second_order import transforms_active
 
 
 def by_direction(x: Tensor, layout: PackedLayout, directions: int) -> list[Tensor]:
@@ -87,11 +88,17 @@ class HiddenGradient:
         self.value[:, size:].add_(self._of_last[:, size : before.shape[1]])
 
 
+def _join(h: Tensor, layout: PackedLayout) -> Tensor:
+    return torch.cat([h[0], h[1].index_select(0, layout.reversed_rows)], dim=1)
+
+
 class _JoinDirections(torch.autograd.Function):
+    """Autograd's own backward pass of the reversal would add where it can copy."""
+
     @staticmethod
     def forward(ctx: Any, h: Tensor, layout: PackedLayout) -> Tensor:
         ctx.layout = layout
-        return torch.cat([h[0], h[1].index_select(0, layout.reversed_rows)], dim=1)
+        return _join(h, layout)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
@@ -103,7 +110,7 @@ def join_directions(h: Tensor, layout: PackedLayout) -> Tensor:
     """``[D, N, H]`` as ``[N, D H]``, the second direction in the order of time again."""
     if len(h) == 1:
         return h[0]
-    result: Tensor = _JoinDirections.apply(h, layout)
+    result: Tensor = _join(h, layout) if transforms_active() else _JoinDirections.apply(h, layout)
     return result
 
 

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, groupby
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from asr_bn.recurrence.second_order import transforms_active
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,13 @@ class PackedLayout:
 
     @cached_property
     def _time_and_sequence(self) -> tuple[Tensor, Tensor]:
-        sizes = torch.tensor(self.batch_sizes)
+        sizes = torch.tensor(self.batch_sizes, dtype=torch.long)
         time = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
         return time, torch.arange(len(time)) - self._offsets_tensor[time]
 
     @cached_property
     def _offsets_tensor(self) -> Tensor:
-        return torch.tensor(self.offsets)
+        return torch.tensor(self.offsets, dtype=torch.long)
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -122,17 +125,52 @@ class PackedLayout:
         return ranges
 
 
-def pack(input: Tensor, lengths: Tensor | None, batch_first: bool) -> PackedSequence:
-    """Pack a padded batch; absent ``lengths``, every sequence is full.
+def known_lengths(lengths: Any, batch: int, frames: int) -> Tensor:
+    """Check the frames of every sequence, and return them as int64 ``[batch]`` on the CPU; None: all full.
 
     Raises:
-        ValueError: not three dimensions, or lengths that do not fit.
+        ValueError: not ``batch`` whole numbers from 1 to ``frames``.
     """
-    if input.dim() != 3:
-        raise ValueError(f"the input has {input.dim()} dimensions, expected 2 or 3")
-    frames, batch = input.shape[1 if batch_first else 0], input.shape[0 if batch_first else 1]
+    expected = f"expected {batch} numbers from 1 to {frames}"
+    if batch and not frames:
+        raise ValueError("the input has no frames")
     if lengths is None:
-        lengths = torch.full((batch,), frames)
-    if len(lengths) != batch or int(lengths.min()) < 1 or int(lengths.max()) > frames:
-        raise ValueError(f"lengths are {lengths.tolist()}, expected {batch} numbers from 1 to {frames}")
-    return pack_padded_sequence(input, lengths.cpu(), batch_first, enforce_sorted=False)
+        return torch.full((batch,), frames)
+    try:
+        values = torch.as_tensor(lengths)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"lengths are {lengths!r}, {expected}") from error
+    if values.shape != (batch,):
+        raise ValueError(f"lengths have shape {tuple(values.shape)}, {expected}")
+    if batch and (values.dtype == torch.bool or values.is_floating_point() or values.is_complex()):
+        raise ValueError(f"lengths are of {values.dtype}, {expected}, whole ones")
+    values = values.to("cpu", torch.int64)
+    if batch and (int(values.min()) < 1 or int(values.max()) > frames):
+        raise ValueError(f"lengths are {values.tolist()}, {expected}")
+    return values
+
+
+def pack(input: Tensor, lengths: Tensor, batch_first: bool) -> PackedSequence:
+    """Pack a padded batch ``[frames, batch, features]``, ``batch_first`` ``[batch, frames, features]``."""
+    if not transforms_active():
+        return pack_padded_sequence(input, lengths, batch_first, enforce_sorted=False)
+    positions = _positions(input, lengths, batch_first)
+    return positions._replace(data=input.flatten(0, 1)[positions.data])
+
+
+def unpack(packed: PackedSequence, like: Tensor, lengths: Tensor, batch_first: bool) -> Tensor:
+    """Undo :func:`pack` of ``like``, for rows of any width: zeros in the padding."""
+    if not transforms_active():
+        frames = like.shape[1 if batch_first else 0]
+        return pad_packed_sequence(packed, batch_first, total_length=frames)[0]
+    rows, positions = packed.data, _positions(like, lengths, batch_first).data
+    padded: Tensor = rows.new_zeros(like.shape[0] * like.shape[1], rows.shape[1]).index_copy(
+        0, positions, rows
+    )
+    return padded.view(*like.shape[:2], -1)
+
+
+def _positions(input: Tensor, lengths: Tensor, batch_first: bool) -> PackedSequence:
+    """Where the packed rows are among the frames of a padded batch: ``torch.func`` cannot pack these."""
+    frames = torch.arange(input.shape[0] * input.shape[1]).view(input.shape[:2])
+    return pack_padded_sequence(frames.to(input.device), lengths, batch_first, enforce_sorted=False)

@@ -9,10 +9,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from asr_bn.recurrence.packed_ops import by_direction
 from asr_bn.recurrence.packing import PackedLayout
 from asr_bn.recurrence.step_norm import StepNormOptions
+from asr_bn.synchronization import joint_sum, longest_of_ranks
 
 Statistics = tuple[Tensor, Tensor]
+
+
+def project(x: Tensor, w_ih: Tensor, bias: Tensor | None, layout: PackedLayout) -> Tensor:
+    """``W x + b`` for each direction, ``[D, N, G]``, with gradients by autograd."""
+    inputs = by_direction(x, layout, len(w_ih))
+    biases = [None] * len(w_ih) if bias is None else list(bias)
+    return torch.stack(
+        [torch.nn.functional.linear(rows, w, b) for rows, w, b in zip(inputs, w_ih, biases, strict=True)]
+    )
 
 
 def batch_norm(
@@ -24,13 +35,25 @@ def batch_norm(
     return gamma.unsqueeze(-2) * normalized + beta.unsqueeze(-2), (mean, variance)
 
 
+def row_moments(z: Tensor, sync: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and biased variance over rows of ``z`` ``[..., N, G]``, ``sync`` of all ranks, and their count."""
+    count = joint_sum(z.new_full((1,), z.shape[-2]), sync)
+    mean = joint_sum(z.sum(-2), sync) / count
+    return mean, joint_sum((z - mean.unsqueeze(-2)).square().sum(-2), sync) / count, count
+
+
 def normalize_frames(
-    z: Tensor, gamma: Tensor, beta: Tensor, layout: PackedLayout, eps: float
+    z: Tensor, gamma: Tensor, beta: Tensor, layout: PackedLayout, eps: float, sync: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Eq. 19, step by step; arguments and results as in ``normalization.normalize_frames``."""
-    steps = [batch_norm(z_t, gamma, beta, eps, None) for z_t in z.split(layout.batch_sizes)]
-    mean, variance = (torch.stack(values).detach() for values in zip(*(s for _, s in steps), strict=True))
-    return torch.cat([rows for rows, _ in steps]), mean, variance, torch.tensor(layout.batch_sizes)
+    """Eq. 19; arguments and results as in ``normalization.normalize_frames``."""
+    steps = layout.steps_of_rows
+    zeros = z.new_zeros(longest_of_ranks(layout.num_steps, z.device, sync), z.shape[1])
+    count = joint_sum(zeros[:, :1].index_add(0, steps, z.new_ones(len(z), 1)), sync)
+    mean = joint_sum(zeros.index_add(0, steps, z), sync) / count
+    centred = z - mean[steps]
+    variance = joint_sum(zeros.index_add(0, steps, centred.square()), sync) / count
+    result = gamma * centred / torch.sqrt(variance[steps] + eps) + beta
+    return result, mean.detach(), variance.detach(), count.squeeze(1)
 
 
 def lstm_recurrence(

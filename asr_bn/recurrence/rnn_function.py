@@ -4,8 +4,8 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from asr_bn.recurrence import reference, second_order
 from asr_bn.recurrence.autocast import float32_backward, float32_forward
 from asr_bn.recurrence.packed_ops import project, project_backward, recurrent_weight_grad
 from asr_bn.recurrence.packing import PackedLayout
@@ -40,6 +40,13 @@ class RNNSteps(Protocol):
         """Gradients of the input projections, ``[D, N, H]``, and of ``h_0``; those of ``norm`` left in it."""
 
 
+def _layer_by_autograd(
+    ctx: Any, x: Tensor, w_ih: Tensor, bias: Tensor, w_hh: Tensor, h_0: Tensor
+) -> tuple[Tensor, ...]:
+    z = reference.project(x, w_ih, bias, ctx.layout)
+    return reference.rnn_recurrence(z, w_hh, h_0, ctx.layout, ctx.nonlinearity)[:2]
+
+
 class RNNLayer(torch.autograd.Function):
     """One layer, input projection included; see :func:`rnn_layer`."""
 
@@ -55,22 +62,23 @@ class RNNLayer(torch.autograd.Function):
         layout: PackedLayout,
         nonlinearity: Nonlinearity,
         steps: RNNSteps,
+        edge: second_order.Edge,
     ) -> tuple[Tensor, Tensor]:
         h = project(x, w_ih, bias, layout)
         steps.run_forward(h, w_hh, h_0, layout, nonlinearity, None)
-        ctx.layout, ctx.nonlinearity, ctx.steps = layout, nonlinearity, steps
-        ctx.save_for_backward(x, w_ih, w_hh, h_0, h)
+        ctx.layout, ctx.nonlinearity, ctx.steps, ctx.edge = layout, nonlinearity, steps, edge
+        ctx.save_for_backward(x, w_ih, bias, w_hh, h_0, h)
         return h, h[:, layout.last_rows]
 
     @staticmethod
     @float32_backward
-    @once_differentiable
+    @second_order.with_twin(_layer_by_autograd, num_inputs=5)
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, h_0, h = ctx.saved_tensors
+        x, w_ih, _, w_hh, h_0, h = ctx.saved_tensors
         grad_z, grad_h_0 = ctx.steps.run_backward(grad_outputs, h, w_hh, ctx.layout, ctx.nonlinearity, None)
         grad_x, grad_w_ih = project_backward(grad_z, x, w_ih, ctx.layout, ctx.needs_input_grad[0])
         grad_w_hh = recurrent_weight_grad(grad_z, h, h_0, ctx.layout)
-        return grad_x, grad_w_ih, grad_z.sum(1), grad_w_hh, grad_h_0, None, None, None
+        return grad_x, grad_w_ih, grad_z.sum(1), grad_w_hh, grad_h_0, None, None, None, None
 
 
 class RNNRecurrence(torch.autograd.Function):
@@ -89,11 +97,13 @@ class RNNRecurrence(torch.autograd.Function):
         nonlinearity: Nonlinearity,
         options: StepNormOptions | None,
         steps: RNNSteps,
+        edge: second_order.Edge,
     ) -> tuple[Tensor | None, ...]:
         norm = StepNorm.make(gamma, beta, options, layout)
         h = z.clone(memory_format=torch.contiguous_format)
         steps.run_forward(h, w_hh, h_0, layout, nonlinearity, norm)
         ctx.layout, ctx.nonlinearity, ctx.norm, ctx.steps = layout, nonlinearity, norm, steps
+        ctx.edge = edge
         ctx.save_for_backward(w_hh, h_0, h)
         statistics = (None, None) if norm is None else (norm.mean, norm.variance)
         ctx.mark_non_differentiable(*(tensor for tensor in statistics if tensor is not None))
@@ -101,7 +111,7 @@ class RNNRecurrence(torch.autograd.Function):
 
     @staticmethod
     @float32_backward
-    @once_differentiable
+    @second_order.once
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         w_hh, h_0, h = ctx.saved_tensors
         norm: StepNorm | None = ctx.norm
@@ -112,7 +122,7 @@ class RNNRecurrence(torch.autograd.Function):
         )
         grad_w_hh = recurrent_weight_grad(grad_z, h, h_0, ctx.layout)
         grad_gamma, grad_beta = (None, None) if norm is None else (norm.grad_gamma, norm.grad_beta)
-        return grad_z, grad_w_hh, grad_gamma, grad_beta, grad_h_0, None, None, None, None
+        return grad_z, grad_w_hh, grad_gamma, grad_beta, grad_h_0, None, None, None, None, None
 
 
 def rnn_layer(
@@ -131,7 +141,10 @@ def rnn_layer(
         The hidden states, ``[D, N, H]`` (the second direction still reversed in time), and the last ones,
         ``[D, B, H]``.
     """
-    result: tuple[Tensor, Tensor] = RNNLayer.apply(x, w_ih, bias, w_hh, h_0, layout, nonlinearity, steps)
+    inputs = x, w_ih, bias, w_hh, h_0
+    result: tuple[Tensor, Tensor] = RNNLayer.apply(
+        *inputs, layout, nonlinearity, steps, second_order.Edge(*inputs)
+    )
     return result
 
 
@@ -151,7 +164,8 @@ def rnn_recurrence(
     Returns:
         As :func:`rnn_layer`, and mean and variance of every step, ``[D, T, H]``, where eq. 17 took them.
     """
+    inputs = z, w_hh, gamma, beta, h_0
     result: tuple[Tensor, Tensor, Tensor | None, Tensor | None] = RNNRecurrence.apply(
-        z, w_hh, gamma, beta, h_0, layout, nonlinearity, options, steps
+        *inputs, layout, nonlinearity, options, steps, second_order.Edge(*inputs)
     )
     return result

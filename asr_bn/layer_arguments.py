@@ -1,0 +1,54 @@
+"""What the recurrent layers accept: their arguments, their inputs and first states."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NORMS = (None, "sequence", "frame", "recurrent")
+BACKENDS = ("auto", "reference", "cpu", "cudnn", "triton")
+
+
+def check_arguments(sizes: dict[str, int], dropout: float, proj_size: int, norm: Any, backend: Any) -> None:
+    """Raise ValueError where an argument of a constructor is out of its range."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}, expected at least 1")
+    if not 0.0 <= dropout <= 1.0:
+        raise ValueError(f"dropout is {dropout}, expected a probability")
+    if proj_size != 0:
+        raise ValueError(f"proj_size is {proj_size}, expected 0: hidden states are not projected")
+    if norm not in NORMS:
+        raise ValueError(f"norm is {norm!r}, expected one of {NORMS}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}, expected one of {BACKENDS}")
+
+
+def check_input(input: Tensor, input_size: int, dtype: torch.dtype) -> None:
+    """Raise ValueError where an input, in any form, is not what the first layer multiplies.
+
+    Args:
+        input: its last dimension are the features.
+        input_size: features expected.
+        dtype: of the weights; under autocast it may differ.
+    """
+    if input.shape[-1] != input_size:
+        raise ValueError(f"the input has {input.shape[-1]} features, expected input_size = {input_size}")
+    if input.dtype != dtype and not torch.is_autocast_enabled(input.device.type):
+        raise ValueError(f"the input is of {input.dtype}, the weights are of {dtype}")
+
+
+def check_state(hx: Any, names: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    """Raise ValueError where first states, as the caller has them, are not tensors of ``shape``."""
+    if not isinstance(hx, (tuple, list)) or len(hx) != len(names):
+        raise ValueError(f"hx is {_kind(hx)}, expected the {len(names)} tensors {', '.join(names)}")
+    for name, value in zip(names, hx, strict=True):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} is {_kind(value)}, expected a tensor")
+        if value.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {shape}")
+
+
+def _kind(value: Any) -> str:
+    number = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+    return f"a {type(value).__name__}{number}"
