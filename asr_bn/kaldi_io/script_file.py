@@ -30,7 +30,7 @@ def read_lines(
         ValueError: a line is not UTF-8, has a NUL byte or begins with a byte order mark.
     """
     for number, line in _raw_lines(source, pipes, comment):
-        if b"\0" in line:
+        if 0 in line:
             raise ValueError(f"{source}, line {number}: {_shown(line)} has a NUL byte: not text")
         try:
             yield number, line.decode()
@@ -53,7 +53,7 @@ def read_table(
             key, value = parts[0].decode(), parts[1].decode() if len(parts) == 2 else ""
         except UnicodeDecodeError as error:
             raise ValueError(f"{source}, line {number}: not UTF-8") from error
-        if b"\0" in parts[0]:
+        if "\0" in key:
             raise ValueError(f"{source}, line {number}: {_shown(line)} has a NUL byte in its id: not text")
         if key in table:
             raise ValueError(f"{key}: twice in {source} (again in line {number})")

@@ -33,7 +33,7 @@ def too_long(utt_id: str) -> str:
 
 def check_id(utt_id: str, written: set[str], name: str) -> None:
     """Refuse an id that is empty, too long, not text, has spaces or is already in ``written``; add it."""
-    if not is_text(utt_id) or split_words(utt_id) != [utt_id] or "\0" in utt_id:
+    if not _is_text(utt_id) or split_words(utt_id) != [utt_id] or "\0" in utt_id:
         raise ValueError(f"{utt_id!r}: not a Kaldi utterance id (empty, with spaces, or not UTF-8)")
     if len(utt_id.encode()) > MAX_ID_BYTES:
         raise ValueError(too_long(utt_id))
@@ -42,7 +42,7 @@ def check_id(utt_id: str, written: set[str], name: str) -> None:
     written.add(utt_id)
 
 
-def is_text(name: str) -> bool:
+def _is_text(name: str) -> bool:
     """False for a file name whose bytes are not UTF-8."""
     try:
         name.encode()
