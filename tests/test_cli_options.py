@@ -153,8 +153,7 @@ def test_an_utterance_trimmed_to_nothing_is_left_out(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("none*"))
 
 
-def test_features_without_a_frame_are_said_and_checked(tmp_path: Path) -> None:
-    """``compute-fbank-feats`` writes an empty matrix and exits with 0."""
+def test_features_without_a_frame_are_an_error_and_checked(tmp_path: Path) -> None:
     audio = (SYNTHETIC / "audio/syn6.wav").read_bytes()
     (tmp_path / "u.wav").write_bytes(audio[:44] + audio[44 : 44 + 600])
     header = bytearray((tmp_path / "u.wav").read_bytes())
@@ -162,7 +161,8 @@ def test_features_without_a_frame_are_said_and_checked(tmp_path: Path) -> None:
     (tmp_path / "u.wav").write_bytes(header)
     (tmp_path / "wav.scp").write_text(f"u {tmp_path}/u.wav\n")
     said = run("features", tmp_path, tmp_path / "out", "--nj", "1")
-    assert said.endswith("no utterance is as long as a frame, so that all features are empty\n")
+    assert said == f"error: {tmp_path}: none of 1 utterances has a frame (0 segments left out)"
+    assert not (tmp_path / "out/feats.scp").exists()
     result = CliRunner().invoke(app, ["check", str(tmp_path)])
     assert (result.exit_code, "problem: no utterance is as long as a frame" in result.stdout) == (1, True)
 

@@ -121,7 +121,7 @@ def test_a_lang_folder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     (other / "words.txt").write_text(f"{words}zebra {len(words.splitlines())}\n")
     assert "words.txt: other words than in" in run(lang, ALI, tmp_path / "g", "--lang", other)
     (lang / "phones/disambig.int").write_text("#0\n")
-    assert "disambig.int: expected numbers" in run(lang, ALI, tmp_path / "g")
+    assert "disambig.int: expected an integer, found '#0'" in run(lang, ALI, tmp_path / "g")
     (lang / "G.fst").unlink()
     assert "G.fst" in run(lang, ALI, tmp_path / "g")
     assert not (tmp_path / "g").exists()
@@ -249,7 +249,7 @@ def test_words_that_kaldi_keeps_for_itself_are_refused(
 
 
 def test_a_lexicon_without_words_is_refused(graph_of: Callable[..., str | bytes]) -> None:
-    assert graph_of(ARPA.encode(), "\n \n") == "error: dict/lexicon.txt: no words"
+    assert graph_of(ARPA.encode(), "\n \n") == "error: dict/lexicon.txt: no pronunciations in it"
 
 
 @pytest.mark.parametrize("name", ["final.mdl.gz", "final.mdl.txt.gz", "final.alimdl"])

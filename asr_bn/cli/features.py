@@ -84,8 +84,3 @@ def features(
         f" {summary.num_empty} shorter than a frame",
         file=sys.stderr,
     )
-    if not summary.num_frames:
-        print(
-            f"note: {out_dir}: no utterance is as long as a frame, so that all features are empty",
-            file=sys.stderr,
-        )

@@ -221,7 +221,7 @@ def read_source(
         ValueError: see `open_input`; a command fails, writes nothing, or takes longer than
             ``pipes.timeout_s``; the source is larger than ``max_bytes``; what ``check_head`` raises.
     """
-    rxfilename = rxfilename.strip()
+    rxfilename = rxfilename.strip(WHITESPACE)
     if not is_pipe(rxfilename):
         with open_input(rxfilename, root, pipes) as stream:
             return _read_all(stream, rxfilename, check_head, max_bytes)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from asr_bn.files import atomic_stream
+from asr_bn.kaldi_io.plain_text import WHITESPACE
 from asr_bn.kaldi_io.specifiers import Wspecifier
 
 _OFFSET = re.compile(r":[0-9]+$")
@@ -73,7 +74,7 @@ def open_output(name: str, companion: Path | None = None) -> Iterator[IO[bytes]]
 
 def check_name(name: str) -> None:
     """Refuse names that Kaldi takes for a mistake, since it would read them as something else."""
-    if name != name.strip() or "|" in name:
+    if name != name.strip(WHITESPACE) or "|" in name:
         raise ValueError(f"{name!r}: no name for a file (a command to write to begins with |)")
     if _OFFSET.search(name):
         raise ValueError(f"{name}: no name for a file (a number after a colon is read as an offset)")
