@@ -7,6 +7,9 @@ import numpy as np
 
 from asr_bn.audio_samples import Decoded, Samples, decoder_errors, join
 
+# PyAV looks for the end of the planes by a null behind them, which is not there behind FFmpeg's eighth one.
+_MAX_PLANES = 7
+
 
 def decode_with_av(data: bytes, demuxer: str, where: str) -> Decoded:
     """Samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency.
@@ -14,15 +17,24 @@ def decode_with_av(data: bytes, demuxer: str, where: str) -> Decoded:
     Naming the demuxer matters: one left to guess may take the bytes for a playlist that names other files.
 
     Raises:
-        ValueError: it cannot be decoded, has no audio in it, or changes its rate or channels on the way.
+        ValueError: it cannot be decoded, has no audio in it, more than 7 channels that are not interleaved,
+            or changes its rate or channels on the way.
     """
     import av
 
     blocks: list[Decoded] = []
+    num_planes = 1
     with decoder_errors(where), av.open(io.BytesIO(data), mode="r", format=demuxer) as container:
-        if container.streams.audio:
-            for frame in container.decode(container.streams.audio[0]):
-                blocks.append((_to_int16_range(frame), int(frame.sample_rate)))
+        for frame in container.decode(container.streams.audio[0]) if container.streams.audio else ():
+            num_planes = len(frame.layout.channels) if frame.format.is_planar else 1
+            if num_planes > _MAX_PLANES:
+                break
+            blocks.append((_to_int16_range(frame), int(frame.sample_rate)))
+    if num_planes > _MAX_PLANES:
+        raise ValueError(
+            f"{where}: {num_planes} channels in planes, expected at most {_MAX_PLANES}; take one of them"
+            " through a pipe in wav.scp"
+        )
     return join(blocks, where)
 
 

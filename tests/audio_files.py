@@ -40,17 +40,18 @@ def muxed(
     samples: NDArray[np.int16] = SPEECH,
     rate: int = RATE,
     piped: bool = False,
+    layout: str = "mono",
     **options: str,
 ) -> bytes:
-    """What FFmpeg writes, into a file or a pipe."""
+    """What FFmpeg writes, into a file or a pipe; the samples go to every channel of ``layout``."""
     output = Pipe() if piped else io.BytesIO()
     with av.open(output, "w", format=muxer, options=options) as container:
         stream = container.add_stream(codec, rate=rate)
-        stream.layout = "mono"
+        stream.layout = layout
         frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
         resampler = av.AudioResampler(
-            stream.format.name, "mono", rate, frame_size=stream.codec_context.frame_size
+            stream.format.name, layout, rate, frame_size=stream.codec_context.frame_size
         )
         for block in [*resampler.resample(frame), *resampler.resample(None), None]:
             container.mux(stream.encode(block))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from audio_files import SPEECH, chunk, encoded, fmt, muxed, riff, sphere
 
-from asr_bn.audio import decode_audio, read_waveform
+from asr_bn.audio import decode_audio, decode_recording, read_waveform
 from asr_bn.audio_formats import audio_format
 from asr_bn.audio_sndfile import decode_with_sndfile
 
@@ -83,6 +83,18 @@ def test_an_entry_of_an_archive_ends_where_it_ends(name: str, tmp_path: Path) ->
     for offset in (5, 10 + len(data)):
         waveform = read_waveform(f"a.ark:{offset}", root=tmp_path)
         np.testing.assert_array_equal(waveform.samples, expected)
+
+
+@pytest.mark.parametrize(("layout", "num_channels"), [("stereo", 2), ("6.1", 7)])
+def test_channels_in_planes(layout: str, num_channels: int) -> None:
+    data = muxed("matroska", "aac", layout=layout)
+    assert decode_recording(data).samples.shape[1] == num_channels
+
+
+def test_more_channels_than_pyav_can_count() -> None:
+    """Their planes were read until some null behind them came, which ended the process."""
+    with pytest.raises(ValueError, match="^audio: 8 channels in planes, expected at most 7; take one"):
+        decode_audio(muxed("adts", "aac", layout="7.1"), channel=0)
 
 
 def test_amr() -> None:
