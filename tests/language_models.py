@@ -48,9 +48,9 @@ def write_text(path: Path, num_sentences: int, seed: int) -> Path:
     return path
 
 
-def make_texts(folder: Path, unit: str = "word") -> Texts:
-    """Training text of 85 tokens, and two shorter ones."""
-    sizes = {"train": 12, "valid": 6, "test": 5}
+def make_texts(folder: Path, unit: str = "word", num_sentences: int = 12) -> Texts:
+    """Training text of ``num_sentences`` (12 are 85 tokens), and two shorter ones."""
+    sizes = {"train": num_sentences, "valid": num_sentences // 2, "test": 5}
     paths = {
         name: write_text(folder / f"{name}.txt", size, seed)
         for seed, (name, size) in enumerate(sizes.items(), start=1)
