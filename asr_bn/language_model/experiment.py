@@ -15,8 +15,9 @@ class LanguageModelConfig:
     ``norm``: ``"none"``; ``"frame"`` normalizes ``W_x x`` with statistics of its own at every time step of
     the window (eqs. 18 and 19); ``"recurrent"`` normalizes inside the recurrence (eq. 17).
     ``dropout``: below, between and above the recurrent layers (Zaremba et al. 2014).
-    ``init``: ``"uniform"`` draws everything but gamma from ``+-init_range``; ``"glorot"`` takes a
-    standard normal for the look-up table, Glorot's scheme for the matrices, zero for the biases.
+    ``init``: ``"uniform"`` draws everything but gamma from ``+-init_range``, beta as the bias whose place it
+    takes; ``"glorot"`` takes a standard normal for the look-up table, Glorot's scheme for the matrices, zero
+    for biases and beta.
     """
 
     cell: Literal["lstm", "tanh"] = "lstm"
