@@ -77,8 +77,7 @@ class AcousticModel(nn.Module):
     def reset_parameters(self, seed: int) -> None:
         """Glorot-uniform weights, each gate's matrix by itself; zero biases; gamma 1.
 
-        A peephole is drawn as the diagonal of a matrix, and after the matrices, which are so the same with and
-        without it.
+        A peephole is drawn as the diagonal of a matrix, after the matrices: these are the same without it.
         """
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in sorted(self.named_parameters(), key=lambda item: item[1].dim() < 2):

@@ -54,7 +54,7 @@ def test_a_peephole_leaves_the_other_weights_as_they_are():
 
 @pytest.mark.parametrize("clip", [None, 0.01])
 def test_a_step_moves_the_bias_by_the_learning_rate_times_its_gradient(clip):
-    """As it moves ``beta``: the second bias of ``nn.LSTM`` would add the same again, and count in clipping."""
+    """As it moves ``beta``; the second bias of ``nn.LSTM`` would add the same again and count in clipping."""
     model = small_model(norm="none")
     optimization = Optimization(
         model, TrainingConfig(learning_rate=0.1, momentum=0.0, max_grad_norm=clip), torch.device("cpu")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from asr_bn.checkpoint import LANGUAGE_MODEL, load_checkpoint
+from asr_bn.checkpoint import LANGUAGE_MODEL, load_checkpoint, save_checkpoint
 from asr_bn.files import read_json
-from asr_bn.language_model.evaluation import evaluate
+from asr_bn.language_model.evaluation import TokenSums, evaluate
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.trainer import Trainer
@@ -303,13 +303,55 @@ def tuple_with_infinity(logits, state):
     return logits * math.inf, state
 
 
-def test_texts_that_do_not_fit_are_named(tmp_path, texts):
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_epoch_whose_validation_is_not_finite_is_no_best_one(tmp_path, monkeypatch, value):
+    evaluated = iter([TokenSums(3.0, 4), TokenSums(value, 4)])
+    monkeypatch.setattr("asr_bn.language_model.trainer.evaluate", lambda *_: next(evaluated))
+    trainer = make_trainer(make_model(norm="none"), make_experiment("none"), tmp_path)
+    with pytest.raises(DivergedError, match=rf"after epoch 2 the cross entropy .* is {value}; a lower"):
+        trainer.run()
+    best = load_checkpoint(tmp_path / "best.pt", LANGUAGE_MODEL)
+    assert [entry["valid_nats"] for entry in best["progress"]["history"]] == [0.75]
+
+
+def test_a_lost_best_checkpoint_is_made_anew_or_named(texts, tmp_path, capsys):
+    train(texts, tmp_path, epochs=1)
+    best = (tmp_path / "best.pt").read_bytes()
+    (tmp_path / "best.pt").write_bytes(best[:-1])
+    train(texts, tmp_path, epochs=1)
+    assert (tmp_path / "best.pt").read_bytes() == best
+    assert "best.pt: was missing or damaged; last.pt has the same epoch" in capsys.readouterr().err
+    for name in ("last.pt", "previous.pt"):  # as if the run were inside the second epoch
+        state = load_checkpoint(tmp_path / "last.pt", LANGUAGE_MODEL)
+        state["progress"]["next_window"] = 2
+        save_checkpoint(tmp_path / name, state, LANGUAGE_MODEL)
+    (tmp_path / "best.pt").unlink()
+    with pytest.raises(ValueError, match=r"best\.pt: is missing; epoch 1 is the best so far"):
+        train(texts, tmp_path, epochs=1)
+
+
+def test_a_model_is_finished_with_the_texts_of_its_run(texts, whole, tmp_path):
+    path = tmp_path / "valid.txt"
+    path.write_text(texts.paths["valid"].read_text() + "a\n")
+    other = Texts.read(texts.paths | {"valid": path}, "word")
+    with pytest.raises(ValueError, match=r"best\.pt: was made with data\.sha256_of_tokens"):
+        finish_language_model(whole, other, CPU)
+
+
+@pytest.mark.parametrize("name", ["train", "valid", "test"])
+def test_texts_that_do_not_fit_are_named_before_training(tmp_path, texts, name):
     paths = dict(texts.paths)
-    paths["valid"] = tmp_path / "one_line.txt"
-    paths["valid"].write_text("a\n")
+    paths[name] = tmp_path / "one_line.txt"
+    paths[name].write_text("a\n")
+    if name == "train":
+        paths |= dict.fromkeys(("valid", "test"), paths[name])
     short = Texts.read(paths, "word")
     with pytest.raises(ValueError, match=r"one_line\.txt: has 2 tokens, expected .* each of 3 streams"):
         train(short, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.pt"))
+
+
+def test_a_word_that_the_vocabulary_lacks_is_named(tmp_path, texts):
     plain = tmp_path / "plain.txt"
     plain.write_text("a b\n")
     with pytest.raises(ValueError, match=r"valid\.txt, sentence \d: '.*' is not among the 3 words"):

@@ -116,24 +116,29 @@ def finish(
     from asr_bn.stamps import fingerprint, is_done, mark_done
 
     best, stamp = exp_dir / "best.pt", exp_dir / ".finish.done"
-    made_from = fingerprint({}, [best, *_identifying_files([data, ali, dev_data, dev_ali])])
-    if is_done(stamp, made_from, [exp_dir / "final.pt", exp_dir / "final.json"]):
+    made_from = [best, *_identifying_files([data, ali, dev_data, dev_ali])]
+    outputs = [exp_dir / "final.pt", exp_dir / "final.json"]
+    if best.is_file() and is_done(stamp, fingerprint({}, made_from), outputs):
         typer.echo(f"{exp_dir}: population statistics are there already", err=True)
         return
 
     from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
     from asr_bn.device import choose_device
     from asr_bn.experiment import ExperimentConfig
+    from asr_bn.run_checkpoints import RunCheckpoints
+    from asr_bn.trainer import Progress
     from asr_bn.training_data import DataFolders, load_data
-    from asr_bn.training_run import describe, finish_model
+    from asr_bn.training_run import describe, finish_model, restore_best
 
+    checkpoints = RunCheckpoints(exp_dir, ACOUSTIC_MODEL)
+    restore_best(checkpoints, Progress.of(checkpoints.load()[1]))
     config = ExperimentConfig.from_dict(load_checkpoint(best, ACOUSTIC_MODEL)["config"])
     run_data = load_data(DataFolders(data, ali, dev_data, dev_ali), config)
     typer.echo(f"{exp_dir}: {describe(finish_model(exp_dir, run_data, choose_device(device)))}", err=True)
-    mark_done(stamp, made_from)
+    mark_done(stamp, fingerprint({}, made_from))
 
 
 def _identifying_files(folders: list[Path]) -> list[Path]:
     """Small files that tell whether a folder's features or alignments are the ones they were."""
-    names = ("feats.scp", "fbank.conf", "final.mdl", "ali.*.gz", "pdf.ark")
+    names = ("feats.scp", ".features.stamp.json", "fbank.conf", "final.mdl", "ali.*.gz", "pdf.ark")
     return sorted(path for folder in folders for name in names for path in folder.glob(name))
