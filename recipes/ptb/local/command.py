@@ -57,12 +57,16 @@ def run(
     ] = None,
     search: Annotated[
         int,
-        typer.Option(min=0, help="Trials of the appendix's random search (the paper made 52); 0: none."),
+        typer.Option(
+            min=0, max=1_000_000, help="Trials of the appendix's random search (the paper made 52); 0: none."
+        ),
     ] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Output folder [exp/ptb, exp/ptb_synthetic, or exp/text].")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the initial weights, and of the synthetic text.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Of the initial weights, and of the synthetic text.")
+    ] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train the paper's language models with and without batch normalization, and report on them."""
