@@ -1,7 +1,7 @@
 """Configurations that come from TOML files: a pydantic dataclass of sections, each one too.
 
-Numbers have upper bounds, far above what anybody trains: a number over them is a slip of the pen, which would end
-much later in an overflow or in a request for all memory.
+Numbers have upper bounds, far above what anybody trains: a number over them is a slip of the pen, which would
+end much later in an overflow or in a request for all memory.
 """
 
 import dataclasses

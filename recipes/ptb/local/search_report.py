@@ -105,7 +105,7 @@ def draw_figure3(trial: TrialResult) -> Figure:
     axes = figure.subplots()
     for name, network in trial.networks.items():
         numbers = [entry["epoch"] for entry in network.epochs]
-        for key, style, kind in (("train_nats", "--", "training"), ("valid_nats", "-", "validation")):
+        for key, style, kind in (("train_nats", ":", "training"), ("valid_nats", "-", "validation")):
             # A point, so that a search of one epoch shows something.
             values = [
                 value if math.isfinite(value) else math.nan
