@@ -60,8 +60,8 @@ def run(
         typer.Option(
             min=0,
             max=1_000_000,
-            help="Trials of the appendix's random search (the paper made 52); 0: none. Several processes that "
-            "run the same command share them.",
+            help="Trials of the appendix's random search (the paper made 52); 0: none. Several processes of "
+            "the same command share them.",
         ),
     ] = 0,
     out: Annotated[
