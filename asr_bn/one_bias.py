@@ -1,4 +1,4 @@
-"""One trained bias, as eqs. 7 and 12 to 15 have, in networks that hold two as ``torch.nn.LSTM`` does."""
+"""One trained bias for each gate in networks that hold two, as ``torch.nn.LSTM`` does."""
 
 import torch
 

@@ -82,7 +82,7 @@ def test_beta_is_drawn_as_the_bias_that_it_stands_for():
             assert (model.layers.get_parameter(f"gamma_l{layer}") == 1).all()
 
 
-def test_there_is_one_bias_as_in_the_equations():
+def test_one_bias_of_each_gate_is_trained():
     """Of nn.LSTM's two the second is 0 and stays so; the other one is drawn."""
     model = make_model(norm="none", init_range=0.04)
     trained = {name for name, values in model.named_parameters() if values.requires_grad}
