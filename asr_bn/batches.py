@@ -153,7 +153,7 @@ class Corpus(Dataset[Utterance]):
 
 def checksum(feats: NDArray[np.float32]) -> int:
     """CRC-32 of an utterance's features."""
-    return zlib.crc32(np.ascontiguousarray(feats))
+    return zlib.crc32(np.ascontiguousarray(feats).data)
 
 
 def _check_lengths(num_frames: Mapping[str, int], num_aligned: Mapping[str, int]) -> None:
