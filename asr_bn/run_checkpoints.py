@@ -83,7 +83,7 @@ class RunCheckpoints:
         )
 
     def restore_best(self, epoch: int) -> str | None:
-        """Make ``best.pt`` anew where it is missing or damaged; a sentence that says so, or None.
+        """Make a lost ``best.pt`` anew; a sentence that says so, or None where it is whole.
 
         Raises:
             ValueError: as :meth:`holder_of_best`.
@@ -92,7 +92,7 @@ class RunCheckpoints:
         if holder.name == BEST:
             return None
         write_bytes(self.folder / BEST, holder.read_bytes())
-        return f"{self.folder / BEST}: was missing or damaged; {holder.name} has the same epoch and is copied"
+        return f"{self.folder / BEST}: is lost; {holder.name} has the best epoch {epoch} too and is copied"
 
     def remove_leftovers(self) -> None:
         """Remove what a run that was killed while it wrote has left half-written."""

@@ -22,6 +22,8 @@ def best_epoch(history: Iterable[dict[str, float]], key: str) -> int:
         ValueError: no epoch has a number there.
     """
     numbers = [figures for figures in history if not math.isnan(figures[key])]
+    if not numbers:
+        raise ValueError(f"{key} is not a number after any epoch: there is no best one")
     return int(min(numbers, key=lambda figures: figures[key])["epoch"])
 
 

@@ -320,7 +320,7 @@ def test_a_lost_best_checkpoint_is_made_anew_or_named(texts, tmp_path, capsys):
     (tmp_path / "best.pt").write_bytes(best[:-1])
     train(texts, tmp_path, epochs=1)
     assert (tmp_path / "best.pt").read_bytes() == best
-    assert "best.pt: was missing or damaged; last.pt has the same epoch" in capsys.readouterr().err
+    assert "best.pt: is lost; last.pt has the best epoch 1 too" in capsys.readouterr().err
     for name in ("last.pt", "previous.pt"):  # as if the run were inside the second epoch
         state = load_checkpoint(tmp_path / "last.pt", LANGUAGE_MODEL)
         state["progress"]["next_window"] = 2

@@ -120,7 +120,7 @@ def test_finished_stages_notice_new_features_and_a_lost_best_checkpoint(argument
     assert run(*arguments).exit_code == 0
     finish = ["finish", str(out), *sets, "--device", "cpu"]
     (out / "best.pt").unlink()
-    assert "last.pt has the same epoch and is copied" in run(*finish).stderr
+    assert "last.pt has the best epoch 2 too and is copied" in run(*finish).stderr
     assert "trained already" in run(*arguments, "--resume").stderr
     assert "are there already" in run(*finish).stderr
     replace_features(tmp_path / "dev", lambda number, feats: -feats)

@@ -241,6 +241,8 @@ def test_nan_is_not_the_lowest():
     """As runs of older versions may hold it."""
     history = [{"epoch": k, "fce": fce} for k, fce in enumerate([float("nan"), 2.0, 1.0, float("nan")], 1)]
     assert best_epoch(history, "fce") == 3
+    with pytest.raises(ValueError, match="fce is not a number after any epoch"):
+        best_epoch(history[:1], "fce")
 
 
 def damage_byte(path):
@@ -271,7 +273,7 @@ def test_a_lost_best_checkpoint_is_made_anew_from_its_copy(data, tmp_path, capsy
     damage(tmp_path / "out" / "best.pt")
     train(data, tmp_path / "out", epochs=1, resume=True)
     assert (tmp_path / "out" / "best.pt").read_bytes() == best
-    assert "best.pt: was missing or damaged; last.pt has the same epoch" in capsys.readouterr().err
+    assert "best.pt: is lost; last.pt has the best epoch 1 too" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
