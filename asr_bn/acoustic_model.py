@@ -1,5 +1,7 @@
 """The acoustic model: features with deltas in, framewise log posteriors out (paper, section 5.1)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
@@ -7,6 +9,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from asr_bn.experiment import ModelConfig
 from asr_bn.features.deltas import delta_kernels
 from asr_bn.layers import BatchNormLSTM
+from asr_bn.one_bias import keep_one_bias
 
 
 class Deltas(nn.Module):
@@ -69,13 +72,20 @@ class AcousticModel(nn.Module):
         )
         self.output = nn.Linear(2 * config.hidden_size, num_pdfs)
         self.reset_parameters(seed)
+        keep_one_bias(self.layers)
 
     def reset_parameters(self, seed: int) -> None:
-        """Glorot-uniform weights, each gate's matrix by itself; zero biases and peepholes; gamma 1."""
+        """Glorot-uniform weights, each gate's matrix by itself; zero biases; gamma 1.
+
+        A peephole is drawn as the diagonal of a matrix, after the matrices: these are the same without it.
+        """
         generator = torch.Generator().manual_seed(seed)
-        for name, parameter in self.named_parameters():
+        for name, parameter in sorted(self.named_parameters(), key=lambda item: item[1].dim() < 2):
             if "gamma" in name:
                 nn.init.ones_(parameter)
+            elif "peephole" in name:
+                bound = math.sqrt(3.0 / len(parameter))
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
             elif parameter.dim() == 1:
                 nn.init.zeros_(parameter)
             else:

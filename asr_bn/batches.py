@@ -1,6 +1,7 @@
 """Utterances with their pdf-ids, and the mini-batches of an epoch."""
 
 import hashlib
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ class Skipped:
 
     without_alignment: int
     too_long: int
+    without_frames: int
 
 
 class Corpus(Dataset[Utterance]):
@@ -64,6 +66,10 @@ class Corpus(Dataset[Utterance]):
         max_frames: longer utterances are left out; None keeps all.
         utt2num_frames: lengths that are known already.  One that agrees with the alignment is taken for
             true until the features are read, any other is looked up in the archive.
+        num_static: columns that the features must have; None takes any.
+
+    Attributes:
+        checksums: of each utterance's features as a run found them; None until it has read them all.
 
     Raises:
         ValueError: an alignment does not have as many frames as its features, or nothing is left.
@@ -75,30 +81,38 @@ class Corpus(Dataset[Utterance]):
         pdf_ids: Mapping[str, NDArray[np.int32]],
         max_frames: int | None = None,
         utt2num_frames: Mapping[str, int] | None = None,
+        num_static: int | None = None,
     ) -> None:
-        self.feats = feats
+        self.feats, self.num_static = feats, num_static
+        self.checksums: NDArray[np.int64] | None = None
         aligned = [utt_id for utt_id in feats.keys() if utt_id in pdf_ids]  # noqa: SIM118
         lengths = {utt_id: len(pdf_ids[utt_id]) for utt_id in aligned}
         known = utt2num_frames or {}
         _check_lengths(count_frames(feats, [u for u in aligned if known.get(u) != lengths[u]]), lengths)
-        self.utt_ids = [u for u in aligned if max_frames is None or lengths[u] <= max_frames]
+        too_long = {u for u in aligned if max_frames is not None and lengths[u] > max_frames}
+        self.utt_ids = [u for u in aligned if lengths[u] and u not in too_long]
         self.num_frames = np.array([lengths[u] for u in self.utt_ids], dtype=np.int64)
-        self.skipped = Skipped(len(feats) - len(aligned), len(aligned) - len(self.utt_ids))
+        num_empty = len(aligned) - len(too_long) - len(self.utt_ids)
+        self.skipped = Skipped(len(feats) - len(aligned), len(too_long), num_empty)
         if not self.utt_ids:
             raise ValueError(
                 f"{feats.path}: none of its {len(feats)} utterances can be used: {len(aligned)} have an "
-                f"alignment, 0 of these have at most {max_frames} frames"
+                f"alignment; of these {num_empty} have no frames, {len(too_long)} over {max_frames}"
             )
         self._ends = np.cumsum(self.num_frames)
         self._pdf_ids = _joined([pdf_ids[u] for u in self.utt_ids])
 
     @classmethod
     def load(
-        cls, feats_dir: Path, pdf_ids: Mapping[str, NDArray[np.int32]], max_frames: int | None
+        cls,
+        feats_dir: Path,
+        pdf_ids: Mapping[str, NDArray[np.int32]],
+        max_frames: int | None,
+        num_static: int | None = None,
     ) -> "Corpus":
         """The corpus of ``feats_dir/feats.scp``, and of ``feats_dir/utt2num_frames`` where there is one."""
         known = read_utt2num_frames(feats_dir / "utt2num_frames")
-        return cls(MatrixScp(feats_dir / "feats.scp"), pdf_ids, max_frames, known)
+        return cls(MatrixScp(feats_dir / "feats.scp"), pdf_ids, max_frames, known, num_static)
 
     def __len__(self) -> int:
         return len(self.utt_ids)
@@ -107,16 +121,23 @@ class Corpus(Dataset[Utterance]):
         """Name, static features ``[num_frames, num_static]`` and pdf-ids ``[num_frames]``.
 
         Raises:
-            ValueError: the features cannot be read, or are not as many frames as they were.
+            ValueError: the features cannot be read, are of another shape than expected, or are not those
+                of ``checksums``.
         """
         utt_id, pdf_ids = self.utt_ids[index], self.pdf_ids(index)
         feats = np.asarray(self.feats[utt_id], dtype=np.float32)
-        if len(feats) != len(pdf_ids):
-            where = self.feats.rxfilename(utt_id)
-            raise ValueError(
-                f"{utt_id}: {where}: {len(feats)} feature frames, {len(pdf_ids)} aligned pdf-ids"
-            )
+        if problem := self._problem(index, feats, len(pdf_ids)):
+            raise ValueError(f"{utt_id}: {self.feats.rxfilename(utt_id)}: {problem}")
         return utt_id, feats, pdf_ids
+
+    def _problem(self, index: int, feats: NDArray[np.float32], num_aligned: int) -> str | None:
+        if len(feats) != num_aligned:
+            return f"{len(feats)} feature frames, {num_aligned} aligned pdf-ids"
+        if self.num_static not in (None, feats.shape[1]):
+            return f"features of {feats.shape[1]} dimensions, fbank.conf makes {self.num_static}"
+        if self.checksums is not None and self.checksums[index] != checksum(feats):
+            return "its features have changed since the run began; put back those that it began with"
+        return None
 
     def pdf_ids(self, index: int) -> NDArray[np.int32]:
         """The alignment of an utterance."""
@@ -129,6 +150,11 @@ class Corpus(Dataset[Utterance]):
         for index, utt_id in enumerate(self.utt_ids):
             digest.update(utt_id.encode() + b"\0" + self.pdf_ids(index).tobytes())
         return digest.hexdigest()
+
+
+def checksum(feats: NDArray[np.float32]) -> int:
+    """CRC-32 of an utterance's features."""
+    return zlib.crc32(np.ascontiguousarray(feats).data)
 
 
 def _check_lengths(num_frames: Mapping[str, int], num_aligned: Mapping[str, int]) -> None:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import torch
 
-from asr_bn.acoustic_model import AcousticModel
 from asr_bn.batches import Batch, epoch_batches, load_batches
 from asr_bn.experiment import ExperimentConfig
 from asr_bn.trainer import Trainer
 from asr_bn.training_data import RunData
-from asr_bn.training_run import new_model
+from asr_bn.training_run import new_model, read_all_features
 
 # Parameters and what the optimizer keeps of each: momentum, or Adam's two averages.
 _TENSORS = {"sgd": 2, "adam": 3}
@@ -34,8 +33,8 @@ def dry_run(config: ExperimentConfig, data: RunData, out_dir: Path, device: torc
     """Lines of a report, each as soon as it is known.
 
     Raises:
-        ValueError: a step does not fit in memory, its loss is not finite, or ``out_dir`` holds a run that
-            cannot be continued or has too little room.
+        ValueError: features of an utterance cannot be used, a step does not fit in memory, its loss is not
+            finite, or ``out_dir`` holds a run that cannot be continued or has too little room.
     """
     yield _describe_batches(config, data)
     model = new_model(config, data.description).to(device)
@@ -43,9 +42,14 @@ def dry_run(config: ExperimentConfig, data: RunData, out_dir: Path, device: torc
     yield f"model: {num_parameters} parameters, {data.description['num_pdfs']} pdfs; device {device}"
     yield _describe_folder(out_dir, 4 * num_parameters * _TENSORS[config.training.optimizer])
     trainer = Trainer(model, config, data.train, data.dev, out_dir, data.description)
-    if trainer.checkpoints.exist:
+    started = trainer.checkpoints.exist
+    if started:
         yield _describe_resume(trainer)
-    yield from _describe_steps(trainer, model)
+    statistics = read_all_features(trainer)
+    yield f"features: all {len(data.train)} training and {len(data.dev)} development utterances can be used"
+    if not started:
+        model.feats_mean, model.feats_std = statistics
+    yield from _describe_steps(trainer)
 
 
 def _describe_batches(config: ExperimentConfig, data: RunData) -> str:
@@ -71,19 +75,20 @@ def _describe_folder(out_dir: Path, bytes_each: int) -> str:
 def _describe_resume(trainer: Trainer) -> str:
     trainer.resume()
     progress = trainer.progress
+    if progress.history:
+        trainer.checkpoints.holder_of_best(progress.best_epoch)
     return (
         f"{trainer.out_dir}: holds this run up to batch {progress.next_batch} of epoch {progress.epoch}; "
         "--resume continues it"
     )
 
 
-def _describe_steps(trainer: Trainer, model: AcousticModel) -> Iterator[str]:
+def _describe_steps(trainer: Trainer) -> Iterator[str]:
     training, corpus = trainer.config.training, trainer.train
     batches = epoch_batches(corpus.num_frames, training.batch_size, training.seed, 1, training.batch_frames)
     batches.sort(key=lambda batch: len(batch) * int(corpus.num_frames[batch].max()))
     largest, middle = batches[-1], batches[len(batches) // 2]
     loaded = dict(zip(("largest", "middle"), load_batches(corpus, [largest, middle]), strict=True))
-    _normalize_by(model, loaded["middle"])
     # The first step warms up: kernels are chosen and memory is taken.
     _take(trainer, loaded["largest"], largest)
     steps = {
@@ -107,14 +112,6 @@ def _peak_memory(device: torch.device) -> str:
         return f"{torch.cuda.max_memory_reserved(device) / 1e6:.0f} MB of the GPU's {total / 1e6:.0f} MB"
     unit = 1 if sys.platform == "darwin" else 1024
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6:.0f} MB (the whole process)"
-
-
-def _normalize_by(model: AcousticModel, batch: Batch) -> None:
-    """Input statistics of one mini-batch: near enough for a step that is thrown away."""
-    utterances = zip(batch.feats, batch.lengths.tolist(), strict=True)
-    rows = [model.deltas(feats[None, :length], torch.tensor([length]))[0] for feats, length in utterances]
-    std, mean = torch.std_mean(torch.cat(rows).to(model.feats_mean.device), dim=0, correction=0)
-    model.feats_mean, model.feats_std = mean, torch.where(std > 1e-4, std, 1.0)
 
 
 def _take(trainer: Trainer, batch: Batch, indices: list[int]) -> _Step:

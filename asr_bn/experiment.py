@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from asr_bn.toml_config import STRICT, TomlConfig
+from asr_bn.toml_config import STRICT, Count, Number, Positive, Seed, Share, Size, TomlConfig
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -13,12 +13,12 @@ class ModelConfig:
     """The acoustic model: stacked bidirectional LSTM layers below a softmax (paper, section 5.1)."""
 
     norm: Literal["none", "sequence"] = "sequence"
-    num_layers: int = Field(default=5, ge=1)
-    hidden_size: int = Field(default=250, ge=1)  # per direction
+    num_layers: int = Field(default=5, ge=1, le=1000)
+    hidden_size: Size = 250  # per direction
     peephole: bool = False  # eq. 15; not available in cuDNN's LSTM
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    delta_order: int = Field(default=2, ge=0)  # 2: deltas and delta-deltas
-    eps: float = Field(default=1e-5, gt=0.0)  # eq. 3
+    dropout: Share = 0.0
+    delta_order: int = Field(default=2, ge=0, le=9)  # 2: deltas and delta-deltas
+    eps: Positive = 1e-5  # eq. 3
     stats_momentum: float = Field(default=0.05, gt=0.0, le=1.0)  # running statistics during training
 
 
@@ -41,21 +41,21 @@ class TrainingConfig:
     more have gone by without such an improvement on the best one.
     """
 
-    epochs: int = Field(default=30, ge=1)
-    batch_size: int = Field(default=24, ge=1)  # utterances
-    learning_rate: float = Field(default=1e-4, gt=0.0)
-    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
+    epochs: Count = 30
+    batch_size: Size = 24  # utterances
+    learning_rate: Positive = 1e-4
+    momentum: Share = 0.9
     loss: Literal["sequence_sum", "frame_mean"] = "sequence_sum"
-    max_frames: int | None = Field(default=1300, ge=1)  # longer utterances are not trained on
-    max_grad_norm: float | None = Field(default=None, gt=0.0)
-    checkpoint_batches: int = Field(default=500, ge=1)  # steps between checkpoints inside an epoch
-    seed: int = Field(default=1, ge=0)
-    batch_frames: int | None = Field(default=None, ge=1)  # padded
+    max_frames: Count | None = 1300  # longer utterances are not trained on
+    max_grad_norm: Positive | None = None
+    checkpoint_batches: Count = 500  # steps between checkpoints inside an epoch
+    seed: Seed = 1
+    batch_frames: Count | None = None  # padded
     optimizer: Literal["sgd", "adam"] = "sgd"  # momentum is sgd's
     schedule: Literal["constant", "newbob", "plateau"] = "constant"
     schedule_factor: float = Field(default=0.5, gt=0.0, lt=1.0)
-    schedule_threshold: float = Field(default=0.01, ge=0.0, lt=1.0)
-    schedule_patience: int = Field(default=0, ge=0)  # epochs, of "plateau"
+    schedule_threshold: Share = 0.01
+    schedule_patience: Number = 0  # epochs, of "plateau"
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
 
 

@@ -30,7 +30,8 @@ def export_onnx(model: AcousticModel, metadata: ModelMetadata, path: Path, half:
 
     The graph maps ``features`` (float32 ``[batch, frames, num_features]``, not normalized) and ``lengths``
     (int32 ``[batch]``) to ``log_posteriors`` (float32 ``[batch, frames, num_pdfs]``; rows past an
-    utterance's length mean nothing).
+    utterance's length mean nothing).  The file asks of its user at least one utterance and frame, and of a
+    runtime ``LSTM`` with ``sequence_lens`` (see ``docs/exported_model.md``).
 
     Args:
         half: weights and layers in float16, which ONNX Runtime has for CUDA only; inputs, logits' softmax
@@ -118,8 +119,15 @@ class Graph:
 
 def _features_and_lengths(num_features: int) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]:
     return (
-        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "frames", num_features]),
-        helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
+        helper.make_tensor_value_info(
+            "features",
+            TensorProto.FLOAT,
+            ["batch", "frames", num_features],
+            doc_string="with deltas, not normalized, padded with anything; at least one utterance and frame",
+        ),
+        helper.make_tensor_value_info(
+            "lengths", TensorProto.INT32, ["batch"], doc_string="frames of each utterance, at most all"
+        ),
     )
 
 

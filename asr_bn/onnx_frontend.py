@@ -87,16 +87,16 @@ def _check(options: FbankOptions) -> None:
 def _add_frames(graph: Graph, options: FbankOptions) -> None:
     """``frames``, float64 ``[batch, frames, window_size]``, and ``lengths``."""
     size, shift = options.window_size, options.window_shift
-    graph.tensor("window_size", np.array([size], dtype=np.int64))
     graph.tensor("window_shift", np.array([shift], dtype=np.int64))
     graph.tensor("zero", np.array(0, dtype=np.int64))
     graph.tensor("one", np.array(1, dtype=np.int64))
     graph.tensor("ones", np.array([1], dtype=np.int64))
     graph.tensor("last_axis", np.array([2], dtype=np.int64))
     graph.node("Cast", ["sample_lengths"], "num_samples", to=TensorProto.INT64)
-    graph.node("Sub", ["num_samples", "window_size"], "past_first")
-    graph.node("Div", ["past_first", "window_shift"], "shifts")
-    graph.node("Add", ["shifts", "ones"], "num_frames")
+    # Div rounds towards zero: adding a shift before it gives none, not one, to less than a window of samples.
+    before = graph.tensor("before_first", np.array([size - shift], dtype=np.int64))
+    graph.node("Sub", ["num_samples", before], "past_first")
+    graph.node("Div", ["past_first", "window_shift"], "num_frames")
     graph.node("Cast", ["num_frames"], "lengths", to=TensorProto.INT32)
     graph.node("ReduceMax", ["num_frames"], "most_frames", keepdims=0)
     graph.node("Range", ["zero", "most_frames", "one"], "frame_index")

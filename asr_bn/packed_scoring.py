@@ -79,6 +79,8 @@ class PackedScorer:
 
     def log_posteriors(self, feats: Sequence[Features]) -> list[Array]:
         """As `BatchScorer.log_posteriors`; every utterance has at least one frame."""
+        if not feats:
+            return []
         order = sorted(range(len(feats)), key=lambda k: -len(feats[k]))
         packing = Packing.of([len(feats[k]) for k in order])
         hidden = packing.pack([feats[k] for k in order])

@@ -88,6 +88,8 @@ class AcousticScorer:
             For each utterance ``[num_frames, num_pdfs]``.  On the CPU they do not depend on what else is in
             the call, bit for bit.
         """
+        if not feats:
+            return []  # ONNX Runtime's LSTM ends the process on a batch of none
         lengths = np.array([len(utterance) for utterance in feats], dtype=np.int32)
         padded = np.zeros((len(feats), lengths.max(), self.metadata.num_features), dtype=np.float32)
         for row, utterance in enumerate(feats):

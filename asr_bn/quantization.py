@@ -93,14 +93,26 @@ class _Body:
         self._weights[first.input[3]] = bias
 
     def _cut(self, scale: InputScale) -> None:
-        """The utterance without its padding; at least a frame, since an LSTM takes no fewer."""
+        """The utterance without its padding; at least a frame, since an LSTM takes no fewer.
+
+        ``Split`` refuses a length below 0 or over the frames, which ``Slice`` would take for another one.
+        """
         zero, one = (self._tensor(f"int.{k}", np.array([k], dtype=np.int64)) for k in (0, 1))
-        self._node("Gather", ["lengths", "index"], "length32", axis=0)
+        self._node("Gather", ["utterance_lengths", "index"], "length32", axis=0)
         self._node("Cast", ["length32"], "length64", to=TensorProto.INT64)
         self._node("Reshape", ["length64", one], "length1")
         self._node("Max", ["length1", one], "length")
         self._node("Gather", ["features", "index"], "padded", axis=0)
-        self._node("Slice", ["padded", zero, "length", zero], "cut")
+        self._node("Shape", ["padded"], "padded_shape")
+        self._node("Slice", ["padded_shape", zero, one], "num_frames")
+        self._node("Sub", ["num_frames", "length1"], "num_padding")
+        self._node("Concat", ["length1", "num_padding"], "split", axis=0)
+        names = ["frames", "padding"]
+        self.nodes.append(
+            helper.make_node("Split", ["padded", "split"], names, "length_within_frames", axis=0)
+        )
+        self._node("Concat", ["frames", "padding"], "checked", axis=0)
+        self._node("Slice", ["checked", zero, "length", zero], "cut")
         self._node("Sub", ["cut", self._tensor("feats.mean", scale.mean.astype(np.float32))], "centred")
         self._node("Div", ["centred", self._tensor("feats.std", scale.std.astype(np.float32))], "normalized")
         self._node("Unsqueeze", ["normalized", one], "utterance")
@@ -131,8 +143,6 @@ class _Body:
         self._node("DynamicQuantizeMatMul", inputs, "scores", domain=QUANTIZATION_DOMAIN)
         self._node("LogSoftmax", ["scores"], "log_softmax", axis=-1)
         self._node("Squeeze", ["log_softmax", "int.1"], "rows")
-        self._node("Shape", ["padded"], "padded_shape")
-        self._node("Slice", ["padded_shape", "int.0", "int.1"], "num_frames")
         self._node("Sub", ["num_frames", "length"], "num_missing")
         self._node("Concat", ["int.0", "int.0", "num_missing", "int.0"], "pads", axis=0)
         self._node("Pad", ["rows", "pads"], "row_out")
@@ -157,7 +167,16 @@ def _outer_graph(
     scalar = numpy_helper.from_array(np.zeros(0, dtype=np.int64), "scalar_shape")
     yes = numpy_helper.from_array(np.array(True), "yes")
     nodes = [
-        helper.make_node("Shape", ["lengths"], ["batch_shape"]),
+        helper.make_node("Shape", ["features"], ["shape"]),
+        helper.make_node("Slice", ["shape", "int.0", "int.1", "int.0"], ["batch_shape"]),
+        # Refuses another number of lengths than utterances; a 0 is a size, not what the input has there.
+        helper.make_node(
+            "Reshape",
+            ["lengths", "batch_shape"],
+            ["utterance_lengths"],
+            "one_length_an_utterance",
+            allowzero=1,
+        ),
         helper.make_node("Reshape", ["batch_shape", "scalar_shape"], ["batch_size"]),
         helper.make_node("Loop", ["batch_size", "yes"], ["log_posteriors"], body=body, name="utterances"),
     ]

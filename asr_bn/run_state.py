@@ -1,5 +1,7 @@
 """What every training run needs to continue as if it had not been stopped."""
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,31 @@ MAX_NON_FINITE = 3
 
 class DivergedError(ValueError):
     """Loss or gradient was not finite several times in a row."""
+
+
+def best_epoch(history: Iterable[dict[str, float]], key: str) -> int:
+    """The epoch whose ``key`` is lowest; NaN is not.
+
+    Raises:
+        ValueError: no epoch has a number there.
+    """
+    numbers = [figures for figures in history if not math.isnan(figures[key])]
+    if not numbers:
+        raise ValueError(f"{key} is not a number after any epoch: there is no best one")
+    return int(min(numbers, key=lambda figures: figures[key])["epoch"])
+
+
+def check_evaluation(cross_entropy: float, out_dir: Path, epoch: int) -> None:
+    """Refuse an epoch whose cross entropy on the development set is not finite: it can be no best one.
+
+    Raises:
+        DivergedError: it is not.
+    """
+    if not math.isfinite(cross_entropy):
+        raise DivergedError(
+            f"{out_dir}: after epoch {epoch} the cross entropy on the development set is {cross_entropy}; "
+            "a lower learning_rate or a max_grad_norm may help"
+        )
 
 
 def check_same(path: Path, saved: dict[str, Any], expected: dict[str, Any]) -> None:

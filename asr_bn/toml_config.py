@@ -1,13 +1,24 @@
-"""Configurations that come from TOML files: a pydantic dataclass of sections, each one too."""
+"""Configurations that come from TOML files: a pydantic dataclass of sections, each one too.
+
+Numbers have upper bounds, far above what anybody trains: a number over them is a slip of the pen, which would
+end much later in an overflow or in a request for all memory.
+"""
 
 import dataclasses
 import tomllib
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer, a mini-batch, a window
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]  # of frames, steps, epochs
+Number = Annotated[int, Field(ge=0, le=1_000_000_000)]  # a count that may be none
+Positive = Annotated[float, Field(gt=0.0, le=1e38)]  # float32 has it
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # TOML's integers
 
 
 class TomlConfig:

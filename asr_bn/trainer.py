@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,7 +27,15 @@ from asr_bn.population import StatisticsCopy
 from asr_bn.rank_share import distributed
 from asr_bn.ranks import Ranks
 from asr_bn.run_checkpoints import RunCheckpoints
-from asr_bn.run_state import MAX_NON_FINITE, DivergedError, check_same, random_state, set_random_state
+from asr_bn.run_state import (
+    MAX_NON_FINITE,
+    DivergedError,
+    best_epoch,
+    check_evaluation,
+    check_same,
+    random_state,
+    set_random_state,
+)
 from asr_bn.training_log import TrainingLog
 
 
@@ -53,10 +63,16 @@ class Progress:
     skipped_steps: int = 0
     steps: int = 0
 
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> "Progress":
+        """That of a checkpoint."""
+        progress = dict(state["progress"])
+        return cls(**progress | {"sums": FrameSums(**progress["sums"])})
+
     @property
     def best_epoch(self) -> int:
         """The epoch of the lowest development FCE so far."""
-        return int(min(self.history, key=lambda figures: figures["dev_fce"])["epoch"])
+        return best_epoch(self.history, "dev_fce")
 
 
 class Trainer:
@@ -201,6 +217,7 @@ class Trainer:
         if not sums.frames:
             raise DivergedError(f"{self.out_dir}: no step of epoch {progress.epoch} had a finite gradient")
         dev = self._evaluate()
+        check_evaluation(dev.fce, self.out_dir, progress.epoch)
         figures = {"epoch": progress.epoch, "train_fce": sums.fce, "train_fer": sums.fer}
         figures |= {"dev_fce": dev.fce, "dev_fer": dev.fer}
         figures |= {
@@ -278,6 +295,7 @@ class Trainer:
                 "config": self.config.to_dict(),
                 "description": self.description,
                 "version": {"asr_bn": __version__, "torch": str(torch.__version__)},
+                "checksums": {name: torch.from_numpy(values) for name, values in self._checksums().items()},
                 "model": self.model.state_dict(),
                 **self.optimization.state_dict(),
                 "progress": asdict(self.progress),
@@ -288,6 +306,11 @@ class Trainer:
             save(state)
         if not best:
             self._last_saved = self._standing("last.pt")
+
+    def _checksums(self) -> dict[str, NDArray[np.int64]]:
+        """Of the features of both sets, as far as the run has read them."""
+        sets = {"train": self.train.checksums, "dev": self.dev.checksums}
+        return {name: values for name, values in sets.items() if values is not None}
 
     def _standing(self, name: str) -> str:
         progress = self.progress
@@ -305,16 +328,23 @@ class Trainer:
         path, state, damages = self.checkpoints.load()
         ours = {**self.config.to_dict(), "data": self.description}
         check_same(path, {**state["config"], "data": state["description"]}, ours)
+        expect_features(state, self.train, self.dev)
         self.model.load_state_dict(state["model"])
         self.optimization.load_state_dict(state)
-        progress = dict(state["progress"])
-        self.progress = Progress(**progress | {"sums": FrameSums(**progress["sums"])})
+        self.progress = Progress.of(state)
         random_states = [state["random_state"], *state.get("random_states_of_other_ranks", [])]
         if self.ranks.rank < len(random_states):
             set_random_state(random_states[self.ranks.rank], self.device)
         self._last_saved = self._standing(path.name)
         for damage in damages:
             self._say(f"{damage}; continuing from {path} (epoch {self.progress.epoch}) instead")
+
+
+def expect_features(state: dict[str, Any], train: Corpus, dev: Corpus) -> None:
+    """Hold both sets to the features that the run of a checkpoint was made with, where it tells."""
+    for name, corpus in (("train", train), ("dev", dev)):
+        if name in state.get("checksums", {}):
+            corpus.checksums = state["checksums"][name].numpy()
 
 
 def _summary(figures: dict[str, float], epochs: int) -> str:

@@ -41,8 +41,8 @@ def load_data(folders: DataFolders, config: ExperimentConfig, quiet: bool = Fals
     fbank = _same_fbank(folders)
     classes = _same_num_pdfs(folders)
     train_pdf_ids = read_pdf_ids(folders.train_ali)
-    train = Corpus.load(folders.train, train_pdf_ids, config.training.max_frames)
-    dev = Corpus.load(folders.dev, read_pdf_ids(folders.dev_ali), None)
+    train = Corpus.load(folders.train, train_pdf_ids, config.training.max_frames, fbank.num_features)
+    dev = Corpus.load(folders.dev, read_pdf_ids(folders.dev_ali), None, fbank.num_features)
     for name, corpus in (("training", train), ("development", dev)):
         if not quiet:
             print(_what_is_there(name, corpus), file=sys.stderr)
@@ -90,6 +90,8 @@ def _what_is_there(name: str, corpus: Corpus) -> str:
     skipped = corpus.skipped
     if skipped.without_alignment:
         text += f"; {skipped.without_alignment} without alignment left out"
+    if skipped.without_frames:
+        text += f"; {skipped.without_frames} without frames left out"
     if skipped.too_long:
         text += f"; {skipped.too_long} over max_frames left out"
     return text

@@ -1,6 +1,7 @@
 """A training run from folders to checkpoints, and what is done with its best epoch afterwards."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,7 +23,8 @@ from asr_bn.optimization import set_precision
 from asr_bn.population import estimate_population_stats, forward_batch
 from asr_bn.ranks import Ranks
 from asr_bn.run_checkpoints import RunCheckpoints
-from asr_bn.trainer import Trainer
+from asr_bn.run_state import check_same
+from asr_bn.trainer import Progress, Trainer, expect_features
 from asr_bn.training_data import RunData
 from asr_bn.training_log import TrainingLog, check_tensorboard
 
@@ -58,27 +60,50 @@ def train_model(
         raise ValueError(
             f"{out_dir}: holds a training run already; add --resume to continue it, or choose another folder"
         )
+    if len(data.train) < ranks.size:
+        raise ValueError(f"{len(data.train)} training utterances for {ranks.size} processes")
     if tensorboard:
         check_tensorboard()
     with locked_folder(out_dir, LOCK_PATIENCE_S) if ranks.is_first else nullcontext():
         if ranks.is_first:
             checkpoints.remove_leftovers()
-        model = new_model(config, data.description, ranks)
-        if not started:
-            model.feats_mean, model.feats_std = feature_statistics(
-                data.train, config.model.delta_order, num_workers, ranks
-            )
-        trainer = Trainer(
-            model.to(device), config, data.train, data.dev, out_dir, data.description, num_workers, ranks
-        )
+        model = new_model(config, data.description, ranks).to(device)
+        trainer = Trainer(model, config, data.train, data.dev, out_dir, data.description, num_workers, ranks)
         if started:
             trainer.resume()
+            if ranks.is_first:
+                restore_best(trainer.checkpoints, trainer.progress)
+        statistics = read_all_features(trainer)
+        if not started:
+            model.feats_mean, model.feats_std = statistics
         if ranks.is_first:
             trainer.log = TrainingLog(out_dir, tensorboard, trainer.progress.steps + 1)
         trainer.run()
         if trainer.log is not None:
             trainer.log.close()
     return trainer
+
+
+def read_all_features(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
+    """Check the features of both sets, before the first step; mean and deviation of the training set's.
+
+    Raises:
+        ValueError: features of an utterance cannot be used, or have changed since the run began.
+    """
+    order, num_workers, ranks = trainer.config.model.delta_order, trainer.num_workers, trainer.ranks
+    mean, std = feature_statistics(trainer.train, order, num_workers, ranks)
+    feature_statistics(trainer.dev, order, num_workers, ranks)
+    return mean.to(trainer.device), std.to(trainer.device)
+
+
+def restore_best(checkpoints: RunCheckpoints, progress: Progress) -> None:
+    """Make a lost ``best.pt`` anew from a checkpoint that has the same epoch, and say so.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if progress.history and (restored := checkpoints.restore_best(progress.best_epoch)):
+        print(restored, file=sys.stderr)
 
 
 def new_model(config: ExperimentConfig, description: dict[str, Any], ranks: Ranks = Ranks()) -> AcousticModel:
@@ -94,9 +119,14 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
 
     Returns:
         Its figures, which ``final.json`` holds too.
+
+    Raises:
+        ValueError: ``best.pt`` is lost, or ``data`` are not those of the run.
     """
     num_workers = default_num_workers(device)
     model, state = load_model(out_dir / "best.pt")
+    check_same(out_dir / "best.pt", {"data": state["description"]}, {"data": data.description})
+    expect_features(state, data.train, data.dev)
     config = ExperimentConfig.from_dict(state["config"])
     model.to(device)
     if config.model.norm != "none":

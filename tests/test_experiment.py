@@ -1,10 +1,15 @@
 """Configurations: those of the recipes say what the paper says; mistakes are named."""
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from asr_bn.batches import epoch_batches
 from asr_bn.experiment import ExperimentConfig
+from asr_bn.language_model.experiment import LanguageModelExperiment, LanguageModelTraining
+from asr_bn.training_run import new_model
 
 CONF = Path(__file__).parents[1] / "recipes" / "wsj" / "conf"
 
@@ -42,6 +47,43 @@ def test_mistakes_are_named(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         ExperimentConfig.read(path)
+
+
+NUMBERS = [
+    (kind, section, field.name)
+    for kind in (ExperimentConfig, LanguageModelExperiment)
+    for section, options in vars(kind()).items()
+    for field in dataclasses.fields(options)
+    if isinstance(getattr(options, field.name), int | float | None) and field.type is not bool
+]
+
+
+@pytest.mark.parametrize(("kind", "section", "name"), NUMBERS)
+def test_every_number_has_its_bounds(tmp_path, kind, section, name):
+    """One over all bounds, one under them, and what TOML has beside numbers."""
+    assert len(NUMBERS) == 35
+    path = tmp_path / "bad.toml"
+    said = "(Input should be|.*exceeded maximum)"
+    for value in (str(10**40), "1e39", "-1", "inf", "-inf", "nan"):
+        path.write_text(f"[{section}]\n{name} = {value}\n")
+        with pytest.raises(ValueError, match=rf"bad\.toml: {section}\.{name} = .*: {said}"):
+            kind.read(path)
+
+
+def test_the_largest_seed_can_be_trained_with():
+    config = ExperimentConfig.from_dict(
+        {"model": {"num_layers": 1, "hidden_size": 2}, "training": {"seed": 2**63 - 1}}
+    )
+    new_model(config, {"fbank": {}, "num_pdfs": 3})
+    assert len(epoch_batches(np.array([3, 4, 5]), 2, config.training.seed, 1)) == 2
+    with pytest.raises(ValueError, match=r"training\.seed"):
+        config.replace("training", seed=2**63)
+
+
+def test_a_learning_rate_that_is_halved_for_ever_ends_at_zero():
+    training = LanguageModelTraining(decay=2.0, decay_after=0)
+    assert training.learning_rate_of(1000) == 2.0**-1000
+    assert training.learning_rate_of(5000) == 0.0
 
 
 def test_dictionaries_go_round():

@@ -14,10 +14,11 @@ from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.onnx_export import export_onnx
 from asr_bn.onnx_frontend import export_with_frontend, spectrum_matrix
 from asr_bn.onnx_import import import_onnx
+from asr_bn.packed_scoring import batch_scorer
 from asr_bn.posteriors import AcousticScorer
 from asr_bn.quantization import InputScale, quantize_columns, quantize_onnx
 from tests.kaldi_fixtures import SYNTHETIC, waveforms
-from tests.test_onnx_export import FBANK, LENGTHS, make_metadata, make_model, utterances
+from tests.test_onnx_export import FBANK, LENGTHS, NUM_PDFS, make_metadata, make_model, utterances
 
 
 @pytest.fixture(
@@ -53,6 +54,38 @@ def test_int8_is_near_float32(exported, int8):
         # Weights have 7 bits: a hundredth of the largest in a column.
         assert np.abs(expected - answer).max() < 0.2
         np.testing.assert_allclose(np.exp(answer).sum(1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[7, 7, 7], [12, 6, 6], [6, 6, -1], [-6, -6, -6], [6, 6], [6] * 4, []])
+def test_int8_refuses_the_lengths_that_float32_refuses(exported, int8, lengths):
+    inputs = {"features": np.zeros((3, 6, 21), np.float32), "lengths": np.array(lengths, np.int32)}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # both log what they refuse
+    for path in (exported[1], int8.path):
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        with pytest.raises(Exception, match="lengths|sequence_lens|one_length_an_utterance|split"):
+            session.run(None, inputs)
+
+
+@pytest.mark.parametrize("lengths", [[6, 6, 6], [0, 1, 6], [0, 0, 0]])
+def test_int8_takes_the_lengths_that_float32_takes(exported, int8, lengths):
+    features = np.random.default_rng(0).normal(size=(3, 6, 21)).astype(np.float32)
+    inputs = {"features": features, "lengths": np.array(lengths, np.int32)}
+    plain, small = (
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, inputs)[0]
+        for path in (exported[1], int8.path)
+    )
+    assert plain.shape == small.shape == (3, 6, NUM_PDFS)
+    for row, length in enumerate(lengths):
+        assert np.abs(plain[row, :length] - small[row, :length]).max(initial=0.0) < 0.2
+
+
+def test_a_batch_of_none_has_no_answers(exported, int8):
+    """ONNX Runtime's own LSTM would end the process."""
+    plain = AcousticScorer.load(exported[1], "cpu")
+    assert plain.log_posteriors([]) == batch_scorer(plain).log_posteriors([]) == int8.log_posteriors([]) == []
+    inputs = {"features": np.zeros((0, 6, 21), np.float32), "lengths": np.zeros(0, np.int32)}
+    assert len(int8.session.run(None, inputs)[0]) == 0
 
 
 def test_columns_keep_their_largest_value_and_round_the_others():
@@ -132,6 +165,16 @@ def test_samples_give_the_posteriors_of_their_features(tmp_path, subtract_mean):
             (answer,) = plain.log_posteriors([expected])
             assert np.abs(answer - scores[row, : len(static)]).max() < 1e-3
     assert compared >= 3
+
+
+def test_samples_of_less_than_a_window_have_no_frame(tmp_path):
+    """As Kaldi counts; division towards zero would make one of 241 to 399 samples at 16 kHz."""
+    export_with_frontend(make_model(norm="none"), make_metadata(norm="none"), tmp_path / "samples.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "samples.onnx", providers=["CPUExecutionProvider"])
+    counts = np.array([1000, 400, 399, 300, 240, 100], dtype=np.int32)
+    inputs = {"samples": np.ones((len(counts), 1000), np.float32), "sample_lengths": counts}
+    expected = [FBANK.num_frames(int(count)) for count in counts]
+    assert session.run(["lengths"], inputs)[0].tolist() == expected == [4, 1, 0, 0, 0, 0]
 
 
 def test_options_the_graph_does_not_have_are_refused(tmp_path):

@@ -125,7 +125,8 @@ def test_alignments_are_paths_through_the_written_model(corpus: Path, name: str)
 
 def test_boundaries_are_near_the_synthesizers(corpus: Path) -> None:
     accuracy = json.loads((ali_dir(corpus, "train") / "boundary_accuracy.json").read_text())
-    # A minute of speech is little for 146 pdfs; thirty give 0.97.
+    # A minute of speech is little for 146 pdfs; thirty give 0.97.  With the features' last bits changed at
+    # random, ten times, the share was 0.665 or 0.666: no rounding decides.
     assert accuracy["within_50_ms"]["share"] > 0.6
     assert accuracy["num_matched"] > 0.95 * accuracy["num_boundaries"]
 

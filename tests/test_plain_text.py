@@ -86,7 +86,10 @@ def test_integers() -> None:
 READERS = ["asr_bn", "recipes"]
 # Those that define it, or work on bytes, which Python cuts as C does.
 OF_BYTES = {
-    *(f"asr_bn/kaldi_io/{name}.py" for name in ("plain_text", "script_file", "binary", "matrix", "rxfilename")),
+    *(
+        f"asr_bn/kaldi_io/{name}.py"
+        for name in ("plain_text", "script_file", "binary", "matrix", "rxfilename")
+    ),
     *(f"asr_bn/decoding/{name}.py" for name in ("arpa", "references")),
 }
 # Headers of audio, messages, what our own programs print.

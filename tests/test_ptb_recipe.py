@@ -203,6 +203,13 @@ def test_the_penn_treebank(tmp_path, monkeypatch):
     assert len(text.read("character").vocabulary) == 50
 
 
+def test_characters_that_are_not_the_appendixs_50_are_named(tmp_path):
+    folder = tiny_texts(tmp_path)
+    text = texts.Text("ptb", {name: folder / f"ptb.{name}.txt" for name in texts.SETS})
+    with pytest.raises(ValueError, match=r"ptb\.train\.txt: 11 symbols, expected 50 \(appendix A\)"):
+        text.read("character")
+
+
 def test_overrides():
     experiment = read_experiment(SMALL, ["training.epochs=3", "model.norm=none", "model.dropout=0.5"], seed=9)
     assert (experiment.training.epochs, experiment.training.seed) == (3, 9)

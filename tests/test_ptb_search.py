@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import torch
 from scipy import stats
 
+from asr_bn.files import locked_folder
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.training_run import Texts, finish_language_model, train_language_model
 from asr_bn.run_state import DivergedError
@@ -158,6 +160,30 @@ def test_killed_and_in_company_the_search_is_the_same(
         assert trial.values == [ours.networks[name].valid_nats for name in ("baseline", "batch_norm")]
     # What was finished before the kill was not trained again.
     assert all(path.stat().st_ino == inode for path, inode in checkpoints.items())
+
+
+def test_processes_share_a_search_through_the_command(text_dir: Path, tmp_path: Path) -> None:
+    """While another run holds the folder: trials have locks of their own."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    for name in ("train", "valid", "test"):
+        (data / f"ptb.{name}.txt").write_bytes((text_dir / f"{name}.txt").read_bytes())
+    settings = {"training.epochs": 4, "training.num_steps": 10, "model.hidden_size": 4, "model.num_layers": 1}
+    command = [sys.executable, "recipes/ptb/run.py", "--data", data, "--any-text", "--out", out]
+    command += ["--search", "4", "--device", "cpu", *(f"--set={k}={value}" for k, value in settings.items())]
+    root = Path(__file__).parents[1]
+    with locked_folder(out):
+        processes = [
+            subprocess.Popen([str(word) for word in command], cwd=root, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        said = [process.communicate(timeout=600)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    trained = [[int(number) for number in re.findall(r"^trial (\d+):", text, re.M)] for text in said]
+    assert sorted(trained[0] + trained[1]) == [0, 1, 2, 3]
+    report = json.loads((out / "search" / "search.json").read_text())
+    assert [trial["trial"] for trial in report["trials"]] == [0, 1, 2, 3]
+    assert (report["num_finished"], report["num_running"]) == (4, 0)
 
 
 def test_a_trial_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:

@@ -64,9 +64,7 @@ def test_answers_are_bit_identical_to_the_answer_alone(tmp_path: Path, num_threa
 
 def test_a_lone_request_does_not_wait_but_an_announced_one_is_waited_for():
     async def scenario(batcher: Batcher, scorer: Recorder) -> None:
-        started = time.monotonic()
-        await batcher.score(scorer, [matrix(5)], FAR)
-        assert time.monotonic() - started < 0.2
+        await asyncio.wait_for(batcher.score(scorer, [matrix(5)], FAR), 60)
         with batcher.announce():
             first = asyncio.ensure_future(batcher.score(scorer, [matrix(6)], FAR))
             await asyncio.sleep(0.01)
@@ -74,7 +72,8 @@ def test_a_lone_request_does_not_wait_but_an_announced_one_is_waited_for():
             await asyncio.sleep(0.01)
         await asyncio.gather(first, second)
 
-    assert run(BatchLimits(join_s=0.4), scenario).batches == [[5], [6, 6]]
+    # Longer than any machine is busy with something else, and than the wait that the first request has.
+    assert run(BatchLimits(join_s=120), scenario).batches == [[5], [6, 6]]
 
 
 def test_a_full_queue_refuses_all_or_nothing():

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from asr_bn.cli.main import app
 from asr_bn.features.fbank_options import FbankOptions
-from asr_bn.kaldi_io.int_vector_table import write_int_vectors
-from asr_bn.kaldi_io.matrix_table import MatrixWriter
+from asr_bn.kaldi_io.int_vector_table import read_int_vectors, write_int_vectors
+from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter
 
 LENGTHS = [20, 30, 40, 25, 35]
 CONFIG = """[model]
@@ -67,6 +67,67 @@ def test_a_dry_run_says_what_a_run_needs_and_writes_nothing(arguments, tmp_path)
     assert "largest mini-batch: 2 utterances, 70 padded frames" in result.stdout
     assert "peak memory" in result.stdout
     assert "an epoch takes about" in result.stdout
+
+
+def replace_features(folder, change):
+    """Write a set's features anew, each as ``change(number, feats)`` has it."""
+    scp = MatrixScp(folder / "feats.scp")
+    feats = {utt_id: scp[utt_id] for utt_id in scp}
+    with MatrixWriter(f"ark,scp:{folder}/feats.ark,{folder}/feats.scp") as writer:
+        for number, (utt_id, values) in enumerate(feats.items()):
+            writer.write(utt_id, change(number, values))
+
+
+def one_nan(number, feats):
+    return np.where((number == 3) & (np.arange(4) == 2), np.nan, feats).astype(np.float32)
+
+
+def one_column_more(number, feats):
+    return np.c_[feats, feats[:, :1]] if number == 3 else feats
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+@pytest.mark.parametrize("name", ["train", "dev"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(one_nan, "features that are NaN"), (one_column_more, "features of 5 dimensions, fbank.conf makes 4")],
+)
+def test_features_that_cannot_be_used_are_named_before_training(
+    arguments, tmp_path, options, name, change, said
+):
+    replace_features(tmp_path / name, change)
+    with pytest.raises(ValueError, match=rf"^u3: .*{name}/feats\.ark:\d+: {said}"):
+        run(*arguments, *options)
+    assert not (tmp_path / "out" / "last.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "dev"])
+def test_utterances_without_frames_are_left_out(arguments, tmp_path, name):
+    replace_features(tmp_path / name, lambda number, feats: feats[:0] if number == 3 else feats)
+    archive = f"ark:{tmp_path}/{name}_ali/pdf.ark"
+    pdf_ids = dict(read_int_vectors(archive))
+    write_int_vectors(archive, (pdf_ids | {"u3": np.zeros(0, np.int32)}).items())
+    result = run(*arguments, "--dry-run")
+    assert result.exit_code == 0
+    kind = {"train": "training", "dev": "development"}[name]
+    assert f"{kind} set: 4 utterances, 125 frames; 1 without frames left out" in result.stderr
+
+
+def test_finished_stages_notice_new_features_and_a_lost_best_checkpoint(arguments, tmp_path):
+    out, sets = tmp_path / "out", arguments[2:10]
+    stamp = tmp_path / "dev" / ".features.stamp.json"
+    stamp.write_text("made from these samples")
+    assert run(*arguments).exit_code == 0
+    finish = ["finish", str(out), *sets, "--device", "cpu"]
+    (out / "best.pt").unlink()
+    assert "last.pt has the best epoch 2 too and is copied" in run(*finish).stderr
+    assert "trained already" in run(*arguments, "--resume").stderr
+    assert "are there already" in run(*finish).stderr
+    replace_features(tmp_path / "dev", lambda number, feats: -feats)
+    stamp.write_text("made from others")
+    for command in ([*arguments, "--resume"], finish):
+        with pytest.raises(ValueError, match="u0: .*its features have changed since the run began"):
+            run(*command)
 
 
 def test_a_run_leaves_its_files_and_a_dry_run_tells_of_it(arguments, tmp_path):

@@ -5,13 +5,18 @@ import resource
 from contextlib import ExitStack
 from threading import Timer
 
+import numpy as np
 import pytest
 import torch
 
-from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
+from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint, save_checkpoint
+from asr_bn.evaluation import FrameSums
 from asr_bn.feature_statistics import feature_statistics
 from asr_bn.files import locked_folder
+from asr_bn.kaldi_io.matrix_table import MatrixWriter
+from asr_bn.run_state import DivergedError, best_epoch
 from asr_bn.trainer import Trainer
+from asr_bn.training_run import finish_model
 from tests.training import assert_same_runs, make_data, no_figure
 from tests.training import train as train_epochs
 
@@ -166,6 +171,80 @@ def test_features_that_are_not_finite_are_named(data, monkeypatch):
         feature_statistics(corpus, 2)
 
 
+@pytest.mark.parametrize("dev", [False, True])
+def test_features_that_are_not_finite_are_named_before_the_first_step(data, tmp_path, monkeypatch, dev):
+    corpus = data.dev if dev else data.train
+    change_features(corpus, 3, lambda feats: feats * float("inf"))
+    monkeypatch.setattr(Trainer, "step", lambda *_: pytest.fail("a step was taken"))
+    fails(data, tmp_path / "out", "u03: ", f"{2 if dev else 1}.ark:", "features that are NaN or infinite")
+
+
+def change_features(corpus, number, change):
+    """Write the archive anew, one utterance changed, under the same names and offsets."""
+    feats = {utt_id: corpus.feats[utt_id] for utt_id in corpus.feats}
+    path = corpus.feats.path
+    with MatrixWriter(f"ark,scp:{path.with_suffix('.ark')},{path}") as writer:
+        for index, (utt_id, values) in enumerate(feats.items()):
+            writer.write(utt_id, change(values) if index == number else values)
+
+
+@pytest.mark.parametrize("dev", [False, True])
+def test_features_that_changed_between_a_run_and_its_continuation_are_named(data, tmp_path, at_step, dev):
+    at_step(8, lambda _: (_ for _ in ()).throw(ValueError("stopped")))
+    fails(data, tmp_path / "out", "stopped")
+    corpus = data.dev if dev else data.train
+    before = corpus.feats.path.with_suffix(".ark").read_bytes()
+    change_features(corpus, 3, lambda feats: np.nextafter(feats, 9e9))
+    data.train.checksums = data.dev.checksums = None  # as another process finds them
+    fails(data, tmp_path / "out", "u03: ", "its features have changed", resume=True)
+    corpus.feats.path.with_suffix(".ark").write_bytes(before)
+    resumes(data, tmp_path)
+
+
+def test_features_that_change_in_the_middle_of_a_run_are_named(data, tmp_path, at_step):
+    at_step(8, lambda _: change_features(data.train, 5, lambda feats: 2 * feats))
+    fails(data, tmp_path / "out", "u05: ", "its features have changed", "last.pt has the run up to batch")
+
+
+def test_a_run_from_before_there_were_checksums_is_continued(data, tmp_path):
+    train(data, tmp_path / "out", epochs=1)
+    for name in ("last.pt", "best.pt"):
+        state = load_checkpoint(tmp_path / "out" / name, ACOUSTIC_MODEL)
+        del state["checksums"]
+        state["config"]["training"]["epochs"] = 2
+        save_checkpoint(tmp_path / "out" / name, state, ACOUSTIC_MODEL)
+    resumes(data, tmp_path)
+    finish_model(tmp_path / "out", data, torch.device("cpu"))
+
+
+def test_finishing_takes_the_data_of_the_run_alone(data, tmp_path):
+    train(data, tmp_path / "out", epochs=1)
+    change_features(data.dev, 0, lambda feats: 2 * feats)
+    with pytest.raises(ValueError, match="u00: .*its features have changed"):
+        finish_model(tmp_path / "out", data, torch.device("cpu"))
+    data.description["dev_corpus"] = "another"
+    with pytest.raises(ValueError, match=r"best\.pt: was made with data\.dev_corpus"):
+        finish_model(tmp_path / "out", data, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_epoch_whose_evaluation_is_not_finite_is_no_best_one(data, tmp_path, monkeypatch, value):
+    evaluated = iter([FrameSums(3.0, 1, 4), FrameSums(value, 1, 4)])
+    monkeypatch.setattr("asr_bn.trainer.evaluate", lambda *_: next(evaluated))
+    with pytest.raises(DivergedError, match=rf"after epoch 2 the cross entropy .* is {value}; a lower"):
+        train(data, tmp_path / "out", epochs=3)
+    best = load_checkpoint(tmp_path / "out" / "best.pt", ACOUSTIC_MODEL)
+    assert [entry["dev_fce"] for entry in best["progress"]["history"]] == [0.75]
+
+
+def test_nan_is_not_the_lowest():
+    """As runs of older versions may hold it."""
+    history = [{"epoch": k, "fce": fce} for k, fce in enumerate([float("nan"), 2.0, 1.0, float("nan")], 1)]
+    assert best_epoch(history, "fce") == 3
+    with pytest.raises(ValueError, match="fce is not a number after any epoch"):
+        best_epoch(history[:1], "fce")
+
+
 def damage_byte(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -184,6 +263,36 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_used(data, tmp_pa
     resumes(data, tmp_path)
     if damage.__name__ in ("cut", "damage_byte"):
         assert "previous.pt (epoch 2) instead" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [damage_byte, cut, lambda path: path.unlink()])
+def test_a_lost_best_checkpoint_is_made_anew_from_its_copy(data, tmp_path, capsys, damage):
+    trainer = train(data, tmp_path / "out", epochs=1)
+    assert trainer.progress.best_epoch == 1
+    best = (tmp_path / "out" / "best.pt").read_bytes()
+    damage(tmp_path / "out" / "best.pt")
+    train(data, tmp_path / "out", epochs=1, resume=True)
+    assert (tmp_path / "out" / "best.pt").read_bytes() == best
+    assert "best.pt: is lost; last.pt has the best epoch 1 too" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (damage_byte, "damaged checkpoint"),
+        (cut, "not a whole checkpoint"),
+        (lambda path: path.unlink(), "is missing"),
+    ],
+)
+def test_a_lost_best_checkpoint_that_has_no_copy_is_named(data, tmp_path, at_step, damage, said):
+    """Also where the run goes on from within a later epoch, whose parameters are others."""
+    at_step(10, lambda _: (_ for _ in ()).throw(ValueError("stopped")))
+    fails(data, tmp_path / "out", "last.pt has the run up to batch 2 of epoch 2")
+    best = (tmp_path / "out" / "best.pt").read_bytes()
+    damage(tmp_path / "out" / "best.pt")
+    fails(data, tmp_path / "out", "best.pt: ", said, "epoch 1 is the best so far", resume=True)
+    (tmp_path / "out" / "best.pt").write_bytes(best)
+    resumes(data, tmp_path)
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_refused(data, tmp_path):

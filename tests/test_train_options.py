@@ -1,5 +1,7 @@
 """Optimizers, schedules and precisions: what they do by hand, and that a resumed run has their state."""
 
+import functools
+
 import pytest
 import torch
 
@@ -111,17 +113,27 @@ def test_a_resumed_run_has_the_state_of_all_of_them(data, tmp_path, monkeypatch,
     assert ("scaler" in state) == (options.get("precision") == "float16")
 
 
-def test_other_precisions_learn_what_float32_learns(data, tmp_path):
+def test_other_precisions_learn_what_float32_learns(data, tmp_path, monkeypatch):
+    """Over 20 seeds and corpora bfloat16 was off by 0.0017 at most, float16 by 0.0003."""
+    # A scale at which no gradient overflows: each step of float16 that is skipped would put it behind.
+    scaler = functools.partial(torch.amp.GradScaler, init_scale=128.0)
+    monkeypatch.setattr("torch.amp.GradScaler", scaler)
     runs = {
         precision: train(data, tmp_path / precision, epochs=5, precision=precision).progress.history
         for precision in ("float32", "tf32", "bfloat16", "float16")
     }
     curves = {precision: [entry["train_fce"] for entry in history] for precision, history in runs.items()}
+    assert not any(entry["skipped_steps"] for history in runs.values() for entry in history)
     assert curves["tf32"] == curves["float32"]  # a CPU has no TF32
-    assert curves["bfloat16"] == pytest.approx(curves["float32"], rel=0.03)  # rounded to 2^-8
-    # The first steps of float16 only lower the scale: it is behind by less than an epoch.
-    assert 0 < runs["float16"][0]["skipped_steps"] < 4
-    assert curves["float32"][-1] <= curves["float16"][-1] < curves["float32"][-2]
+    assert curves["bfloat16"] == pytest.approx(curves["float32"], rel=0.02)  # rounded to 2^-8
+    assert curves["float16"] == pytest.approx(curves["float32"], rel=0.005)  # rounded to 2^-11
+
+
+def test_the_first_steps_of_float16_lower_the_scale(data, tmp_path):
+    """From 65536, at which gradients overflow; after that it learns."""
+    history = train(data, tmp_path / "out", epochs=8, precision="float16").progress.history
+    assert history[0]["skipped_steps"] > 0 and not history[-1]["skipped_steps"]
+    assert history[-1]["train_fce"] < 0.7 * history[0]["train_fce"]
 
 
 def test_a_gradient_that_overflows_in_float16_lowers_the_scale_and_is_no_failure():

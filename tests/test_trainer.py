@@ -24,7 +24,7 @@ def data(tmp_path) -> RunData:
 def test_it_learns_and_keeps_the_best_epoch(data, tmp_path):
     trainer = train(data, tmp_path / "out", epochs=12)
     history = trainer.progress.history
-    assert history[-1]["train_fce"] < 0.7 * history[0]["train_fce"]
+    assert history[-1]["train_fce"] < 0.7 * history[0]["train_fce"]  # over 20 seeds 0.05 to 0.15 of it
     best = load_checkpoint(tmp_path / "out" / "best.pt", ACOUSTIC_MODEL)
     assert best["progress"]["history"][-1]["epoch"] == trainer.progress.best_epoch
 

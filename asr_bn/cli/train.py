@@ -115,25 +115,29 @@ def finish(
 
     It is evaluated too; EXP_DIR gets final.pt and final.json.
     """
-    from asr_bn.stamps import fingerprint, is_done, mark_done
+    from asr_bn.stamps import is_done, mark_done
 
     best, stamp = exp_dir / "best.pt", exp_dir / ".finish.done"
     sources = _sources(data, ali, dev_data, dev_ali)
-    made_from = fingerprint({}, [best, *sources.small], sources.large)
-    if is_done(stamp, made_from, [exp_dir / "final.pt", exp_dir / "final.json"]):
+    outputs = [exp_dir / "final.pt", exp_dir / "final.json"]
+    if best.is_file() and is_done(stamp, _made_from(best, sources), outputs):
         typer.echo(f"{exp_dir}: population statistics are there already", err=True)
         return
 
     from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
     from asr_bn.device import choose_device
     from asr_bn.experiment import ExperimentConfig
+    from asr_bn.run_checkpoints import RunCheckpoints
+    from asr_bn.trainer import Progress
     from asr_bn.training_data import DataFolders, load_data
-    from asr_bn.training_run import describe, finish_model
+    from asr_bn.training_run import describe, finish_model, restore_best
 
+    checkpoints = RunCheckpoints(exp_dir, ACOUSTIC_MODEL)
+    restore_best(checkpoints, Progress.of(checkpoints.load()[1]))
     config = ExperimentConfig.from_dict(load_checkpoint(best, ACOUSTIC_MODEL)["config"])
     run_data = load_data(DataFolders(data, ali, dev_data, dev_ali), config)
     typer.echo(f"{exp_dir}: {describe(finish_model(exp_dir, run_data, choose_device(device)))}", err=True)
-    mark_done(stamp, made_from)
+    mark_done(stamp, _made_from(best, sources))
 
 
 def _sources(data: Path, ali: Path, dev_data: Path, dev_ali: Path) -> "SourceFiles":
@@ -141,3 +145,9 @@ def _sources(data: Path, ali: Path, dev_data: Path, dev_ali: Path) -> "SourceFil
 
     feats, alignments = SourceFiles.of_data_dir, SourceFiles.of_alignments
     return feats(data) + alignments(ali) + feats(dev_data) + alignments(dev_ali)
+
+
+def _made_from(best: Path, sources: "SourceFiles") -> str:
+    from asr_bn.stamps import fingerprint
+
+    return fingerprint({}, [best, *sources.small], sources.large)

@@ -113,4 +113,4 @@ def _copy(source: IO[bytes], copy: IO[bytes], known: set[bytes], arpa: Path) -> 
 
 def _lines(source: IO[bytes]) -> Iterator[bytes]:
     for line in source:
-        yield line.rstrip(b" \t\r\n")
+        yield line.rstrip()

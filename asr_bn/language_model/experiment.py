@@ -1,11 +1,12 @@
 """A language model's configuration: one TOML file, checked when it is read; unknown keys are refused."""
 
+import math
 from typing import Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from asr_bn.toml_config import STRICT, TomlConfig
+from asr_bn.toml_config import STRICT, Count, Number, Positive, Seed, Share, Size, TomlConfig
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -15,19 +16,20 @@ class LanguageModelConfig:
     ``norm``: ``"none"``; ``"frame"`` normalizes ``W_x x`` with statistics of its own at every time step of
     the window (eqs. 18 and 19); ``"recurrent"`` normalizes inside the recurrence (eq. 17).
     ``dropout``: below, between and above the recurrent layers (Zaremba et al. 2014).
-    ``init``: ``"uniform"`` draws everything but gamma from ``+-init_range``; ``"glorot"`` takes a
-    standard normal for the look-up table, Glorot's scheme for the matrices, zero for the biases.
+    ``init``: ``"uniform"`` draws everything but gamma from ``+-init_range``, beta as the bias whose place it
+    takes; ``"glorot"`` takes a standard normal for the look-up table, Glorot's scheme for the matrices, zero
+    for biases and beta.
     """
 
     cell: Literal["lstm", "tanh"] = "lstm"
     norm: Literal["none", "frame", "recurrent"] = "frame"
-    num_layers: int = Field(default=2, ge=1)
-    hidden_size: int = Field(default=200, ge=1)  # the look-up table's too
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    num_layers: int = Field(default=2, ge=1, le=1000)
+    hidden_size: Size = 200  # the look-up table's too
+    dropout: Share = 0.0
     init: Literal["uniform", "glorot"] = "uniform"
-    init_range: float = Field(default=0.1, gt=0.0)
-    initial_gamma: float = Field(default=1.0, gt=0.0)
-    eps: float = Field(default=1e-5, gt=0.0)  # eq. 3
+    init_range: Positive = 0.1
+    initial_gamma: Positive = 1.0
+    eps: Positive = 1e-5  # eq. 3
     stats_momentum: float = Field(default=0.01, gt=0.0, le=1.0)  # running statistics during training
 
 
@@ -41,22 +43,25 @@ class LanguageModelTraining:
     """
 
     unit: Literal["word", "character"] = "word"
-    epochs: int = Field(default=15, ge=1)
-    batch_size: int = Field(default=32, ge=1)  # streams
-    num_steps: int = Field(default=20, ge=1)  # time steps backpropagated through
+    epochs: Count = 15
+    batch_size: Size = 32  # streams
+    num_steps: Size = 20  # time steps backpropagated through
     carry_state: bool = True  # from window to window
-    learning_rate: float = Field(default=1.0, gt=0.0)
-    momentum: float = Field(default=0.0, ge=0.0, lt=1.0)
+    learning_rate: Positive = 1.0
+    momentum: Share = 0.0
     loss: Literal["sequence_sum", "token_mean"] = "sequence_sum"
-    max_grad_norm: float | None = Field(default=None, gt=0.0)
-    decay: float = Field(default=2.0, ge=1.0)
-    decay_after: int = Field(default=6, ge=0)
-    checkpoint_windows: int = Field(default=500, ge=1)  # steps between checkpoints inside an epoch
-    seed: int = Field(default=1, ge=0)
+    max_grad_norm: Positive | None = None
+    decay: float = Field(default=2.0, ge=1.0, le=1e38)
+    decay_after: Number = 6
+    checkpoint_windows: Count = 500  # steps between checkpoints inside an epoch
+    seed: Seed = 1
 
     def learning_rate_of(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1."""
-        return self.learning_rate / self.decay ** max(0, epoch - self.decay_after)
+        exponent = max(0, epoch - self.decay_after)
+        if exponent * math.log2(self.decay) > 1000.0:
+            return 0.0  # the divisor would be no double any more
+        return self.learning_rate / self.decay**exponent
 
 
 @dataclass(frozen=True, config=STRICT)

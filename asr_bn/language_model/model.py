@@ -6,6 +6,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from asr_bn.language_model.experiment import LanguageModelConfig
 from asr_bn.layers import BatchNormLSTM, BatchNormRNN
+from asr_bn.one_bias import keep_one_bias
 from asr_bn.recurrence.cells import State
 
 
@@ -28,17 +29,14 @@ class LanguageModel(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(size, num_words)
         self._initialize(config, torch.Generator().manual_seed(seed))
-        for name, values in self.layers.named_parameters():
-            if name.startswith("bias_hh"):
-                # Eqs. 7 and 12 to 15 have one bias: a second one would double its learning rate.
-                values.requires_grad_(False).zero_()
+        keep_one_bias(self.layers)
 
     @torch.no_grad()
     def _initialize(self, config: LanguageModelConfig, generator: torch.Generator) -> None:
-        # Matrices before biases, of which a normalized layer has none: so the matrices are the same in both.
-        for name, values in sorted(self.named_parameters(), key=lambda item: item[1].dim() < 2):
-            if "gamma" in name or "beta" in name:
-                continue  # as the layer sets them
+        # Matrices before biases, of which a normalized layer has fewer: so the matrices are the same in both.
+        for name, values in sorted(self.named_parameters(), key=_order_of_drawing):
+            if "gamma" in name:
+                continue  # as the layer sets it
             if config.init == "uniform":
                 values.uniform_(-config.init_range, config.init_range, generator=generator)
             elif name == "embedding.weight":
@@ -71,6 +69,11 @@ class LanguageModel(nn.Module):
         first = None if state is None else tuple(values[:, : batch_sizes[0]] for values in state)
         hidden, last = self.layers.run(PackedSequence(embedded, batch_sizes), first, None)
         return self.output(self.dropout(hidden.data)), last
+
+
+def _order_of_drawing(parameter: tuple[str, Tensor]) -> tuple[bool, bool]:
+    name, values = parameter
+    return values.dim() < 2, "beta" in name
 
 
 def _recurrent_layers(config: LanguageModelConfig) -> BatchNormLSTM | BatchNormRNN:

@@ -19,7 +19,15 @@ from asr_bn.language_model.windows import TextWindows, Window
 from asr_bn.population import StatisticsCopy
 from asr_bn.recurrence.cells import State
 from asr_bn.run_checkpoints import RunCheckpoints
-from asr_bn.run_state import MAX_NON_FINITE, DivergedError, check_same, random_state, set_random_state
+from asr_bn.run_state import (
+    MAX_NON_FINITE,
+    DivergedError,
+    best_epoch,
+    check_evaluation,
+    check_same,
+    random_state,
+    set_random_state,
+)
 
 
 @dataclass
@@ -35,7 +43,7 @@ class Progress:
     @property
     def best_epoch(self) -> int:
         """The epoch of the lowest validation cross entropy so far."""
-        return int(min(self.history, key=lambda figures: figures["valid_nats"])["epoch"])
+        return best_epoch(self.history, "valid_nats")
 
 
 class Trainer:
@@ -137,6 +145,7 @@ class Trainer:
         if not sums.tokens:
             raise DivergedError(f"{self.out_dir}: no step of epoch {progress.epoch} had a finite gradient")
         valid = evaluate(self.model, self.valid.windows(), self.experiment.training.carry_state)
+        check_evaluation(valid.nats, self.out_dir, progress.epoch)
         figures = {"epoch": progress.epoch, "train_nats": sums.nats, "train_perplexity": sums.perplexity}
         figures |= {"valid_nats": valid.nats, "valid_perplexity": valid.perplexity}
         progress.history.append(figures)

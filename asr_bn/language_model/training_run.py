@@ -1,6 +1,7 @@
 """A training run of a language model from texts to checkpoints, and its best epoch afterwards."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from asr_bn.language_model.text import Unit, encode_sentences, read_sentences
 from asr_bn.language_model.trainer import Trainer
 from asr_bn.language_model.vocabulary import Vocabulary
 from asr_bn.language_model.windows import TextWindows, Window
-from asr_bn.population import estimate_population_stats
+from asr_bn.population import estimate_population_stats, run_for_statistics
 from asr_bn.recurrence.cells import State
+from asr_bn.run_state import check_same
 
 SETS = ("train", "valid", "test")
 
@@ -63,18 +65,22 @@ def train_language_model(
     """Train a model, or finish training it: where ``out_dir`` holds a run it goes on from there.
 
     Raises:
-        ValueError: the run in ``out_dir`` is of another configuration or text.
+        ValueError: the run in ``out_dir`` is of another configuration or text, or its best epoch is lost.
         DivergedError: loss or gradient stopped being finite.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     training = experiment.training
     torch.manual_seed(training.seed)  # of dropout
     model = LanguageModel(experiment.model, len(texts.vocabulary), training.seed).to(device)
-    train, valid = (texts.windows(name, training) for name in ("train", "valid"))
+    # The test text is cut too, so that one that is too short is named before training, not after it.
+    train, valid, _ = (texts.windows(name, training) for name in SETS)
     trainer = Trainer(model, experiment, train, valid, out_dir, texts.describe())
     trainer.checkpoints.remove_leftovers()
     if trainer.checkpoints.exist:
         trainer.resume()
+        progress = trainer.progress
+        if progress.history and (restored := trainer.checkpoints.restore_best(progress.best_epoch)):
+            print(restored, file=sys.stderr)
     trainer.run()
     return trainer
 
@@ -84,8 +90,12 @@ def finish_language_model(out_dir: Path, texts: Texts, device: torch.device) -> 
 
     Returns:
         Its figures, which ``final.json`` holds too.
+
+    Raises:
+        ValueError: ``best.pt`` is lost, or ``texts`` are not those of the run.
     """
     model, state = load_language_model(out_dir / "best.pt")
+    check_same(out_dir / "best.pt", {"data": state["description"]}, {"data": texts.describe()})
     model.to(device)
     training = LanguageModelExperiment.from_dict(state["config"]).training
     if state["config"]["model"]["norm"] != "none":
@@ -116,13 +126,14 @@ def load_language_model(path: Path) -> tuple[LanguageModel, dict[str, Any]]:
 
 
 class _StatefulForward:
-    """How windows go through the model one after the other."""
+    """How windows go through the model one after the other, as far as its statistics need."""
 
     def __init__(self, carry_state: bool) -> None:
         self.carry_state = carry_state
         self.state: State | None = None
 
     def __call__(self, model: torch.nn.Module, window: Window) -> None:
-        window = window.to(next(model.parameters()).device)
-        _, last = model(window.tokens, window.batch_sizes, self.state)
+        assert isinstance(model, LanguageModel)
+        window = window.to(model.device)
+        last = run_for_statistics(model.layers, model, window.tokens, window.batch_sizes, self.state)
         self.state = last if self.carry_state else None

@@ -44,7 +44,7 @@ def draw_curves(history: History, title: str, path: Path) -> None:
     epochs = [entry["epoch"] for entry in history]
     names = {"fce": "frame-wise cross entropy (nats)", "fer": "frame error rate"}
     for axes, (name, label) in zip(figure.subplots(1, 2), names.items(), strict=True):
-        for prefix, style, kind in (("train", "--", "training"), ("dev", "-", "development")):
+        for prefix, style, kind in (("train", ":", "training"), ("dev", "-", "development")):
             values = [entry[f"{prefix}_{name}"] for entry in history]
             axes.plot(epochs, values, style, marker=".", label=kind)
         axes.set(xlabel="epoch", ylabel=label, title=title)

@@ -29,7 +29,7 @@ def draw_figure1(curves: Mapping[str, Epochs], corpus: str) -> Figure:
     axes = figure.subplots()
     for name, epochs in curves.items():
         numbers = [entry["epoch"] for entry in epochs]
-        for key, style, kind in (("train_fce", "--", "training"), ("dev_fce", "-", "development")):
+        for key, style, kind in (("train_fce", ":", "training"), ("dev_fce", "-", "development")):
             label = f"{LABELS[name]}, {kind}"
             axes.plot(numbers, [entry[key] for entry in epochs], style, color=COLOURS[name], label=label)
     axes.set(

@@ -41,7 +41,21 @@ def collect_results(out: Path, corpus: str, alignment: dict[str, float]) -> dict
 
 
 def _model_results(folder: Path) -> dict[str, Any]:
-    return {"epochs": read_epochs(folder), **read_json(folder / "final.json")}
+    epochs = read_epochs(folder)
+    return {
+        "epochs": epochs,
+        "best_of_each_set": best_of_each_set(epochs),
+        **read_json(folder / "final.json"),
+    }
+
+
+def best_of_each_set(epochs: Epochs) -> dict[str, float]:
+    """The lowest figure of each set, at whatever epoch, as the paper's tables seem to have them.
+
+    Those of the training set are of the epoch as it ran: weights moved, statistics were of mini-batches.
+    """
+    keys = [key for entry in epochs[:1] for key in entry if key.startswith(("train_", "dev_", "valid_"))]
+    return {key: min(entry[key] for entry in epochs) for key in keys}
 
 
 def _word_error_rates(out: Path) -> dict[str, float] | None:

@@ -57,12 +57,19 @@ def run(
     ] = None,
     search: Annotated[
         int,
-        typer.Option(min=0, help="Trials of the appendix's random search (the paper made 52); 0: none."),
+        typer.Option(
+            min=0,
+            max=1_000_000,
+            help="Trials of the appendix's random search (the paper made 52); 0: none. Several processes of "
+            "the same command share them.",
+        ),
     ] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Output folder [exp/ptb, exp/ptb_synthetic, or exp/text].")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the initial weights, and of the synthetic text.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Of the initial weights, and of the synthetic text.")
+    ] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train the paper's language models with and without batch normalization, and report on them."""
@@ -85,13 +92,14 @@ def run(
         experiments[name] = read_experiment(_config_file(name), overrides, seed)
     out = out or Path("exp") / text.kind
     command = shlex.join(["python", "recipes/ptb/run.py", *sys.argv[1:]])
-    with locked_folder(out):
-        for name, experiment in experiments.items():
-            run_experiments(out / name, experiment, text, where, norm or [])
-        if search:
-            base = read_experiment(CONF / "char.toml", overrides, seed)
-            run_random_search(out / "search", base, text, search, where, seed)
-        write_report(out, list(experiments), text, command)
+    if experiments:
+        with locked_folder(out):
+            for name, experiment in experiments.items():
+                run_experiments(out / name, experiment, text, where, norm or [])
+    if search:  # not under the lock: processes share the trials, each of which has a lock of its own
+        base = read_experiment(CONF / "char.toml", overrides, seed)
+        run_random_search(out / "search", base, text, search, where, seed)
+    write_report(out, list(experiments), text, command)
     typer.echo(f"{out}: results.json, report.html", err=True)
 
 

@@ -8,12 +8,14 @@ from typing import Literal
 
 import torch
 
+from asr_bn.files import locked_folder
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.onnx_export import export_language_model
 from asr_bn.language_model.training_run import Texts, finish_language_model, train_language_model
 from asr_bn.stamps import fingerprint, is_done, mark_done
 from recipes.ptb.local.texts import Text
 
+REPORT_PATIENCE_S = 60.0  # for another process of the search that writes its report
 MODELS = ("baseline", "batch_norm")
 OUTPUTS = ("final.pt", "final.json", "model.onnx", "step.onnx")
 
@@ -82,8 +84,13 @@ def run_random_search(
     """
     if importlib.util.find_spec("optuna") is None:
         raise ValueError("--search needs Optuna: pip install 'asr-bn[search]'")
-    from recipes.ptb.local.search import run_search
-    from recipes.ptb.local.search_report import write_search_report
+    from recipes.ptb.local.search import run_search, search_results
+    from recipes.ptb.local.search_report import format_results, write_search_report
 
-    results = run_search(text.read("character"), base, folder, num_trials, device, seed)
-    write_search_report(results, folder)
+    texts = text.read("character")
+    run_search(texts, base, folder, num_trials, device, seed)
+    # One process at a time reads and writes: so the last one reports the trials of all.
+    with locked_folder(folder, REPORT_PATIENCE_S):
+        results = search_results(texts, base, folder, num_trials, seed)
+        write_search_report(results, folder)
+    print(format_results(results), file=sys.stderr)

@@ -14,7 +14,7 @@ from asr_bn import __version__
 from asr_bn.files import read_json, write_json
 from asr_bn.report.figures import COLOURS, LABELS, save_png
 from asr_bn.report.rendering import embedded, write_rendered
-from asr_bn.report.results import read_epochs
+from asr_bn.report.results import best_of_each_set, read_epochs
 from recipes.ptb.local.experiments import MODELS
 from recipes.ptb.local.texts import Text
 
@@ -72,13 +72,13 @@ def write_report(out: Path, names: list[str], text: Text, command: str) -> None:
 def _models(folder: Path) -> Models:
     """Final figures and every epoch's of a configuration's finished models; perplexities as ``ppl``."""
     finished = [model for model in MODELS if (folder / model / ".finish.done").is_file()]
-    return {
-        model: {
-            "epochs": [_short(figures) for figures in read_epochs(folder / model)],
-            **_short(read_json(folder / model / "final.json")),
-        }
-        for model in finished
-    }
+    return {model: _model(folder / model) for model in finished}
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    epochs = [_short(figures) for figures in read_epochs(folder)]
+    final = _short(read_json(folder / "final.json"))
+    return {"epochs": epochs, "best_of_each_set": best_of_each_set(epochs), **final}
 
 
 def _short(figures: dict[str, Any]) -> dict[str, Any]:

@@ -126,9 +126,7 @@ def run_search(
     Raises:
         ValueError: the search in ``out_dir`` is of another configuration, text or seed.
     """
-    objectives = [f"{network} valid_nats" for network in NETWORKS]
-    config = _common(base)
-    study = SearchStudy(out_dir, config | {"data": texts.describe()}, seed, objectives)
+    study = _study(texts, base, out_dir, seed)
     finished = len(study.trials(num_trials, TrialState.COMPLETE))
     with tqdm(total=num_trials, initial=finished, desc="random search", unit="trial") as bar:
         while True:
@@ -137,7 +135,25 @@ def run_search(
                     break
                 _run_trial(study, trial, texts, base, device)
             bar.update(len(study.trials(num_trials, TrialState.COMPLETE)) - bar.n)
-    return _results(study, num_trials, len(texts.vocabulary), config)
+    return search_results(texts, base, out_dir, num_trials, seed)
+
+
+def search_results(
+    texts: Texts, base: LanguageModelExperiment, out_dir: Path, num_trials: int, seed: int
+) -> SearchResults:
+    """Where the search in ``out_dir`` stands; arguments as of :func:`run_search`."""
+    study, num_symbols = _study(texts, base, out_dir, seed), len(texts.vocabulary)
+    trials = tuple(
+        _read_trial(trial.number, Draw.of(trial), study.trial_dir(trial.number), num_symbols)
+        for trial in study.trials(num_trials, TrialState.COMPLETE)
+    )
+    running = study.trials(num_trials, TrialState.RUNNING)
+    return SearchResults(trials, num_trials, len(running), num_symbols, _common(base))
+
+
+def _study(texts: Texts, base: LanguageModelExperiment, out_dir: Path, seed: int) -> SearchStudy:
+    objectives = [f"{network} valid_nats" for network in NETWORKS]
+    return SearchStudy(out_dir, _common(base) | {"data": texts.describe()}, seed, objectives)
 
 
 def _common(base: LanguageModelExperiment) -> dict[str, dict[str, Any]]:
@@ -168,26 +184,11 @@ def _train_network(
     if (folder / "final.json").is_file() or (folder / "diverged.json").is_file():
         return
     try:
-        trainer = train_language_model(experiment, texts, folder, device)
-        best = trainer.progress.history[trainer.progress.best_epoch - 1]
-        if not math.isfinite(best["valid_nats"]):
-            raise DivergedError(f"{folder}: validation cross entropy is {best['valid_nats']} at best")
+        train_language_model(experiment, texts, folder, device)
     except DivergedError as error:
         write_json(folder / "diverged.json", {"reason": str(error)})
     else:
         finish_language_model(folder, texts, device)
-
-
-def _results(
-    study: SearchStudy, num_trials: int, num_symbols: int, config: dict[str, dict[str, Any]]
-) -> SearchResults:
-    finished = study.trials(num_trials, TrialState.COMPLETE)
-    trials = tuple(
-        _read_trial(trial.number, Draw.of(trial), study.trial_dir(trial.number), num_symbols)
-        for trial in finished
-    )
-    running = study.trials(num_trials, TrialState.RUNNING)
-    return SearchResults(trials, num_trials, len(running), num_symbols, config)
 
 
 def _read_trial(number: int, draw: Draw, folder: Path, num_symbols: int) -> TrialResult:

@@ -12,6 +12,7 @@ from asr_bn import __version__
 from asr_bn.files import write_json
 from asr_bn.report.figures import COLOURS, LABELS, save_png
 from asr_bn.report.rendering import embedded, write_rendered
+from asr_bn.report.results import best_of_each_set
 from recipes.ptb.local.search import NETWORKS, NetworkResult, SearchResults, TrialResult, describe_trial
 
 # Table 3 of the paper: cross entropy in nats a symbol, and what the best networks drew.
@@ -82,7 +83,9 @@ def _best_row(results: SearchResults, name: str) -> dict[str, Any] | None:
     trial = results.best(name)
     if trial is None:
         return None
-    return {"trial": trial.number, **asdict(trial.draw), **_figures(trial.networks[name])}
+    network = trial.networks[name]
+    lowest = best_of_each_set(network.epochs)
+    return {"trial": trial.number, **asdict(trial.draw), **_figures(network), "best_of_each_set": lowest}
 
 
 def _trial_row(trial: TrialResult) -> dict[str, Any]:
@@ -105,7 +108,7 @@ def draw_figure3(trial: TrialResult) -> Figure:
     axes = figure.subplots()
     for name, network in trial.networks.items():
         numbers = [entry["epoch"] for entry in network.epochs]
-        for key, style, kind in (("train_nats", "--", "training"), ("valid_nats", "-", "validation")):
+        for key, style, kind in (("train_nats", ":", "training"), ("valid_nats", "-", "validation")):
             # A point, so that a search of one epoch shows something.
             values = [
                 value if math.isfinite(value) else math.nan

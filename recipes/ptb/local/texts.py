@@ -22,7 +22,7 @@ PTB_SHA256 = {
     "test": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
 }
 PTB_TOKENS = {"train": 929_589, "valid": 73_760, "test": 82_430}
-PTB_WORDS = 10_000
+PTB_WORDS, PTB_SYMBOLS = 10_000, 50  # 49 characters and the end of a line: the appendix's softmax
 ARCHIVE = "https://www.fit.vut.cz/person/imikolov/public/rnnlm/simple-examples.tgz"
 MAX_ARCHIVE_BYTES = 200_000_000
 TIMEOUT_S = 20
@@ -55,9 +55,13 @@ class Text:
         """Its words or characters.
 
         Raises:
-            ValueError: no text in a file, an unknown word, or not as many tokens as the Penn Treebank has.
+            ValueError: no text in a file, an unknown word, or not the tokens that the Penn Treebank has.
         """
         texts = Texts.read(self.paths, unit, self.words if unit == "word" else None)
+        if self.kind == "ptb" and unit == "character" and len(texts.vocabulary) != PTB_SYMBOLS:
+            raise ValueError(
+                f"{self.paths['train']}: {len(texts.vocabulary)} symbols, expected {PTB_SYMBOLS} (appendix A)"
+            )
         if self.kind == "ptb" and unit == "word":
             for name, expected in PTB_TOKENS.items():
                 if len(texts.tokens[name]) != expected or len(texts.vocabulary) != PTB_WORDS:
