@@ -37,7 +37,7 @@ def make_corpus(folder, seed: int, utterances: int = 10) -> Corpus:
 
 
 def make_data(folder, utterances: int = 10) -> RunData:
-    return RunData(make_corpus(folder, 1, utterances), make_corpus(folder, 2, 4), DESCRIPTION)
+    return RunData(make_corpus(folder, 1, utterances), make_corpus(folder, 2, 4), dict(DESCRIPTION))
 
 
 def config(dropout: float = 0.0, **training: object) -> ExperimentConfig:
