@@ -3,8 +3,8 @@
 It reads large JSON tensors, too, which would keep the server's interpreter from doing anything else.  It runs
 apart from the server, with a limit on its memory and out of reach of files and sockets (`serve.lockdown`), so
 that a hostile body can only end it.  Requests come on standard input and answers go to standard output, each
-a frame: a number, which the answer repeats, and the sizes of a JSON head and of a payload (little-endian, 8, 4
-and 8 bytes), then both.
+a frame: a number, which the answer repeats, and the sizes of a JSON head and of a payload (little-endian, 8,
+4 and 8 bytes), then both.
 """
 
 import importlib

@@ -7,7 +7,6 @@ import math
 import struct
 from dataclasses import dataclass
 from itertools import chain
-from reprlib import Repr
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from serve.answers import Chunks, json_items
-from serve.refusal import Refusal
+from serve.refusal import Refusal, shown
 
 # The types that tensors of an acoustic model have; little-endian on the wire.
 DATATYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4")}
@@ -144,19 +143,6 @@ def _parse(text: memoryview) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Refusal(400, f"failed to parse the request JSON buffer: {error}") from error
-
-
-def shown(value: Any) -> str:
-    """What a client sent, as much of it as belongs in a sentence; however deeply it is nested.
-
-    >>> shown([[[[[0]]]], "x" * 200])
-    "[[[[[...]]]], 'xxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxx']"
-    """
-    return _SHOWN.repr(value)
-
-
-_SHOWN = Repr()
-_SHOWN.maxlevel, _SHOWN.maxstring = 4, 40
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:
