@@ -125,6 +125,8 @@ class FrontEndPool:
         self._free.put_nowait(process)
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, and what is asked of them."""
+        for task in self._tasks:
+            task.cancel()
         for process in self._processes:
             process.close()

@@ -103,6 +103,8 @@ class FrontEndProcess:
             if self.is_running:
                 return
             self._end()
+            if self._closed:
+                raise OSError("the server is closing")
             process = spawn(self._memory_bytes)
             try:
                 wait_for_greeting(process)

@@ -286,6 +286,21 @@ def test_closing_ends_a_process_that_is_just_starting(monkeypatch):
     assert [one.wait(10) for one in started] == [-signal.SIGKILL] * 2
 
 
+@pytest.mark.filterwarnings("error")
+def test_closing_ends_what_is_asked(pool):
+    """A question that waits for its answer does not wait for ever."""
+
+    async def run() -> None:
+        asking = asyncio.ensure_future(pool._ask({}, b"x" * 100_000))
+        await asyncio.sleep(0.05)
+        pool.close()
+        done, _ = await asyncio.wait([asking, *pool._tasks], timeout=10)
+        assert len(done) == 2
+        assert not pool._processes[0].is_running
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, ValueError, KeyError])
 @pytest.mark.parametrize("place", ["answer", "json.dumps"])
 def test_the_process_stays_in_step_when_its_work_fails(monkeypatch, place, error):
