@@ -15,55 +15,21 @@ from pathlib import Path
 from asr_bn.onnx_versions import QUANTIZATION_DOMAIN
 from asr_bn.protobuf import Field, fields, varint
 
-# Those of the exporters, and of ONNX Runtime's dynamic quantization and fp16 conversion of such a model.
+# Those of the exporters, and of ONNX Runtime's dynamic quantization of such a model.
+_STANDARD = """
+    Add Cast Concat Div DynamicQuantizeLinear Gather GatherND Identity Less Log LogSoftmax Loop LSTM MatMul
+    MatMulInteger Max Min Mul Pad Range ReduceMax ReduceMean ReduceSum Reshape Shape Slice Softmax Squeeze Sub Sum
+    Transpose Unsqueeze Where
+"""
 OPERATORS = {
-    "": frozenset(
-        # fmt: off
-        [
-            "Add",
-            "Cast",
-            "Concat",
-            "Div",
-            "DynamicQuantizeLinear",
-            "Gather",
-            "GatherND",
-            "Identity",
-            "Less",
-            "Log",
-            "LogSoftmax",
-            "Loop",
-            "LSTM",
-            "MatMul",
-            "MatMulInteger",
-            "Max",
-            "Min",
-            "Mul",
-            "Pad",
-            "Range",
-            "ReduceMax",
-            "ReduceMean",
-            "ReduceSum",
-            "Reshape",
-            "Shape",
-            "Slice",
-            "Softmax",
-            "Squeeze",
-            "Sub",
-            "Sum",
-            "Transpose",
-            "Unsqueeze",
-            "Where",
-        ]
-        # fmt: on
-    ),
+    "": frozenset(_STANDARD.split()),
     QUANTIZATION_DOMAIN: frozenset(["DynamicQuantizeLSTM", "DynamicQuantizeMatMul"]),
 }
 MAX_FILE_BYTES = (1 << 31) - 1  # a protobuf message has no more
 MAX_NODES = 5000
 MAX_FIELDS = 200_000
-MAX_LOOSE_BYTES = (
-    8 << 20
-)  # of all that is neither a node nor a tensor's raw data: names, metadata, documentation
+# Of all that is neither a node nor a tensor's raw data: names, metadata, documentation.
+MAX_LOOSE_BYTES = 8 << 20
 MAX_INPUT_SIZE = 1 << 24
 _MAX_DIMS = 8
 _MAX_DEPTH = 1
