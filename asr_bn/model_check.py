@@ -18,8 +18,8 @@ from asr_bn.protobuf import Field, fields, varint
 # Those of the exporters, and of ONNX Runtime's dynamic quantization of such a model.
 _STANDARD = """
     Add Cast Concat Div DynamicQuantizeLinear Gather GatherND Identity Less Log LogSoftmax Loop LSTM MatMul
-    MatMulInteger Max Min Mul Pad Range ReduceMax ReduceMean ReduceSum Reshape Shape Slice Softmax Squeeze Sub Sum
-    Transpose Unsqueeze Where
+    MatMulInteger Max Min Mul Pad Range ReduceMax ReduceMean ReduceSum Reshape Shape Slice Softmax Squeeze Sub
+    Sum Transpose Unsqueeze Where
 """
 OPERATORS = {
     "": frozenset(_STANDARD.split()),
@@ -103,7 +103,7 @@ class _ModelCheck:
 
     def _text(self, value: int | memoryview) -> str:
         self._count(value)
-        return bytes(_message(value)).decode("utf-8", "replace")
+        return bytes(_message(value)).decode("utf-8", "surrogateescape")
 
     def _graph(self, graph: memoryview, outer: frozenset[str], depth: int) -> None:
         if depth > _MAX_DEPTH:
@@ -175,8 +175,8 @@ class _ModelCheck:
                 name = self._text(value)
             for dim in self._within(_VALUE_TYPE, number, value, (_TENSOR_TYPE, _SHAPE, _DIM, _DIM_VALUE)):
                 size *= max(dim, 1)
-        if size > MAX_INPUT_SIZE:
-            raise ValueError(f"input {name[:80]!r} of {size} values or more")
+                if size > MAX_INPUT_SIZE:
+                    raise ValueError(f"an input of {size} values or more")
         return name
 
     def _within(

@@ -13,7 +13,7 @@ _LARGEST_TAG = (1 << 32) - 1
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """Number and value of each field: an integer, or the bytes of a fixed-size number, text or message.
+    """Number and value of each field: an integer (of a fixed size, too), or the bytes of a text or message.
 
     Raises:
         ValueError: cut short, or not a message.
@@ -39,7 +39,8 @@ def fields(message: memoryview) -> Iterator[Field]:
             raise ValueError("not a protobuf message")
         if size > len(message) - at:
             raise ValueError("cut short")
-        yield number, message[at : at + size]
+        content = message[at : at + size]
+        yield number, content if kind == _BYTES else int.from_bytes(content, "little")
         at += size
 
 

@@ -44,7 +44,7 @@ class FrontEndProcess:
     def __init__(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
         self._starting = threading.Lock()
-        self._closed = False
+        self._closed = threading.Event()
         self._process: subprocess.Popen[bytes] | None = spawn(memory_bytes)
 
     @property
@@ -95,7 +95,7 @@ class FrontEndProcess:
 
     def close(self) -> None:
         """End it for good."""
-        self._closed = True
+        self._closed.set()
         self._end()
 
     def _start_again(self) -> None:
@@ -103,7 +103,7 @@ class FrontEndProcess:
             if self.is_running:
                 return
             self._end()
-            if self._closed:
+            if self._closed.is_set():
                 raise OSError("the server is closing")
             process = spawn(self._memory_bytes)
             try:
@@ -112,7 +112,7 @@ class FrontEndProcess:
                 end(process)
                 raise
             self._process = process
-            if self._closed:
+            if self._closed.is_set():
                 self._end()
                 raise OSError("the server is closing")
 

@@ -182,7 +182,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "values nowhere": (change_tensor(raw_data=b"", float_data=[1.0]), "other values"),
     "an input of a fixed size": (
         lambda proto: proto.graph.input[0].type.tensor_type.shape.dim[0].__setattr__("dim_value", 1 << 40),
-        "input 'features'",
+        "an input of",
     ),
     "many operations": (
         lambda proto: proto.graph.node.extend([proto.graph.node[0]] * (MAX_NODES + 1)),
