@@ -242,7 +242,7 @@ def _from_binary(data: memoryview, size: int, spec: TensorSpec, shape: tuple[int
         raise Refusal(
             400, f"unexpected size for input {spec.name!r}: {len(data)} of {size} bytes, expected {expected}"
         )
-    return np.frombuffer(data, dtype).reshape(shape)
+    return np.frombuffer(bytes(data), dtype).reshape(shape)  # copied, to lie on a word's boundary
 
 
 def _from_json(tensor: dict[str, Any], spec: TensorSpec, shape: tuple[int, ...]) -> Array:

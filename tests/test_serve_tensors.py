@@ -266,6 +266,7 @@ def test_binary_tensors_are_read_in_the_order_of_the_inputs():
     for one in (call, again):
         assert one.inputs["features"].tolist() == [[[0.5, 1, 2]]]
         assert one.inputs["lengths"].tolist() == [7]
+        assert all(values.flags.aligned for values in one.inputs.values())
 
 
 @pytest.mark.parametrize(
