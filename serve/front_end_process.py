@@ -89,7 +89,7 @@ class FrontEndProcess:
             return
         try:
             await asyncio.to_thread(self._start_again)
-        except OSError as error:  # a TimeoutError is one
+        except (OSError, RuntimeError) as error:  # no process, or not even a thread that waits for it
             logger.warning("a process that decodes audio cannot be started: %s", error)
             raise unavailable() from error
 
@@ -206,7 +206,8 @@ def end(process: "subprocess.Popen[bytes]") -> None:
             with contextlib.suppress(OSError):
                 stream.close()
     # One that is slow to end must not keep the event loop waiting.
-    threading.Thread(target=process.wait, daemon=True).start()
+    with contextlib.suppress(RuntimeError):  # no thread is left for it; Python looks after it later
+        threading.Thread(target=process.wait, daemon=True).start()
 
 
 def cpu_seconds(process: "subprocess.Popen[bytes]") -> float:
@@ -225,7 +226,7 @@ def cpu_seconds(process: "subprocess.Popen[bytes]") -> float:
 async def _why_it_ended(process: "subprocess.Popen[bytes]") -> Refusal:
     try:
         status = await asyncio.to_thread(process.wait, END_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, RuntimeError):
         return unavailable()
     logger.warning("a process that decodes audio ended with status %d", status)
     return unavailable() if -status in _FROM_OUTSIDE else beyond_limits("the decoder gave up")

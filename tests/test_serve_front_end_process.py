@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -252,6 +253,23 @@ def test_a_process_that_cannot_be_started_is_503_until_it_can(pool, monkeypatch)
                 asyncio.run(pool._ask({}, b"x"))
             assert (refusal.value.status, refusal.value.headers) == (503, {"retry-after": "1"})
     assert asyncio.run(pool._ask({}, b"x"))[1] == b"x"
+
+
+@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
+def test_no_thread_left_for_the_server_is_not_the_clients_fault(pool, monkeypatch):
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> Refusal:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            pool._processes[0]._end()
+            with pytest.raises(Refusal) as refusal:
+                await pool._ask({}, b"x")
+        assert (await pool._ask({}, b"x"))[1] == b"x"
+        return refusal.value
+
+    assert asyncio.run(run()).status == 503
 
 
 @pytest.mark.parametrize("greeting", ["b'ready'", "b''", "b'limit'"])
