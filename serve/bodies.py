@@ -142,25 +142,26 @@ def read_multipart(body: bytes, content_type: str) -> Part:
         parser.finalize()
     except FormParserError as error:
         raise Refusal(400, f"malformed multipart body ({error})") from error
-    _check_end(body, boundary, len(parts))
     for name in (part.disposition("name") for part in parts):
         if name != "file":
             raise Refusal(400, f"the form has a part named {shown(name)}, expected only 'file'")
     if len(parts) != 1:
         raise Refusal(400, f"{len(parts)} parts are named 'file', expected one")
+    _check_end(body, boundary, len(parts[0].data))
     return parts[0]
 
 
-def _check_end(body: bytes, boundary: bytes, num_parts: int) -> None:
-    """Make sure that the parser saw the last part's end, and nothing behind it.
+def _check_end(body: bytes, boundary: bytes, data_size: int) -> None:
+    """Make sure that the data of a form's only part end with its boundary, and that nothing follows.
 
     Raises:
-        Refusal: 400 the boundary is not there once for each part and at the end.
+        Refusal: 400 the boundary is not there, or not the last.
     """
-    delimiter = b"\r\n--" + boundary
-    count = body.count(delimiter) + body.startswith(delimiter[2:])
-    tail = body[-len(delimiter) - _MAX_FORM_TAIL :].rstrip()
-    if count != num_parts + 1 or not tail.endswith(delimiter[2:] + b"--"):
+    first = body.find(b"--" + boundary)
+    end = body.find(b"\r\n\r\n", first) + 4 + data_size
+    closing = b"\r\n--" + boundary + b"--"
+    rest = body[end : end + len(closing) + _MAX_FORM_TAIL]
+    if not rest.startswith(closing) or rest[len(closing) :].strip() or end + len(rest) < len(body):
         raise Refusal(400, "malformed multipart body (it does not end with its boundary)")
 
 
