@@ -5,6 +5,7 @@ Whatever is not read to its end is refused: the rest may be what matters to the 
 
 import asyncio
 import io
+import logging
 import math
 import warnings
 import zlib
@@ -28,6 +29,8 @@ _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _AT_ONCE = 1 << 16
 # White space behind a form's last boundary; real clients send a line's end.
 _MAX_FORM_TAIL = 64
+# What it would log of a bad form is said to the client, who could fill the log with it.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:

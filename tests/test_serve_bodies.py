@@ -204,6 +204,13 @@ def test_the_boundary_is_looked_for_in_the_media_type(content_type):
     detail_of(WHOLE, content_type)
 
 
+def test_a_bad_form_is_not_written_to_the_log(caplog):
+    """Its sender could fill it."""
+    detail_of(b"--b\r\nx\ry: 1\r\n\r\n1\r\n--b--\r\n")
+    detail_of(WHOLE + b"epilogue")
+    assert caplog.records == []
+
+
 def header(text: str, version: int = 1, encoding: str = "latin-1") -> bytes:
     size = {1: "<H", 2: "<I", 3: "<I"}[version]
     data = text.encode(encoding) + b"\n"
