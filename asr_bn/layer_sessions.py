@@ -14,6 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from asr_bn.model_check import check_model
 from asr_bn.onnx_session import session_options
 from asr_bn.onnx_versions import IR_VERSION, OPSET, QUANTIZATION_DOMAIN, QUANTIZATION_OPSET
 
@@ -110,7 +111,8 @@ class ModelLayers:
 
 def _read(path: Path) -> tuple[list[onnx.NodeProto], dict[str, NDArray[Any]], bool]:
     """Nodes, those inside a ``Loop`` too; constants, halves as float32; and whether there are halves."""
-    proto = onnx.load(path)
+    check_model(path)
+    proto = onnx.load(path, load_external_data=False)
     nodes = list(proto.graph.node)
     for node in proto.graph.node:
         nodes += [inner for attribute in node.attribute for inner in attribute.g.node]

@@ -12,6 +12,8 @@ from asr_bn.features.fbank_options import FbankOptions
 
 # The key of the ONNX metadata_props entry.
 METADATA_KEY = "asr_bn"
+# Far above those of any model; what is computed from a model's metadata stays small.
+_MAX_PDFS, _MAX_DELTA_ORDER, _MAX_COLUMNS = 1_000_000, 8, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,26 @@ class ModelMetadata:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            ValueError: a field is missing.
+            ValueError: a field is missing, or of another type or size than in any model.
         """
-        values = json.loads(text)
-        values.pop("log_priors", None)
         try:
-            return cls(**values | {"fbank": FbankOptions(**values["fbank"])})
-        except (KeyError, TypeError) as error:
+            values = json.loads(text)
+            values.pop("log_priors", None)
+            metadata = cls(**values | {"fbank": FbankOptions(**values["fbank"])})
+        except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"the model's metadata do not fit this version of asr_bn: {error}") from error
+        metadata._check()
+        return metadata
+
+    def _check(self) -> None:
+        counts = self.pdf_counts
+        if type(self.num_pdfs) is not int or not 1 <= self.num_pdfs <= _MAX_PDFS:
+            raise ValueError(f"the model's metadata: num_pdfs {self.num_pdfs!r}, expected 1 to {_MAX_PDFS}")
+        if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("the model's metadata: pdf_counts, expected a list of counts")
+        if len(counts) != self.num_pdfs:
+            raise ValueError(f"the model's metadata: {len(counts)} pdf_counts, {self.num_pdfs} pdfs")
+        if self.delta_order not in range(_MAX_DELTA_ORDER + 1):
+            raise ValueError(f"the model's metadata: delta_order {self.delta_order!r}")
+        if max(self.num_static, self.fbank.padded_window_size) > _MAX_COLUMNS:
+            raise ValueError(f"the model's metadata: features of more than {_MAX_COLUMNS} columns or samples")

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from asr_bn.acoustic_model import AcousticModel
 from asr_bn.experiment import ExperimentConfig
+from asr_bn.model_check import check_model
 from asr_bn.model_metadata import METADATA_KEY, ModelMetadata
 
 # ONNX orders the gates i, o, f, c; PyTorch i, f, g, o.
@@ -26,8 +27,9 @@ def import_onnx(path: Path) -> tuple[AcousticModel, ModelMetadata]:
         OSError: no such file.
         ValueError: cut short, or not such a file (8-bit and half-precision ones are not).
     """
+    check_model(path)
     try:
-        proto = onnx.load(path)
+        proto = onnx.load(path, load_external_data=False)
     except DecodeError as error:
         raise ValueError(f"{path}: not a whole ONNX file ({error})") from error
     metadata = _metadata(proto, path)

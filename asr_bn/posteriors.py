@@ -10,6 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from asr_bn.features.deltas import add_deltas
+from asr_bn.model_check import check_model
 from asr_bn.model_metadata import METADATA_KEY, ModelMetadata
 from asr_bn.onnx_session import session_options
 
@@ -47,11 +48,13 @@ class AcousticScorer:
                 takes a hundred times as long beside other work.
 
         Raises:
-            ValueError: not an ONNX model, not one of ours, or CUDA was asked for and is not there.
+            ValueError: not an ONNX model, not one of ours (`asr_bn.model_check`), or CUDA was asked for and
+                is not there.
             FileNotFoundError: there is no such file.
         """
         if not path.is_file():
             raise FileNotFoundError(2, "no such model file", str(path))
+        check_model(path)
         options = session_options(num_threads)
         try:
             session = onnxruntime.InferenceSession(path, options, providers=_providers(device))
@@ -174,6 +177,14 @@ def _read_metadata(path: Path, session: onnxruntime.InferenceSession) -> ModelMe
     if METADATA_KEY not in properties:
         raise ValueError(f"{path}: not a model that asr-bn exported (it has no '{METADATA_KEY}' metadata)")
     try:
-        return ModelMetadata.from_json(properties[METADATA_KEY])
+        metadata = ModelMetadata.from_json(properties[METADATA_KEY])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    for tensors, name, wanted in (
+        (session.get_inputs(), "features", metadata.num_features),
+        (session.get_outputs(), "log_posteriors", metadata.num_pdfs),
+    ):
+        shape = next((tensor.shape for tensor in tensors if tensor.name == name), [wanted])
+        if shape[-1:] != [wanted]:
+            raise ValueError(f"{path}: {name} of shape {shape}, its metadata say {wanted} columns")
+    return metadata

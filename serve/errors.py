@@ -35,6 +35,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _framework_error)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(MemoryError, _short_of_memory)
     app.add_exception_handler(Exception, _bug)
 
 
@@ -56,6 +57,12 @@ async def _invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return error_response(request.url.path, 422, f"{where}: {first['msg']}")
+
+
+async def _short_of_memory(request: Request, error: Exception) -> Response:
+    logger.warning("short of memory for a request", exc_info=error)
+    detail = "the server is short of memory at the moment"
+    return error_response(request.url.path, 503, detail, {"retry-after": "1"})
 
 
 async def _bug(request: Request, error: Exception) -> Response:

@@ -1,13 +1,16 @@
 """The process that decodes a client's audio and computes its features: ``python -m serve.front_end_worker``.
 
 It reads large JSON tensors, too, which would keep the server's interpreter from doing anything else.  It runs
-apart from the server, with a limit on its memory, so that a hostile body can only end it.  Requests come on
-standard input and answers go to standard output, each a frame: the sizes of a JSON head and of a payload
-(little-endian, 4 and 8 bytes), then both.
+apart from the server, with a limit on its memory and out of reach of files and sockets (`serve.lockdown`), so
+that a hostile body can only end it.  Requests come on standard input and answers go to standard output, each
+a frame: a number, which the answer repeats, and the sizes of a JSON head and of a payload (little-endian, 8,
+4 and 8 bytes), then both.
 """
 
+import importlib
 import json
 import os
+import pkgutil
 import struct
 import sys
 import time
@@ -22,20 +25,25 @@ from asr_bn.features.deltas import add_deltas
 from asr_bn.features.fbank import FbankOptions, compute_fbank
 from asr_bn.memory import keep_some_freed_memory
 from serve.audio_formats import audio_format
+from serve.lockdown import lock_in
 from serve.refusal import Refusal
 from serve.tensors import TensorSpec, pack_request, read_request
 
-GREETING = b"ready\n"
-SIZES = struct.Struct("<IQ")
+# What it says when it has started: whether the system keeps it from files and sockets.
+GREETINGS = {b"locked\n": True, b"limits\n": False}
+HEADER = struct.Struct("<QIQ")
+MAX_HEAD_BYTES = 1 << 18
+_AT_ONCE = 1 << 20
+_MOST_CHARACTERS = 1000
 
 # A status and a sentence for the client, or the features' own figures
 Head = dict[str, Any]
 
 
-def frame(head: Head, payload: bytes) -> bytes:
+def frame(number: int, head: Head, payload: bytes) -> bytes:
     """A frame's bytes."""
     text = json.dumps(head).encode()
-    return b"".join([SIZES.pack(len(text), len(payload)), text, payload])
+    return b"".join([HEADER.pack(number, len(text), len(payload)), text, payload])
 
 
 def answer(head: Head, data: bytes) -> tuple[Head, bytes]:
@@ -86,9 +94,12 @@ def features(head: Head, data: bytes) -> tuple[Head, bytes]:
     except ValueError as error:
         return refusal(422, str(error)), b""
     decoded = time.perf_counter()
-    feats = compute_features(samples, head)
+    with np.errstate(all="ignore"):  # what overflows is refused
+        feats = compute_features(samples, head)
     if len(feats) == 0:
         return refusal(422, f"{len(samples)} samples of audio, too few for one frame"), b""
+    if not np.isfinite(feats).all():
+        return refusal(422, "the samples are so large that the features are not finite"), b""
     figures = {
         "status": 200,
         "num_frames": feats.shape[0],
@@ -102,7 +113,7 @@ def features(head: Head, data: bytes) -> tuple[Head, bytes]:
 
 def refusal(status: int, detail: str) -> Head:
     """The head of an answer without features."""
-    return {"status": status, "detail": detail}
+    return {"status": status, "detail": detail[:_MOST_CHARACTERS]}
 
 
 def decode(data: bytes, head: Head) -> Recording:
@@ -157,18 +168,37 @@ def limit_memory(max_bytes: int) -> None:
 
 def serve_frames(source: BinaryIO, sink: BinaryIO) -> None:
     """Answer frames until the server closes its end."""
-    while sizes := source.read(SIZES.size):
-        head_size, payload_size = SIZES.unpack(sizes)
-        head, data = json.loads(source.read(head_size)), source.read(payload_size)
-        try:
-            told, payload = answer(head, data)
-        except MemoryError:
-            told, payload = refusal(413, "the body needs more memory than this server allows"), b""
-        except Exception:
-            traceback.print_exc()
-            told, payload = refusal(500, "internal error"), b""
-        sink.write(frame(told, payload))
+    while header := source.read(HEADER.size):
+        number, head_size, payload_size = HEADER.unpack(header)
+        head = json.loads(source.read(head_size))
+        sink.write(framed_answer(number, head, source, payload_size))
         sink.flush()
+
+
+def framed_answer(number: int, head: Head, source: BinaryIO, payload_size: int) -> bytes:
+    """The answer to question ``number``, as a frame; an error of ours is told with status 500."""
+    try:
+        data = read_payload(source, payload_size)
+        return frame(number, *answer(head, data))
+    except MemoryError:
+        return frame(number, refusal(413, "the body needs more memory than this server allows"), b"")
+    except Exception:
+        told = refusal(500, "internal error") | {"traceback": traceback.format_exc()[-4000:]}
+        return frame(number, told, b"")
+
+
+def read_payload(source: BinaryIO, size: int) -> bytes:
+    """A frame's payload; all of it is taken from ``source``, even where it cannot be held.
+
+    Raises:
+        MemoryError: it cannot.
+    """
+    try:
+        return source.read(size)
+    except MemoryError:
+        while size and (part := source.read(min(size, _AT_ONCE))):
+            size -= len(part)
+        raise
 
 
 def main() -> None:
@@ -176,17 +206,30 @@ def main() -> None:
     # Answers go where standard output went; what a library prints goes to standard error.
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    # Before memory is limited, and before work comes: the library imports much of itself when it is needed.
-    import av  # noqa: F401
+    import_what_is_needed()
+    limit_memory(int(sys.argv[1]))
+    keep_some_freed_memory()  # the arrays of one utterance are those of the next
+    # From here on nobody reads what a decoder prints about a client's body: a full pipe would stop it.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    is_locked_in = lock_in()
+    sink.write(next(greeting for greeting, locked in GREETINGS.items() if locked == is_locked_in))
+    sink.flush()
+    serve_frames(sys.stdin.buffer, sink)
+
+
+def import_what_is_needed() -> None:
+    """Import what libraries import when they are used: memory is limited then, and files are out of reach."""
+    import av
     import soundfile  # noqa: F401
     import soxr  # noqa: F401
 
-    compute_fbank(np.zeros(1600, np.float32), FbankOptions())
-    limit_memory(int(sys.argv[1]))
-    keep_some_freed_memory()  # the arrays of one utterance are those of the next
-    sink.write(GREETING)
-    sink.flush()
-    serve_frames(sys.stdin.buffer, sink)
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)  # a container may hold anything
+    add_deltas(compute_fbank(np.zeros(1600, np.float32), FbankOptions()), 2)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.model_check import check_model
 from asr_bn.model_metadata import ModelMetadata
 from asr_bn.packed_scoring import BatchScorer, PackedScorer, batch_scorer
 from asr_bn.posteriors import AcousticScorer
@@ -154,8 +155,7 @@ def default_batch_size(on_cuda: bool) -> int:
 
 def is_quantized(file: Path) -> bool:
     """True if the graph has operators that quantize activations as it runs."""
-    data = file.read_bytes()
-    return any(operator in data for operator in (b"DynamicQuantizeLSTM", b"DynamicQuantizeLinear"))
+    return any(operator.startswith("DynamicQuantize") for operator in check_model(file))
 
 
 def model_files(path: Path, name: str) -> dict[str, dict[str, Path]]:

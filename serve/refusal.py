@@ -1,6 +1,8 @@
 """Why a request is not answered: exceptions that know nothing of HTTP libraries."""
 
 from collections.abc import Mapping
+from reprlib import Repr
+from typing import Any
 
 
 class Refusal(Exception):
@@ -15,3 +17,16 @@ class Refusal(Exception):
 
 class ClientGone(Exception):
     """The client closed its connection, or reads too slowly; nobody waits for an answer."""
+
+
+def shown(value: Any) -> str:
+    """What a client sent, as much of it as belongs in a sentence; however deeply it is nested.
+
+    >>> shown([[[[[0]]]], "x" * 200])
+    "[[[[[...]]]], 'xxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxx']"
+    """
+    return _SHOWN.repr(value)
+
+
+_SHOWN = Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring = 4, 40

@@ -146,7 +146,7 @@ class Service:
         """Log posteriors of ``feats``, each ``[num_frames, num_features]``.
 
         Raises:
-            Refusal: 429 the queue is full, 504 ``deadline`` came first.
+            Refusal: 429 the queue is full, 504 ``deadline`` came first, 422 a score is not a number.
         """
         try:
             # The deadline is that of the answer, which has to be written yet.
@@ -156,6 +156,9 @@ class Service:
         except DeadlinePassed as error:
             raise Refusal(504, "the request's deadline passed while it waited") from error
         for result in scored:
+            # The softmax makes all scores of a frame NaN, or none.
+            if np.isnan(result.log_posteriors[:, 0]).any():
+                raise Refusal(422, "the features are so large that the model's scores are not finite")
             self.note(timing, "queue", result.queue_s, before_s=result.inference_s)
             self.note(timing, "inference", result.inference_s)
         return scored

@@ -4,7 +4,9 @@ Source: kserve/open-inference-protocol ``inference_rest.md``; Triton's ``extensi
 """
 
 import math
+import struct
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,34 @@ import orjson
 from numpy.typing import NDArray
 
 from serve.answers import Chunks, json_items
-from serve.refusal import Refusal
+from serve.refusal import Refusal, shown
 
 # The types that tensors of an acoustic model have; little-endian on the wire.
 DATATYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4")}
+
+# How JSON numbers are packed as each, and which Python types may be among them (True is no number).
+_PACKED: dict[str, tuple[str, frozenset[type]]] = {
+    "FP32": ("f", frozenset({int, float})),
+    "INT32": ("i", frozenset({int})),
+}
+MAX_TENSORS = 16
+MAX_CHARACTERS = 256
+# The parameters that the protocol and Triton's extensions define; others may have any of these types.
+_PARAMETERS: dict[str, tuple[type, ...]] = {
+    "binary_data": (bool,),
+    "binary_data_output": (bool,),
+    "binary_data_size": (int,),
+    "classification": (int,),
+    "priority": (int,),
+    "sequence_end": (bool,),
+    "sequence_id": (int, str),
+    "sequence_start": (bool,),
+    "shared_memory_byte_size": (int,),
+    "shared_memory_offset": (int,),
+    "shared_memory_region": (str,),
+    "timeout": (int,),
+}
+_ANY_TYPE = (bool, int, float, str)
 
 Array = NDArray[Any]
 
@@ -35,7 +61,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class InferRequest:
-    """An ``infer`` call: its id, parameters, inputs by name, and the outputs asked for (none: all)."""
+    """An ``infer`` call: its id, parameters, inputs by name, and the outputs asked for (none: all).
+
+    ``parameters`` are those of ``_PARAMETERS``, of the types there; each of ``outputs`` has ``name`` and
+    ``parameters``.
+    """
 
     id: str | None
     parameters: dict[str, Any]
@@ -44,11 +74,11 @@ class InferRequest:
 
     def wants_binary(self, output: str) -> bool:
         """True if ``output`` is to be answered as binary data; its own parameter wins."""
-        default = self.parameters.get("binary_data_output", False)
+        default: bool = self.parameters.get("binary_data_output", False)
         for asked in self.outputs or []:
             if asked["name"] == output:
-                return bool(asked.get("parameters", {}).get("binary_data", default))
-        return bool(default)
+                return bool(asked["parameters"].get("binary_data", default))
+        return default
 
 
 def read_request(body: bytes, json_size: str | None, specs: list[TensorSpec]) -> InferRequest:
@@ -62,18 +92,19 @@ def read_request(body: bytes, json_size: str | None, specs: list[TensorSpec]) ->
     Raises:
         Refusal: 400 malformed, or not what ``specs`` ask for.
     """
-    size = json_bytes(body, json_size)
-    call = _object(_parse(body[:size]), "the request")
-    inputs = _objects(call.get("inputs"), "inputs")
-    outputs = _objects(call["outputs"], "outputs") if call.get("outputs") is not None else None
+    size, whole = json_bytes(body, json_size), memoryview(body)
+    call = _object(_parse(whole[:size]), "the request")
     request_id = call.get("id")
-    if request_id is not None and not isinstance(request_id, str):
-        raise Refusal(400, "id: expected a string")
+    if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= MAX_CHARACTERS):
+        raise Refusal(400, f"id: expected a string of up to {MAX_CHARACTERS} characters")
+    outputs = call.get("outputs")
     return InferRequest(
         request_id,
-        _object(call.get("parameters", {}), "parameters"),
-        _read_inputs(inputs, body[size:], {spec.name: spec for spec in specs}),
-        outputs,
+        _parameters(call, "parameters"),
+        _read_inputs(
+            _tensors(call.get("inputs"), "inputs"), whole[size:], {spec.name: spec for spec in specs}
+        ),
+        None if outputs is None else _outputs(outputs),
     )
 
 
@@ -107,7 +138,7 @@ def json_bytes(body: bytes, given: str | None) -> int:
     return int(given)
 
 
-def _parse(text: bytes) -> Any:
+def _parse(text: memoryview) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -120,18 +151,41 @@ def _object(value: Any, what: str) -> dict[str, Any]:
     return value
 
 
-def _objects(value: Any, what: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        raise Refusal(400, f"{what}: expected a list of objects")
+def _parameters(owner: dict[str, Any], what: str) -> dict[str, Any]:
+    """The parameters of a request or tensor that are known here; all have to be of a right type."""
+    known = {}
+    for name, value in _object(owner.get("parameters", {}), what).items():
+        types = _PARAMETERS.get(name, _ANY_TYPE)
+        if type(value) not in types:
+            wanted = " or ".join(kind.__name__ for kind in types)
+            raise Refusal(400, f"{what}: {shown(name)} is {shown(value)}, expected {wanted}")
+        if name not in _PARAMETERS:
+            continue
+        if type(value) is int and value < 0 or type(value) is str and len(value) > MAX_CHARACTERS:
+            raise Refusal(400, f"{what}: {name} is {shown(value)}, which is out of range")
+        known[name] = value
+    return known
+
+
+def _tensors(value: Any, what: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or len(value) > MAX_TENSORS:
+        raise Refusal(400, f"{what}: expected a list of up to {MAX_TENSORS} objects")
     for item in value:
-        if not isinstance(_object(item, what).get("name"), str):
-            raise Refusal(400, f"{what}: each needs a name")
-        _object(item.get("parameters", {}), f"{what}: parameters")
+        name = _object(item, what).get("name")
+        if not isinstance(name, str) or len(name) > MAX_CHARACTERS:
+            raise Refusal(400, f"{what}: each needs a name of up to {MAX_CHARACTERS} characters")
     return value
 
 
+def _outputs(value: Any) -> list[dict[str, Any]]:
+    return [
+        {"name": item["name"], "parameters": _parameters(item, f"output {item['name']!r}")}
+        for item in _tensors(value, "outputs")
+    ]
+
+
 def _read_inputs(
-    inputs: list[dict[str, Any]], binary: bytes, specs: dict[str, TensorSpec]
+    inputs: list[dict[str, Any]], binary: memoryview, specs: dict[str, TensorSpec]
 ) -> dict[str, Array]:
     found: dict[str, Array] = {}
     offset = 0
@@ -156,66 +210,74 @@ def _read_inputs(
 def _shape(tensor: dict[str, Any], spec: TensorSpec) -> tuple[int, ...]:
     if tensor.get("datatype") != spec.datatype:
         raise Refusal(
-            400, f"input {spec.name!r}: datatype {tensor.get('datatype')!r}, expected {spec.datatype!r}"
+            400,
+            f"input {spec.name!r}: datatype {shown(tensor.get('datatype'))}, expected {spec.datatype!r}",
         )
     shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 31 for size in shape):
-        raise Refusal(400, f"input {spec.name!r}: shape {shape!r}, expected a list of sizes")
-    fits = len(shape) == len(spec.shape) and all(
-        want in (-1, got) for want, got in zip(spec.shape, shape, strict=True)
-    )
-    if not fits:
+    if not isinstance(shape, list) or len(shape) != len(spec.shape):
+        raise Refusal(
+            400, f"input {spec.name!r}: unexpected shape {shown(shape)}, expected {list(spec.shape)}"
+        )
+    if not all(type(size) is int and 0 <= size < 1 << 31 for size in shape):
+        raise Refusal(400, f"input {spec.name!r}: shape {shown(shape)}, expected a list of sizes")
+    if not all(want in (-1, got) for want, got in zip(spec.shape, shape, strict=True)):
         raise Refusal(400, f"input {spec.name!r}: unexpected shape {shape}, expected {list(spec.shape)}")
     return tuple(shape)
 
 
 def _binary_size(tensor: dict[str, Any]) -> int | None:
-    parameters = tensor.get("parameters", {})
+    what = f"input {tensor['name']!r}"
+    parameters = _parameters(tensor, what)
     if "shared_memory_region" in parameters:
         raise Refusal(400, "shared memory is not supported")
-    size = parameters.get("binary_data_size")
-    if size is None:
-        return None
-    if type(size) is not int or size < 0:
-        raise Refusal(
-            400, f"input {tensor['name']!r}: binary_data_size is {size!r}, expected a size in bytes"
-        )
-    if "data" in tensor:
-        raise Refusal(400, f"input {tensor['name']!r}: has both data and binary_data_size")
-    return size
+    if "binary_data_size" in parameters and "data" in tensor:
+        raise Refusal(400, f"{what}: has both data and binary_data_size")
+    return parameters.get("binary_data_size")
 
 
-def _from_binary(data: bytes, size: int, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+def _from_binary(data: memoryview, size: int, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
     dtype = DATATYPES[spec.datatype]
     expected = math.prod(shape) * dtype.itemsize
     if size != expected or len(data) != size:
         raise Refusal(
             400, f"unexpected size for input {spec.name!r}: {len(data)} of {size} bytes, expected {expected}"
         )
-    return np.frombuffer(data, dtype).reshape(shape)
+    return np.frombuffer(bytes(data), dtype).reshape(shape)  # copied, to lie on a word's boundary
 
 
 def _from_json(tensor: dict[str, Any], spec: TensorSpec, shape: tuple[int, ...]) -> Array:
     data = tensor.get("data")
     if not isinstance(data, list):
         raise Refusal(400, f"input {spec.name!r}: data missing, expected a list or binary_data_size")
+    values = _flat(data, shape, spec)
+    code, types = _PACKED[spec.datatype]
+    if not types.issuperset(map(type, values)):
+        raise Refusal(400, f"input {spec.name!r}: data hold something that is no {spec.datatype} number")
     try:
-        values = np.array(data) if data else np.empty(0, DATATYPES[spec.datatype])
-    except ValueError as error:
-        raise Refusal(400, f"input {spec.name!r}: data nested unevenly") from error
-    wanted = "iu" if spec.datatype == "INT32" else "iuf"
-    if values.dtype.kind not in wanted or values.size != math.prod(shape):
-        raise Refusal(400, f"input {spec.name!r}: {values.size} values of data, expected shape {list(shape)}")
-    if values.ndim != 1 and values.shape != shape:
-        raise Refusal(400, f"input {spec.name!r}: data of shape {list(values.shape)}, expected {list(shape)}")
-    if (
-        spec.datatype == "INT32"
-        and values.size
-        and not -(2**31) <= int(values.min()) <= int(values.max()) < 2**31
-    ):
-        raise Refusal(400, f"input {spec.name!r}: a value does not fit INT32")
-    with np.errstate(over="ignore"):  # what overflows is refused as not finite
-        return values.astype(DATATYPES[spec.datatype]).reshape(shape)
+        packed = struct.pack(f"<{len(values)}{code}", *values)
+    except (struct.error, OverflowError) as error:
+        raise Refusal(400, f"input {spec.name!r}: a value does not fit {spec.datatype}") from error
+    return np.frombuffer(packed, DATATYPES[spec.datatype]).reshape(shape)
+
+
+def _flat(data: list[Any], shape: tuple[int, ...], spec: TensorSpec) -> list[Any]:
+    """``data`` in one list, from a list or from lists in lists as ``shape`` says.
+
+    Raises:
+        Refusal: 400 more or fewer values, or uneven lists.
+    """
+    if not data or type(data[0]) is not list:
+        if len(data) != math.prod(shape):
+            raise Refusal(
+                400, f"input {spec.name!r}: {len(data)} values of data, expected shape {list(shape)}"
+            )
+        return data
+    level, sizes = [data], list(shape)
+    for size in sizes:
+        if any(type(item) is not list or len(item) != size for item in level):
+            raise Refusal(400, f"input {spec.name!r}: data nested unevenly, expected shape {sizes}")
+        level = list(chain.from_iterable(level))
+    return level
 
 
 def write_response(

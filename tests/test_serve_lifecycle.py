@@ -230,7 +230,7 @@ def test_several_processes_that_cannot_start_give_up(tmp_path):
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert "broken.onnx: ONNX Runtime cannot load it" in line
+    assert "broken.onnx: not a model that asr-bn can load" in line
 
 
 def listening_children(pid: int) -> list[psutil.Process]:
@@ -311,7 +311,7 @@ def test_a_client_that_does_not_read_holds_its_place_until_it_is_given_up(tmp_pa
     ("arguments", "environment", "says"),
     [
         (["missing.onnx"], {}, "missing.onnx: no such model file or folder"),
-        (["README.md"], {}, "README.md: ONNX Runtime cannot load it"),
+        (["README.md"], {}, "README.md: not a model that asr-bn can load"),
         (["tests"], {}, "tests: no model in it, expected NAME/VERSION/model.onnx"),
         (["missing.onnx", "--processes", "2"], {}, "missing.onnx: no such model file or folder"),
         (["missing.onnx", "--port", "99999"], {}, "ASR_BN_PORT"),
