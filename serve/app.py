@@ -4,27 +4,22 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse, Response
-from fastapi.staticfiles import StaticFiles
 from uvicorn.config import STARTUP_FAILURE
 
 import asr_bn
 from asr_bn.memory import keep_some_freed_memory
 from serve import open_inference, v1
+from serve.access import ApiKeys, Secrets, refuse_without_key
 from serve.errors import add_error_handlers
 from serve.lifecycle import watch_for_shutdown, without_long_pauses
-from serve.middleware import ApiKeys, RequestLog, read_secrets
-from serve.refusal import Refusal
-from serve.schemas import Health, Problem
+from serve.middleware import RequestLog
+from serve.public import add_public
 from serve.service import Service
 from serve.settings import Settings, load_settings
-
-STATIC = Path(__file__).parent / "static"
 
 DESCRIPTION = """Framewise posteriors of speech, from a batch-normalized recurrent acoustic model.
 POST /v1/posteriors takes audio or features; /v2 speaks the Open Inference Protocol."""
@@ -51,13 +46,24 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    app.state.admin_tokens = Secrets(settings.admin_token_file)
     add_error_handlers(app)
+    add_public(app)
     app.include_router(v1.router)
     app.include_router(open_inference.router)
-    _add_probes(app)
-    _add_pages(app)
     _add_middleware(app, settings, service)
     return app
+
+
+def _public_app(app: FastAPI) -> FastAPI:
+    """What ``app`` serves without a key."""
+    public = FastAPI(openapi_url=None, redirect_slashes=False)
+    public.state = app.state
+    add_error_handlers(public)
+    add_public(public)
+    public.router.routes += [route for route in app.routes if getattr(route, "path", "") == app.openapi_url]
+    public.router.default = refuse_without_key
+    return public
 
 
 @asynccontextmanager
@@ -74,7 +80,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _add_middleware(app: FastAPI, settings: Settings, service: Service) -> None:
     if settings.api_keys_file is not None:
-        app.add_middleware(ApiKeys, keys=read_secrets(settings.api_keys_file))
+        keys = Secrets(settings.api_keys_file)
+        app.add_middleware(ApiKeys, keys=keys, public=_public_app(app))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -84,46 +91,6 @@ def _add_middleware(app: FastAPI, settings: Settings, service: Service) -> None:
             expose_headers=["x-request-id", "server-timing", "retry-after"],
         )
     app.add_middleware(RequestLog, service=service, access_log=settings.access_log)
-
-
-def _add_probes(app: FastAPI) -> None:
-    @app.get("/healthz", tags=["health"])
-    async def healthz() -> Health:
-        """The process is alive."""
-        return Health(status="alive")
-
-    @app.get("/readyz", tags=["health"], responses={503: {"model": Problem, "description": "not now"}})
-    async def readyz(request: Request) -> Health:
-        """New requests are welcome: the models are loaded and no shutdown has begun."""
-        if not request.app.state.service.ready:
-            raise Refusal(503, "the server is starting or shutting down")
-        return Health(status="ready")
-
-    @app.get("/metrics", tags=["health"], response_class=Response)
-    async def metrics(request: Request) -> Response:
-        """Figures for Prometheus."""
-        exposition = request.app.state.service.metrics.exposition()
-        return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _add_pages(app: FastAPI) -> None:
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return FileResponse(STATIC / "docs.html", headers=PAGE_HEADERS)
-
-
-# Nothing from another host may be loaded, whatever finds its way into a page.
-PAGE_HEADERS = {
-    "content-security-policy": "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "x-content-type-options": "nosniff",
-}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-import hmac
 import logging
 import math
 import time
@@ -17,9 +16,9 @@ from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 
 import asr_bn
+from serve.access import ADMIN_HEADER, Secrets
 from serve.answers import Chunks, Encoded
 from serve.documentation import v2_answers
-from serve.middleware import bearer_token, read_secrets
 from serve.models import ServedModel
 from serve.refusal import Refusal
 from serve.requests import HeldResponse, receive, timing_of, unless_client_leaves
@@ -28,6 +27,7 @@ from serve.tensors import InferRequest, TensorSpec, json_bytes, read_request, wr
 
 logger = logging.getLogger("serve")
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+public = APIRouter(prefix="/v2", tags=["open inference protocol"])
 Matrix = NDArray[np.float32]
 # Less is read on the event loop: a thread would cost more time.  More JSON goes to a process of its own.
 _SMALL_BYTES = 1 << 18
@@ -74,13 +74,13 @@ def for_model(method: str, suffix: str, *statuses: int) -> Callable[[Handler], H
     return register
 
 
-@router.get("/health/live", responses=v2_answers())
+@public.get("/health/live", responses=v2_answers())
 async def live() -> Response:
     """The server answers."""
     return JSONResponse({"live": True})
 
 
-@router.get("/health/ready", responses=v2_answers(503))
+@public.get("/health/ready", responses=v2_answers(503))
 async def ready(request: Request) -> Response:
     """New requests are welcome."""
     if not _service(request).ready:
@@ -320,10 +320,8 @@ def _encoding(accept_encoding: str) -> str:
 def _check_admin(request: Request, service: Service) -> None:
     if service.settings.processes > 1:
         raise Refusal(400, "one of several processes cannot load or unload the models of all")
-    file = service.settings.admin_token_file
-    token = bearer_token(request.headers) or request.headers.get("x-admin-token", "")
-    tokens = read_secrets(file) if file is not None else []
-    if not sum(hmac.compare_digest(token.encode("latin-1"), known.encode()) for known in tokens):
+    tokens: Secrets = request.app.state.admin_tokens
+    if tokens.find(request.scope["headers"], ADMIN_HEADER) is None:
         raise Refusal(403, "loading and unloading need the admin token")
 
 

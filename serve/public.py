@@ -1,0 +1,64 @@
+"""What needs no key, and nothing else: probes, metrics, the pages, and their files.
+
+A route is public because it is defined on `router`, or on that of `serve.open_inference` for health.
+"""
+
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from serve import open_inference
+from serve.refusal import Refusal
+from serve.schemas import Health, Problem
+
+STATIC = Path(__file__).parent / "static"
+# Nothing from another host may be loaded, whatever finds its way into a page.
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "x-content-type-options": "nosniff",
+}
+
+router = APIRouter()
+
+
+def add_public(app: FastAPI) -> None:
+    """Add the public routes to an application."""
+    app.include_router(router)
+    app.include_router(open_inference.public)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+
+@router.get("/healthz", tags=["health"])
+async def healthz() -> Health:
+    """The process is alive."""
+    return Health(status="alive")
+
+
+@router.get("/readyz", tags=["health"], responses={503: {"model": Problem, "description": "not now"}})
+async def readyz(request: Request) -> Health:
+    """New requests are welcome: the models are loaded and no shutdown has begun."""
+    if not request.app.state.service.ready:
+        raise Refusal(503, "the server is starting or shutting down")
+    return Health(status="ready")
+
+
+@router.get("/metrics", tags=["health"], response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Figures for Prometheus."""
+    exposition = request.app.state.service.metrics.exposition()
+    return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> Response:
+    """A page to try the server."""
+    return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> Response:
+    """The interface's documentation, drawn from the OpenAPI document."""
+    return FileResponse(STATIC / "docs.html", headers=PAGE_HEADERS)
