@@ -34,8 +34,8 @@ class Secrets:
         """The number of the secret that a request holds, None if it holds none.
 
         Args:
-            headers: as of an ASGI scope; every line counts, so that a key and an admin token find room
-                beside each other, and beside what a proxy adds.
+            headers: as of an ASGI scope; every line, and every item of a line that a proxy has joined,
+                counts, so that a key and an admin token find room beside each other.
             own_header: where it may be given as it is, beside ``Authorization: Bearer``.
         """
         given = _given(headers, own_header.encode())
@@ -48,16 +48,20 @@ class Secrets:
         return found[0] if found else None
 
 
-def _given(headers: Sequence[tuple[bytes, bytes]], own_header: bytes) -> list[bytes]:
-    given = []
+def _given(headers: Sequence[tuple[bytes, bytes]], own_header: bytes) -> set[bytes]:
+    given = set()
     for name, value in headers:
         if name == own_header:
-            given.append(value.strip())
+            given |= _items(value)
         elif name == b"authorization":
-            scheme, _, token = value.strip().partition(b" ")
-            if scheme.lower() == b"bearer":
-                given.append(token.strip())
+            schemes = (item.partition(b" ") for item in _items(value))
+            given |= {token.strip() for scheme, _, token in schemes if scheme.lower() == b"bearer"}
     return given
+
+
+def _items(value: bytes) -> set[bytes]:
+    """A value as it is, and the items of the list that it may be."""
+    return {item.strip() for item in (value, *value.split(b","))}
 
 
 class ApiKeys:

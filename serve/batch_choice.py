@@ -1,6 +1,7 @@
 """Which of the utterances that wait share a call: nobody is late, nobody waits for much longer ones."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -33,11 +34,10 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """What bounds a batch, the queue and the calls side by side, which share ``num_threads``."""
+    """What bounds a batch, and the calls side by side, which share ``num_threads``."""
 
     num_threads: int = 2
     max_batch_frames: int = 8000
-    max_queue: int = 64
     long_frames: int = 3000
     join_s: float = 0.003
 
@@ -61,11 +61,17 @@ class Ticket:
     future: "asyncio.Future[Scored]"
     enqueued: float
     deadline: float = float("inf")
+    client: str = ""
     timer: asyncio.TimerHandle | None = field(default=None)
 
     @property
     def num_frames(self) -> int:
         """Frames of the utterance."""
+        return len(self.feats)
+
+    @property
+    def cost(self) -> float:
+        """What it takes of its client's share (a `serve.fairness.Waiting`)."""
         return len(self.feats)
 
 
@@ -77,18 +83,20 @@ def always(batch: list[Ticket]) -> bool:
 def choose_batch(
     waiting: Sequence[Ticket], limits: BatchLimits, in_time: Callable[[list[Ticket]], bool] = always
 ) -> list[Ticket]:
-    """The oldest utterance that waits and its company, in order of length.
+    """The first utterance of ``waiting``, which are in order of turns, and its company, in order of length.
 
-    Where nothing is padded, company are the next oldest; else those of like length, with which the call has
+    Where nothing is padded, company are the next in turn; else those of like length, with which the call has
     most frames for its cost (`cost_of`).  What is much longer, would not be ``in_time``, or would make
-    another one late, is not taken.  Nothing waits: an empty list.
+    another one late, is not taken, nor more of another client than of the one whose turn it is: that one
+    would wait for them all.  Nothing waits: an empty list.
     """
     if not waiting:
         return []
-    peers = [ticket for ticket in waiting if ticket.scorer is waiting[0].scorer]
+    head = waiting[0]
+    peers = [ticket for ticket in waiting if ticket.scorer is head.scorer]
 
     def fits(batch: list[Ticket]) -> bool:
-        return not _too_large(batch, limits) and in_time(batch)
+        return not _too_large(batch, limits) and _is_fair(batch, head.client) and in_time(batch)
 
     return _of_like_length(peers, fits) if peers[0].scorer.is_padded else _of_like_age(peers, fits)
 
@@ -129,6 +137,17 @@ def _too_large(batch: Sequence[Ticket], limits: BatchLimits) -> bool:
     shortest, longest = batch[0].num_frames, batch[-1].num_frames
     unlike = longest > max(_LIKE_LENGTHS * shortest, _LIKE_FRAMES)
     return unlike or computed_frames(batch) > limits.max_batch_frames
+
+
+def _is_fair(batch: Sequence[Ticket], client: str) -> bool:
+    """Whether every other client has an utterance in it, or no more frames than ``client``."""
+    of_others = [ticket.client for ticket in batch if ticket.client != client]
+    if len(set(of_others)) == len(of_others):
+        return True
+    frames = Counter[str]()
+    for ticket in batch:
+        frames[ticket.client] += ticket.num_frames
+    return max(frames.values()) <= frames[client]
 
 
 def computed_frames(batch: Sequence[Ticket]) -> int:

@@ -83,6 +83,7 @@ class Connection(HttpToolsProtocol):
         self._start_timer(self.limits.body_timeout_s)
         super().on_headers_complete()
         self.cycle.transport = _ClosedAfterBody(self)  # type: ignore[assignment]
+        self.scope["state"]["transport"] = self.transport  # how far an answer is: see serve.delivery
 
     def close_after_body(self) -> None:
         """Say that no more is to come, and close when the client has sent what it had begun."""

@@ -1,5 +1,5 @@
-"""Around every request: its id, its client, its place in the log and the metrics.  Pure ASGI, so that handlers
-still see their client leave."""
+"""Around every request: its id, its place in the log and the metrics.  Pure ASGI, so that handlers still see
+their client leave."""
 
 import json
 import re

@@ -22,7 +22,7 @@ from serve.documentation import v2_answers
 from serve.models import ServedModel
 from serve.refusal import Refusal
 from serve.requests import HeldResponse, receive, timing_of, unless_client_leaves
-from serve.service import Service, Timing
+from serve.service import Service, Timing, before
 from serve.tensors import InferRequest, TensorSpec, json_bytes, read_request, write_response
 
 logger = logging.getLogger("serve")
@@ -213,19 +213,21 @@ async def _infer(
     request: Request, service: Service, name: str, version: str, body: bytes, timing: Timing
 ) -> Response:
     with ExitStack() as held:
-        place = held.enter_context(service.admit(service.deadline(timing, None)))
+        deadline = service.deadline(timing, None)
+        place = held.enter_context(service.admit(timing.client, deadline))
         model = service.models.get(name, version)
         json_size = request.headers.get("inference-header-content-length")
-        call, feats = await _read(service, model, body, json_size)
-        place.take_frames(model, math.prod(call.inputs["features"].shape[:2]))
+        reading = _read(service, model, body, json_size, timing.client)
+        call, feats = await before(deadline, reading, "its tensors were read")
+        place.take_batch(model, len(feats), math.prod(call.inputs["features"].shape[:2]))
         scored = await service.score(model, feats, _deadline(service, timing, call), timing)
         started = time.monotonic()
         rows = [result.log_posteriors for result in scored]
         encoding = _encoding(request.headers.get("accept-encoding", ""))
-        answer, headers = await service.in_encoders(_encode, model, call, rows, encoding)
+        answer, headers = await service.encoders.run(timing.client, _encode, model, call, rows, encoding)
         service.note(timing, "serialize", time.monotonic() - started)
         headers["server-timing"] = timing.server_timing()
-        return HeldResponse(service, held.pop_all(), Encoded(answer), headers=headers)
+        return HeldResponse(service, place, held.pop_all(), Encoded(answer), headers=headers)
 
 
 def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
@@ -240,7 +242,7 @@ def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
 
 
 async def _read(
-    service: Service, model: ServedModel, body: bytes, json_size: str | None
+    service: Service, model: ServedModel, body: bytes, json_size: str | None, client: str
 ) -> tuple[InferRequest, list[Matrix]]:
     """A call and its utterances; in threads or processes where that would keep others waiting."""
     specs = inputs_of(model)
@@ -248,10 +250,10 @@ async def _read(
         call = read_request(body, json_size, specs)
         return call, _utterances(model, call)
     if json_bytes(body, json_size) > _SMALL_BYTES:
-        call = await service.front_end.tensors(body, json_size, specs)
+        call = await service.processes.run(client, lambda: service.front_end.tensors(body, json_size, specs))
     else:
-        call = await service.in_readers(read_request, body, json_size, specs)
-    return call, await service.in_readers(_utterances, model, call)
+        call = await service.readers.run(client, read_request, body, json_size, specs)
+    return call, await service.readers.run(client, _utterances, model, call)
 
 
 def _utterances(model: ServedModel, call: InferRequest) -> list[Matrix]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from asr_bn.posteriors import convert
 from serve import answers, documentation
+from serve.admission import Place
 from serve.models import ServedModel
 from serve.requests import HeldResponse, receive, timing_of, unless_client_leaves
 from serve.schemas import Output, Posteriors
@@ -82,38 +83,42 @@ async def _job(request: Request, channel: int | None, name: str, timeout_ms: int
 async def _posteriors(job: Job, asked: Asked) -> Response:
     service = job.service
     with ExitStack() as held:
-        place = held.enter_context(service.admit(job.deadline))
-        with service.batcher.announce() as announced:
+        place = held.enter_context(service.admit(job.client, job.deadline))
+        with service.batcher.announce(job.client) as announced:
             utterance = await utterance_of(job)
-            place.take_frames(job.model, len(utterance.feats))
+            place.take_batch(job.model, 1, len(utterance.feats))
             (scored,) = await service.score(job.model, [utterance.feats], job.deadline, job.timing, announced)
         started = time.monotonic()
         label = asked.utt_id or utterance.label or "utterance"
         if asked.is_as_computed:
             encoded = _encode(job.model, scored.log_posteriors, asked, label)
         else:
-            encoded = await service.in_encoders(_encode, job.model, scored.log_posteriors, asked, label)
+            encoded = await service.encoders.run(
+                job.client, _encode, job.model, scored.log_posteriors, asked, label
+            )
         service.note(job.timing, "serialize", time.monotonic() - started)
         _note_real_time_factor(job, len(utterance.feats))
-        return _held_response(job, held, encoded, asked.media_type)
+        return _held_response(job, place, held, encoded, asked.media_type)
 
 
 async def _features(job: Job) -> Response:
     with ExitStack() as held:
-        place = held.enter_context(job.service.admit(job.deadline))
+        place = held.enter_context(job.service.admit(job.client, job.deadline))
         utterance = await utterance_of(job)
-        place.take_frames(job.model, len(utterance.feats))
+        place.take_batch(job.model, 1, len(utterance.feats))
         static = utterance.feats[:, : job.model.metadata.num_static]
-        chunks = await job.service.in_encoders(answers.npy_chunks, static, None)
-        return _held_response(job, held, answers.Encoded(chunks), answers.NPY)
+        chunks = await job.service.encoders.run(job.client, answers.npy_chunks, static, None)
+        return _held_response(job, place, held, answers.Encoded(chunks), answers.NPY)
 
 
-def _held_response(job: Job, held: ExitStack, encoded: answers.Encoded, media_type: str) -> Response:
+def _held_response(
+    job: Job, place: Place, held: ExitStack, encoded: answers.Encoded, media_type: str
+) -> Response:
     headers = {
         "server-timing": job.timing.server_timing(),
         "x-frame-shift-ms": f"{job.model.metadata.fbank.frame_shift_ms:g}",
     }
-    return HeldResponse(job.service, held.pop_all(), encoded, media_type=media_type, headers=headers)
+    return HeldResponse(job.service, place, held.pop_all(), encoded, media_type=media_type, headers=headers)
 
 
 def _note_real_time_factor(job: Job, num_frames: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 from asr_bn.packed_scoring import batch_scorer
 from asr_bn.posteriors import AcousticScorer
 from serve.batch_choice import BatchLimits, call_cost
-from serve.batching import Batcher, DeadlinePassed, QueueFull
+from serve.batching import Batcher, DeadlinePassed
 from serve.models import ServedModel
 from tests.recorder import Array, Recorder, matrix
 from tests.serving import write_model
@@ -75,23 +75,6 @@ def test_a_lone_request_does_not_wait_but_an_announced_one_is_waited_for():
         await asyncio.gather(first, second)
 
     assert run(BatchLimits(join_s=0.4), scenario).batches == [[5], [6, 6]]
-
-
-def test_a_full_queue_refuses_all_or_nothing():
-    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
-        scorer.go.clear()
-        running = asyncio.ensure_future(batcher.score(scorer, [matrix(1)], FAR))
-        await until(lambda: scorer.batches)
-        waiting = asyncio.ensure_future(batcher.score(scorer, [matrix(2)], FAR))
-        await asyncio.sleep(0)
-        with pytest.raises(QueueFull) as full:
-            await batcher.score(scorer, [matrix(3), matrix(4)], FAR)
-        assert full.value.retry_after_s >= 1
-        assert batcher.num_waiting == 1
-        scorer.go.set()
-        await asyncio.gather(running, waiting)
-
-    assert run(BatchLimits(num_threads=1, max_queue=2), scenario).batches == [[1], [2]]
 
 
 def test_what_passes_its_deadline_or_is_cancelled_is_never_computed():
@@ -163,16 +146,16 @@ def test_the_time_to_wait_is_that_of_what_is_before_over_the_calls():
 
     async def scenario(batcher: Batcher, scorer: Recorder) -> None:
         scorer.max_batch_size = 1
-        assert batcher.wait_s == 0
+        assert batcher.wait_s("") == 0
         expect(batcher, scorer, 1 / call_cost(1, 1))
-        assert batcher.wait_s == 0
+        assert batcher.wait_s("") == 0
         scorer.go.clear()
         asked = [asyncio.ensure_future(batcher.score(scorer, [matrix(10)], FAR)) for _ in range(8)]
         await until(lambda: len(scorer.batches) == 2)
         assert batcher.num_waiting == 6
-        assert batcher.wait_s == pytest.approx(40, rel=0.1)
+        assert batcher.wait_s("") == pytest.approx(40, rel=0.1)
         with batcher.announce():
-            assert batcher.wait_s == pytest.approx(45, rel=0.1)
+            assert batcher.wait_s("") == pytest.approx(45, rel=0.1)
         scorer.go.set()
         await asyncio.gather(*asked)
 
