@@ -9,8 +9,8 @@ from serve.batch_choice import BatchLimits, Ticket, choose_batch
 from tests.recorder import Recorder, matrix
 
 
-def ticket(num_frames: int, scorer: Any) -> Ticket:
-    return Ticket(scorer, matrix(num_frames), None, 0.0)  # type: ignore[arg-type]
+def ticket(num_frames: int, scorer: Any, client: str = "") -> Ticket:
+    return Ticket(scorer, matrix(num_frames), None, 0.0, client=client)  # type: ignore[arg-type]
 
 
 @given(
@@ -49,3 +49,20 @@ def test_without_padding_the_oldest_join_that_are_not_much_longer():
     assert [one.num_frames for one in choose_batch(waiting, BatchLimits())] == [200, 210, 420]
     scorer.max_batch_size = 2
     assert [one.num_frames for one in choose_batch(waiting[:1] + waiting[3:], BatchLimits())] == [120, 200]
+
+
+@given(
+    waiting=st.lists(st.tuples(st.integers(1, 2000), st.sampled_from("abc")), min_size=1, max_size=30),
+    padded=st.booleans(),
+)
+@settings(deadline=None, max_examples=60)
+def test_no_other_client_has_more_of_a_call_than_the_one_whose_turn_it_is(waiting, padded):
+    """But for one utterance each, which may be somewhat longer."""
+    scorer = Recorder()
+    scorer.is_padded = padded
+    batch = choose_batch([ticket(length, scorer, client) for length, client in waiting], BatchLimits())
+    own = [one.num_frames for one in batch if one.client == waiting[0][1]]
+    assert waiting[0][0] in own
+    for client in set("abc") - {waiting[0][1]}:
+        theirs = [one.num_frames for one in batch if one.client == client]
+        assert len(theirs) <= 1 or sum(theirs) <= sum(own)

@@ -25,9 +25,9 @@ async def until(condition: Any) -> None:
         await asyncio.sleep(0.001)
 
 
-def run(limits: BatchLimits, scenario: Any) -> Recorder:
+def run(limits: BatchLimits, scenario: Any, scorer: Recorder | None = None) -> Recorder:
     """``scenario(batcher, scorer)`` on a fresh batcher, closed at the end."""
-    scorer = Recorder()
+    scorer = scorer or Recorder()
 
     async def main() -> None:
         batcher = Batcher(limits)
@@ -94,6 +94,50 @@ def test_what_passes_its_deadline_or_is_cancelled_is_never_computed():
         assert np.array_equal(scored.log_posteriors, 2 * matrix(1))
 
     assert run(BatchLimits(num_threads=1), scenario).batches == [[1]]
+
+
+def test_who_comes_next_is_served_next_however_many_another_client_has_queued():
+    """The call that runs, then the newcomer's, with one utterance of the flood's in it at most."""
+
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.go.clear()
+        flood = [
+            asyncio.ensure_future(batcher.score(scorer, [matrix(10)], FAR, client="a")) for _ in range(30)
+        ]
+        await until(lambda: scorer.batches)
+        one = asyncio.ensure_future(batcher.score(scorer, [matrix(9)], FAR, client="b"))
+        await asyncio.sleep(0)
+        scorer.go.set()
+        await asyncio.gather(one, *flood)
+
+    for is_padded in (True, False):
+        scorer = Recorder()
+        scorer.is_padded = is_padded
+        batches = run(BatchLimits(num_threads=1), scenario, scorer).batches
+        assert batches[1] == [9, 10]
+        assert batches[2] == [10] * 8
+
+
+def test_the_time_to_wait_is_that_of_the_client_s_own_turn():
+    """Ten of another client's wait: before the first of mine comes one of them at most."""
+
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.max_batch_size = 1
+        expect(batcher, scorer, 1 / call_cost(1, 1))
+        scorer.go.clear()
+        asked = [
+            asyncio.ensure_future(batcher.score(scorer, [matrix(10)], FAR, client="a")) for _ in range(11)
+        ]
+        await until(lambda: len(scorer.batches) == 1)
+        assert batcher.wait_s("a") == pytest.approx(110, rel=0.1)
+        assert batcher.wait_s("b") == pytest.approx(20, rel=0.1)
+        with batcher.announce("b"):
+            assert batcher.wait_s("b") == pytest.approx(40, rel=0.1)
+        assert batcher.wait_s("b") == pytest.approx(20, rel=0.1)
+        scorer.go.set()
+        await asyncio.gather(*asked)
+
+    run(BatchLimits(num_threads=1), scenario)
 
 
 def expect(batcher: Batcher, scorer: Recorder, seconds_per_cost: float) -> None:
