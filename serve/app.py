@@ -12,17 +12,14 @@ from uvicorn.config import STARTUP_FAILURE
 
 import asr_bn
 from asr_bn.memory import keep_some_freed_memory
-from serve import open_inference, v1
+from serve import documentation, open_inference, v1
 from serve.access import ApiKeys, Secrets, refuse_without_key
 from serve.errors import add_error_handlers
 from serve.lifecycle import watch_for_shutdown, without_long_pauses
 from serve.middleware import RequestLog
-from serve.public import add_public
+from serve.public import add_public, public_paths
 from serve.service import Service
 from serve.settings import Settings, load_settings
-
-DESCRIPTION = """Framewise posteriors of speech, from a batch-normalized recurrent acoustic model.
-POST /v1/posteriors takes audio or features; /v2 speaks the Open Inference Protocol."""
 
 
 def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
@@ -39,7 +36,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app = FastAPI(
         title="asr-bn",
         version=asr_bn.__version__,
-        description=DESCRIPTION,
+        description=documentation.DESCRIPTION,
         lifespan=_lifespan,
         # Swagger's page loads its script from another host; ours is in static/.
         docs_url=None,
@@ -51,6 +48,8 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     add_public(app)
     app.include_router(v1.router)
     app.include_router(open_inference.router)
+    needs_key = settings.api_keys_file is not None
+    app.openapi = documentation.document(app, public_paths(), needs_key)  # type: ignore[method-assign]
     _add_middleware(app, settings, service)
     return app
 

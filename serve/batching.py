@@ -247,10 +247,10 @@ class Batcher:
             self._turns.charge(ticket.client, ticket.cost)
         expected_s = self._times(batch[0].scorer).expected(cost_of(batch))
         call = Call(batch, time.monotonic(), expected_s)
-        self._running.append(call)
         feats = [ticket.feats for ticket in batch]
         loop = asyncio.get_running_loop()
         task = loop.run_in_executor(self._executor, batch[0].scorer.log_posteriors, feats)
+        self._running.append(call)  # not before: what is not begun has no end
         task.add_done_callback(lambda done: self._finish(call, done))
 
     def _finish(self, call: Call, done: "asyncio.Future[list[Matrix]]") -> None:

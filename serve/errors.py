@@ -58,7 +58,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return error_response(request.scope, 422, f"{where}: {first['msg']}")
+    # What our own validators say, pydantic introduces as Python would.
+    what = first["msg"].removeprefix("Value error, ")
+    return error_response(request.scope, 422, f"{where}: {what}")
 
 
 async def _bug(request: Request, error: Exception) -> Response:

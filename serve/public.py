@@ -31,6 +31,11 @@ def add_public(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
 
+def public_paths() -> set[str]:
+    """The paths of the public routes."""
+    return {getattr(route, "path", "") for route in (*router.routes, *open_inference.public.routes)}
+
+
 @router.get("/healthz", tags=["health"])
 async def healthz() -> Health:
     """The process is alive."""

@@ -9,25 +9,33 @@ import numpy as np
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
+from pydantic import Field
 
 from asr_bn.posteriors import convert
 from serve import answers, documentation
 from serve.admission import Place
 from serve.models import ServedModel
+from serve.parameters import Digits, StrictRoute
 from serve.requests import HeldResponse, receive, timing_of, unless_client_leaves
 from serve.schemas import Output, Posteriors
 from serve.service import Service
 from serve.utterances import Job, utterance_of
 
-router = APIRouter(prefix="/v1", tags=["posteriors"])
+router = APIRouter(prefix="/v1", tags=["posteriors"], route_class=StrictRoute)
 Matrix = NDArray[np.float32]
 
 UttId = Annotated[str, Query(pattern=r"^[!-~]{0,200}$", description="the utterance's name in the answer")]
 ModelName = Annotated[str, Query(description="which model; default: the only or first one")]
-Channel = Annotated[int | None, Query(ge=0, le=255, description="of audio with several, which one, from 0")]
+TopK = Annotated[
+    Annotated[int, Field(ge=1), Digits] | None, Query(description="only the k best pdfs of each frame")
+]
+Channel = Annotated[
+    Annotated[int, Field(ge=0, le=255), Digits] | None,
+    Query(description="of audio with several, which one, from 0"),
+]
 TimeoutMs = Annotated[
-    int | None,
-    Header(ge=1, le=3_600_000, description="milliseconds after which the request is dropped unserved"),
+    Annotated[int, Field(ge=1, le=3_600_000), Digits] | None,
+    Header(description="milliseconds after which the request is dropped unserved"),
 ]
 
 
@@ -50,7 +58,7 @@ class Asked:
 async def posteriors(
     request: Request,
     output: Annotated[Output, Query(description="what to answer")] = "log_posterior",
-    top_k: Annotated[int | None, Query(ge=1, description="only the k best pdfs of each frame")] = None,
+    top_k: TopK = None,
     utt_id: UttId = "",
     channel: Channel = None,
     model: ModelName = "",

@@ -15,9 +15,9 @@ from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from serve import open_inference, public
 from serve.access import ADMIN_HEADER, KEY_HEADER, Secrets
 from serve.app import create_app
+from serve.public import public_paths
 from serve.settings import load_settings
 from tests.serving import write_model
 
@@ -106,14 +106,9 @@ def routes(app: FastAPI) -> list[str]:
     return paths
 
 
-def declared_public() -> set[str]:
-    """The paths of the routes that are defined on a public router."""
-    return {route.path for route in (*public.router.routes, *open_inference.public.routes)}
-
-
 def test_what_is_public_is_known():
     health = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
-    assert declared_public() == health | {"/", "/docs", "/metrics"}
+    assert public_paths() == health | {"/", "/docs", "/metrics"}
 
 
 def variants(path: str) -> list[str]:
@@ -143,7 +138,7 @@ def variants(path: str) -> list[str]:
 def test_no_route_but_the_public_ones_answers_without_a_key(app, prefix, way):
     outer, before, root_path = under(app, prefix, way)
     unknown = ["/v1", "/v3/x", "/nothing", "/metricsx", "/v2x", "/health", "/.", "/admin"]
-    for path in set(routes(app)) - declared_public() | set(unknown):
+    for path in set(routes(app)) - public_paths() | set(unknown):
         for method, variant in (*product(METHODS, [path]), *product(("GET", "POST"), variants(path))):
             status, body = ask(outer, method, before + variant, root_path)
             if "/static" not in variant and way == "root path":
@@ -160,7 +155,7 @@ def test_public_routes_answer_without_a_key_and_all_with_one(app, prefix, way):
     def status(method: str, path: str, headers: Mapping[str, str] = NONE) -> int:
         return ask(outer, method, before + path, root_path, headers)[0]
 
-    for path in [*declared_public(), "/static/page.js", "/openapi.json"]:
+    for path in [*public_paths(), "/static/page.js", "/openapi.json"]:
         assert status("GET", path) == 200, path
     for path in ("/v2", "/v2/models/tiny", "/v2/models/stats"):
         assert status("GET", path, KEY) == 200, path
