@@ -87,18 +87,25 @@ def choose_batch(
 
     Where nothing is padded, company are the next in turn; else those of like length, with which the call has
     most frames for its cost (`cost_of`).  What is much longer, would not be ``in_time``, or would make
-    another one late, is not taken, nor more of another client than of the one whose turn it is: that one
-    would wait for them all.  Nothing waits: an empty list.
+    another one late, is not taken, nor what is of a client that has more waiting than the one whose turn it
+    is: who floods the server fills calls of its own.  Nothing waits: an empty list.
     """
     if not waiting:
         return []
-    head = waiting[0]
-    peers = [ticket for ticket in waiting if ticket.scorer is head.scorer]
+    peers = _peers(waiting)
 
     def fits(batch: list[Ticket]) -> bool:
-        return not _too_large(batch, limits) and _is_fair(batch, head.client) and in_time(batch)
+        return not _too_large(batch, limits) and in_time(batch)
 
     return _of_like_length(peers, fits) if peers[0].scorer.is_padded else _of_like_age(peers, fits)
+
+
+def _peers(waiting: Sequence[Ticket]) -> list[Ticket]:
+    """What may be in a call with the first of ``waiting``."""
+    head = waiting[0]
+    num_waiting = Counter(ticket.client for ticket in waiting)
+    most = num_waiting[head.client]
+    return [one for one in waiting if one.scorer is head.scorer and num_waiting[one.client] <= most]
 
 
 def _of_like_age(peers: Sequence[Ticket], fits: Callable[[list[Ticket]], bool]) -> list[Ticket]:
@@ -137,17 +144,6 @@ def _too_large(batch: Sequence[Ticket], limits: BatchLimits) -> bool:
     shortest, longest = batch[0].num_frames, batch[-1].num_frames
     unlike = longest > max(_LIKE_LENGTHS * shortest, _LIKE_FRAMES)
     return unlike or computed_frames(batch) > limits.max_batch_frames
-
-
-def _is_fair(batch: Sequence[Ticket], client: str) -> bool:
-    """Whether every other client has an utterance in it, or no more frames than ``client``."""
-    of_others = [ticket.client for ticket in batch if ticket.client != client]
-    if len(set(of_others)) == len(of_others):
-        return True
-    frames = Counter[str]()
-    for ticket in batch:
-        frames[ticket.client] += ticket.num_frames
-    return max(frames.values()) <= frames[client]
 
 
 def computed_frames(batch: Sequence[Ticket]) -> int:

@@ -1,5 +1,6 @@
 """Which utterances share a call: bounds, likeness, age."""
 
+from collections import Counter
 from typing import Any
 
 from hypothesis import given, settings
@@ -56,13 +57,17 @@ def test_without_padding_the_oldest_join_that_are_not_much_longer():
     padded=st.booleans(),
 )
 @settings(deadline=None, max_examples=60)
-def test_no_other_client_has_more_of_a_call_than_the_one_whose_turn_it_is(waiting, padded):
-    """But for one utterance each, which may be somewhat longer."""
+def test_company_is_of_clients_that_have_no_more_waiting(waiting, padded):
     scorer = Recorder()
     scorer.is_padded = padded
-    batch = choose_batch([ticket(length, scorer, client) for length, client in waiting], BatchLimits())
-    own = [one.num_frames for one in batch if one.client == waiting[0][1]]
-    assert waiting[0][0] in own
-    for client in set("abc") - {waiting[0][1]}:
-        theirs = [one.num_frames for one in batch if one.client == client]
-        assert len(theirs) <= 1 or sum(theirs) <= sum(own)
+    tickets = [ticket(length, scorer, client) for length, client in waiting]
+    num_waiting = Counter(client for _, client in waiting)
+    batch = choose_batch(tickets, BatchLimits())
+    assert tickets[0] in batch
+    assert all(num_waiting[one.client] <= num_waiting[tickets[0].client] for one in batch)
+
+
+def test_clients_with_as_much_waiting_share_a_call():
+    scorer = Recorder()
+    waiting = [ticket(100, scorer, client) for client in "abcdefgh"]
+    assert len(choose_batch(waiting, BatchLimits())) == scorer.max_batch_size
