@@ -94,4 +94,5 @@ def _error(answer: httpx.Response) -> ServerError:
     retry_after = answer.headers.get("retry-after", "")
     is_problem = answer.headers.get("content-type", "").startswith("application/problem+json")
     detail = answer.json()["detail"] if is_problem else answer.text[:200]
-    return ServerError(answer.status_code, detail, float(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else None)
+    seconds = float(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else None
+    return ServerError(answer.status_code, detail, seconds)
