@@ -1,12 +1,15 @@
-"""The server under load: every answer right, and three times what it can do.
+"""The server under load: every answer right, three times what it can do, clients beside each other.
 
     python -m bench.serve_load mixed MODEL.onnx --requests 10000 --clients 64
     python -m bench.serve_load overload MODEL.onnx --seconds 60
+    python -m bench.serve_load fairness MODEL.onnx --seconds 20
+    python -m bench.serve_load soak MODEL.onnx --minutes 120 --rate 50
 
 ``mixed`` sends utterances of many lengths as features, WAV and FLAC, asks for npy, JSON, Kaldi archives and
 the v2 protocol, and compares every answer, bit for bit, with the exported model's alone.  ``overload``
 measures what the server can do, sends three times as much, and tells how long answers, refusals and /healthz
-took, and what memory was held.  Needs httpx, soundfile and psutil.
+took, and what memory was held.  ``fairness`` and ``soak``: see `bench.serve_fairness` and `bench.serve_soak`.
+Needs httpx, soundfile and psutil.
 """
 
 import argparse
@@ -333,16 +336,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["mixed", "overload"])
-    parser.add_argument("model", type=Path)
+    # They are built upon this module.
+    from bench.serve_fairness import fairness
+    from bench.serve_soak import soak
+
+    measures = {"mixed": mixed, "overload": overload, "fairness": fairness, "soak": soak}
+    parser.add_argument("what", choices=measures)
+    parser.add_argument("model", type=Path, nargs="?", default=Path("exp/mini/batch_norm/model.onnx"))
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--factor", type=float, default=3.0)
     parser.add_argument("--timeout-ms", type=int, default=5000)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of soak")
+    parser.add_argument("--rate", type=float, default=50.0, help="attacks a second, of soak")
+    parser.add_argument("--seed", type=int, default=0, help="of soak's attacks")
     parser.add_argument("--log", type=Path, default=Path("/tmp/bench-asr-bn.log"))
     arguments = parser.parse_args()
-    print(json.dumps({"mixed": mixed, "overload": overload}[arguments.what](arguments), indent=2))
+    print(json.dumps(measures[arguments.what](arguments), indent=2))
 
 
 if __name__ == "__main__":

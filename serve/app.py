@@ -6,27 +6,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import Response
 from uvicorn.config import STARTUP_FAILURE
 
 import asr_bn
 from asr_bn.memory import keep_some_freed_memory
-from serve import open_inference, v1
+from serve import documentation, open_inference, v1
+from serve.access import ApiKeys, Secrets, refuse_without_key
 from serve.errors import add_error_handlers
 from serve.lifecycle import ending_with_supervisor, watch_for_shutdown, without_long_pauses
-from serve.middleware import ApiKeys, RequestLog, read_secrets
-from serve.pages import add_pages
-from serve.refusal import Refusal
-from serve.schemas import Health, Problem
+from serve.middleware import RequestLog
+from serve.public import add_public, public_paths
 from serve.semantics import Semantics
 from serve.service import Service
 from serve.settings import Settings, load_settings
 from serve.standard_error import keep_writers_from_waiting
-
-DESCRIPTION = """Framewise posteriors of speech, from a batch-normalized recurrent acoustic model.
-POST /v1/posteriors takes audio or features; /v2 speaks the Open Inference Protocol."""
 
 
 def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
@@ -43,20 +38,33 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app = FastAPI(
         title="asr-bn",
         version=asr_bn.__version__,
-        description=DESCRIPTION,
+        description=documentation.DESCRIPTION,
         lifespan=_lifespan,
         # Swagger's page loads its script from another host; ours is in static/.
         docs_url=None,
         redoc_url=None,
     )
     app.state.service = service
+    app.state.admin_tokens = Secrets(settings.admin_token_file)
     add_error_handlers(app)
+    add_public(app)
     app.include_router(v1.router)
     app.include_router(open_inference.router)
-    _add_probes(app)
-    add_pages(app)
+    needs_key = settings.api_keys_file is not None
+    app.openapi = documentation.document(app, public_paths(), needs_key)  # type: ignore[method-assign]
     _add_middleware(app, settings, service)
     return app
+
+
+def _public_app(app: FastAPI) -> FastAPI:
+    """What ``app`` serves without a key."""
+    public = FastAPI(openapi_url=None, redirect_slashes=False)
+    public.state = app.state
+    add_error_handlers(public)
+    add_public(public)
+    public.router.routes += [route for route in app.routes if getattr(route, "path", "") == app.openapi_url]
+    public.router.default = refuse_without_key
+    return public
 
 
 @asynccontextmanager
@@ -88,9 +96,10 @@ EXPOSED_HEADERS = (
 
 def _add_middleware(app: FastAPI, settings: Settings, service: Service) -> None:
     """From the innermost to the outermost."""
-    app.add_middleware(Semantics)
     if settings.api_keys_file is not None:
-        app.add_middleware(ApiKeys, keys=read_secrets(settings.api_keys_file))
+        keys = Secrets(settings.api_keys_file)
+        app.add_middleware(ApiKeys, keys=keys, public=_public_app(app))
+    app.add_middleware(Semantics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -100,26 +109,6 @@ def _add_middleware(app: FastAPI, settings: Settings, service: Service) -> None:
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(RequestLog, service=service, access_log=settings.access_log)
-
-
-def _add_probes(app: FastAPI) -> None:
-    @app.get("/healthz", tags=["health"])
-    async def healthz() -> Health:
-        """The process is alive."""
-        return Health(status="alive")
-
-    @app.get("/readyz", tags=["health"], responses={503: {"model": Problem, "description": "not now"}})
-    async def readyz(request: Request) -> Health:
-        """New requests are welcome: the models are loaded and no shutdown has begun."""
-        if not request.app.state.service.ready:
-            raise Refusal(503, "the server is starting or shutting down")
-        return Health(status="ready")
-
-    @app.get("/metrics", tags=["health"], response_class=Response)
-    async def metrics(request: Request) -> Response:
-        """Figures for Prometheus."""
-        exposition = request.app.state.service.metrics.exposition()
-        return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def __getattr__(name: str) -> Any:

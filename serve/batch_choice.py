@@ -1,6 +1,7 @@
 """Which of the utterances that wait share a call: nobody is late, nobody waits for much longer ones."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -33,11 +34,10 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """What bounds a batch, the queue and the calls side by side, which share ``num_threads``."""
+    """What bounds a batch, and the calls side by side, which share ``num_threads``."""
 
     num_threads: int = 2
     max_batch_frames: int = 8000
-    max_queue: int = 64
     long_frames: int = 3000
     join_s: float = 0.003
 
@@ -61,11 +61,17 @@ class Ticket:
     future: "asyncio.Future[Scored]"
     enqueued: float
     deadline: float = float("inf")
+    client: str = ""
     timer: asyncio.TimerHandle | None = field(default=None)
 
     @property
     def num_frames(self) -> int:
         """Frames of the utterance."""
+        return len(self.feats)
+
+    @property
+    def cost(self) -> float:
+        """What it takes of its client's share (a `serve.fairness.Waiting`)."""
         return len(self.feats)
 
 
@@ -77,20 +83,29 @@ def always(batch: list[Ticket]) -> bool:
 def choose_batch(
     waiting: Sequence[Ticket], limits: BatchLimits, in_time: Callable[[list[Ticket]], bool] = always
 ) -> list[Ticket]:
-    """The oldest utterance that waits and its company, in order of length.
+    """The first utterance of ``waiting``, which are in order of turns, and its company, in order of length.
 
-    Where nothing is padded, company are the next oldest; else those of like length, with which the call has
+    Where nothing is padded, company are the next in turn; else those of like length, with which the call has
     most frames for its cost (`cost_of`).  What is much longer, would not be ``in_time``, or would make
-    another one late, is not taken.  Nothing waits: an empty list.
+    another one late, is not taken, nor what is of a client that has more waiting than the one whose turn it
+    is: who floods the server fills calls of its own.  Nothing waits: an empty list.
     """
     if not waiting:
         return []
-    peers = [ticket for ticket in waiting if ticket.scorer is waiting[0].scorer]
+    peers = _peers(waiting)
 
     def fits(batch: list[Ticket]) -> bool:
         return not _too_large(batch, limits) and in_time(batch)
 
     return _of_like_length(peers, fits) if peers[0].scorer.is_padded else _of_like_age(peers, fits)
+
+
+def _peers(waiting: Sequence[Ticket]) -> list[Ticket]:
+    """What may be in a call with the first of ``waiting``."""
+    head = waiting[0]
+    num_waiting = Counter(ticket.client for ticket in waiting)
+    most = num_waiting[head.client]
+    return [one for one in waiting if one.scorer is head.scorer and num_waiting[one.client] <= most]
 
 
 def _of_like_age(peers: Sequence[Ticket], fits: Callable[[list[Ticket]], bool]) -> list[Ticket]:

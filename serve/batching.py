@@ -1,11 +1,13 @@
 """Dynamic batching: utterances of like length share a call, and every answer is the answer alone.
 
-One queue and one set of concurrent calls serve all models.  A free call never waits for company, unless
-requests are known to be on their way (`Batcher.announce`), and then only for ``join_s``.
+One queue and one set of concurrent calls serve all models; clients take turns (`serve.fairness.Turns`).  A
+free call never waits for company, unless requests are known to be on their way (`Batcher.announce`), and then
+only for ``join_s``.
 """
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,14 +16,7 @@ from weakref import WeakKeyDictionary
 
 from serve.batch_choice import BatchLimits, Matrix, Scored, Scorer, Ticket, choose_batch, cost_of, is_long
 from serve.estimates import CallTimes, Estimate
-
-
-class QueueFull(Exception):
-    """No room for another utterance; try again after ``retry_after_s``."""
-
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__("the queue is full")
-        self.retry_after_s = max(1.0, retry_after_s)
+from serve.fairness import Turns
 
 
 class DeadlinePassed(Exception):
@@ -39,14 +34,15 @@ def ignore_batch(size: int, frames: int, padded_frames: int, seconds: float) -> 
 class Announcement:
     """A request that is on its way to the queue."""
 
-    def __init__(self, batcher: "Batcher") -> None:
+    def __init__(self, batcher: "Batcher", client: str) -> None:
         self._batcher: Batcher | None = batcher
+        self.client = client
 
     def end(self) -> bool:
         """It has arrived, or will not; true the first time."""
         batcher, self._batcher = self._batcher, None
         if batcher:
-            batcher.arrived()
+            batcher.arrived(self.client)
         return batcher is not None
 
 
@@ -71,7 +67,8 @@ class Batcher:
         self.limits = limits
         self._observe = observe
         self._waiting: list[Ticket] = []
-        self._announced = 0
+        self._announced: Counter[str] = Counter()
+        self._turns = Turns()
         self._running: list[Call] = []
         self._wake: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -87,15 +84,20 @@ class Batcher:
         """Utterances in the queue."""
         return len(self._waiting)
 
-    @property
-    def wait_s(self) -> float:
-        """About how long an utterance that comes now would wait for its turn, in seconds."""
+    def wait_s(self, client: str) -> float:
+        """About how long an utterance of ``client`` that comes now would wait for its turn, in seconds."""
         now = time.monotonic()
         running = sum(
             call.num_threads * max(0.0, call.started + call.expected_s - now) for call in self._running
         )
-        waiting = (len(self._waiting) + self._announced) * self._work_per_utterance.mean
+        waiting = self._num_before(client) * self._work_per_utterance.mean
         return (running + waiting) / self.limits.num_threads
+
+    def _num_before(self, client: str) -> int:
+        """Utterances whose turn comes before that of ``client``'s next one."""
+        waiting = Counter(ticket.client for ticket in self._waiting) + self._announced
+        own = waiting.pop(client, 0)
+        return own + sum(min(own + 1, others) for others in waiting.values())
 
     @property
     def call_s(self) -> float:
@@ -103,25 +105,16 @@ class Batcher:
         return self._seconds_per_call.upper
 
     @contextmanager
-    def announce(self) -> Iterator["Announcement"]:
+    def announce(self, client: str = "") -> Iterator["Announcement"]:
         """Until its utterances are queued, or it ends, a request is on its way: a call that could still
         grow waits a little for it."""
-        announcement = Announcement(self)
-        self._announced += 1
+        announcement = Announcement(self, client)
+        self._announced[client] += 1
         try:
             yield announcement
         finally:
             if announcement.end():
                 self._dispatch()
-
-    def check_room(self, count: int = 1) -> None:
-        """Refuse now what `score` would refuse later.
-
-        Raises:
-            QueueFull: ``count`` utterances do not fit in the queue.
-        """
-        if len(self._waiting) + count > self.limits.max_queue:
-            raise QueueFull(self.wait_s)
 
     async def score(
         self,
@@ -129,17 +122,16 @@ class Batcher:
         feats: Sequence[Matrix],
         deadline: float,
         announced: "Announcement | None" = None,
+        client: str = "",
     ) -> list[Scored]:
         """Score ``feats``, each ``[num_frames, feature_dim]``, before ``deadline`` (`time.monotonic`).
 
         When the caller is cancelled, what still waits is dropped unserved.
 
         Raises:
-            QueueFull: they do not all fit in the queue.
             DeadlinePassed: ``deadline`` came before their turn.
         """
-        self.check_room(len(feats))
-        tickets = [self._enqueue(scorer, matrix, deadline) for matrix in feats]
+        tickets = [self._enqueue(scorer, matrix, deadline, client) for matrix in feats]
         if announced:
             announced.end()
         self._dispatch()
@@ -149,9 +141,9 @@ class Batcher:
             for ticket in tickets:
                 self._drop(ticket)
 
-    def arrived(self) -> None:
+    def arrived(self, client: str) -> None:
         """An announced request is no longer on its way."""
-        self._announced -= 1
+        self._announced -= Counter({client: 1})
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing runs."""
@@ -162,10 +154,10 @@ class Batcher:
         await self.drain()
         self._executor.shutdown()
 
-    def _enqueue(self, scorer: Scorer, feats: Matrix, deadline: float) -> Ticket:
+    def _enqueue(self, scorer: Scorer, feats: Matrix, deadline: float, client: str) -> Ticket:
         loop = asyncio.get_running_loop()
         now = time.monotonic()
-        ticket = Ticket(scorer, feats, loop.create_future(), now, deadline)
+        ticket = Ticket(scorer, feats, loop.create_future(), now, deadline, client)
         # The answer is due at the deadline, not the turn: what could not be done in time is not begun.
         latest_start = deadline - self._upper_s([ticket])
         ticket.timer = loop.call_later(max(0.0, latest_start - now), self._expire, ticket)
@@ -202,13 +194,15 @@ class Batcher:
 
     def _dispatch(self) -> None:
         while True:
-            batch = choose_batch(self._eligible(), self.limits, self._in_time)
+            eligible = self._eligible()
+            batch = choose_batch(eligible, self.limits, self._in_time)
             if not batch:
                 return
             wait_s = self._time_to_wait(batch)
             if wait_s > 0:
                 self._wake_in(wait_s)
                 return
+            self._turns.begin(eligible[0].client)
             self._start(batch)
 
     def _eligible(self) -> list[Ticket]:
@@ -220,7 +214,7 @@ class Batcher:
         limits, eligible = self.limits, []
         used = sum(call.num_threads for call in self._running)
         by_long = sum(call.num_threads for call in self._running if is_long(call.batch, limits))
-        for ticket in self._waiting:
+        for ticket in self._turns.order(self._waiting):
             own, long = ticket.scorer.num_threads, is_long([ticket], limits)
             most_for_long = limits.num_threads - own
             if long and by_long + own > max(own, most_for_long):
@@ -237,7 +231,7 @@ class Batcher:
         return end <= min(ticket.deadline for ticket in batch)
 
     def _time_to_wait(self, batch: list[Ticket]) -> float:
-        if self._announced == 0 or len(batch) >= batch[0].scorer.max_batch_size:
+        if not self._announced or len(batch) >= batch[0].scorer.max_batch_size:
             return 0.0
         oldest = min(ticket.enqueued for ticket in batch)
         return oldest + self.limits.join_s - time.monotonic()
@@ -250,12 +244,13 @@ class Batcher:
     def _start(self, batch: list[Ticket]) -> None:
         for ticket in batch:
             self._waiting.remove(ticket)
+            self._turns.charge(ticket.client, ticket.cost)
         expected_s = self._times(batch[0].scorer).expected(cost_of(batch))
         call = Call(batch, time.monotonic(), expected_s)
-        self._running.append(call)
         feats = [ticket.feats for ticket in batch]
         loop = asyncio.get_running_loop()
         task = loop.run_in_executor(self._executor, batch[0].scorer.log_posteriors, feats)
+        self._running.append(call)  # not before: what is not begun has no end
         task.add_done_callback(lambda done: self._finish(call, done))
 
     def _finish(self, call: Call, done: "asyncio.Future[list[Matrix]]") -> None:

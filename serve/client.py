@@ -1,6 +1,7 @@
 """A client for programs: ``Client("http://127.0.0.1:8000").posteriors("speech.wav")``."""
 
 import io
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -93,4 +94,5 @@ def _error(answer: httpx.Response) -> ServerError:
     retry_after = answer.headers.get("retry-after", "")
     is_problem = answer.headers.get("content-type", "").startswith("application/problem+json")
     detail = answer.json()["detail"] if is_problem else answer.text[:200]
-    return ServerError(answer.status_code, detail, float(retry_after) if retry_after.isdigit() else None)
+    seconds = float(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else None
+    return ServerError(answer.status_code, detail, seconds)

@@ -179,6 +179,7 @@ class Connection(HttpToolsProtocol):
         self._await_rest()
         self.headers = []  # for trailers, which belong to no head (RFC 9110, 6.5.1): counted and dropped
         self.cycle.transport = _ClosedAfterBody(self, self.cycle)  # type: ignore[assignment]
+        self.scope["state"]["transport"] = self.transport  # how far an answer is: see serve.delivery
         if version == "1.0":
             self.cycle.waiting_for_100_continue = False
             self.cycle.send = _without_chunks(self.cycle)  # type: ignore[method-assign, assignment]

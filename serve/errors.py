@@ -8,7 +8,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from serve.refusal import Refusal
 
@@ -23,8 +25,12 @@ def problem_body(status: int, detail: str) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
 
 
-def error_response(path: str, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer to a refused request, in the shape that ``path``'s interface promises."""
+def error_response(
+    scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The answer to a refused request, in the shape that the interface it asked for promises."""
+    # What is routed is what follows the root path, of a proxy, a mount or Ray.
+    path = get_route_path(scope)
     if path == "/v2" or path.startswith("/v2/"):
         return JSONResponse({"error": detail}, OPEN_INFERENCE_STATUS.get(status, status), headers)
     return JSONResponse(problem_body(status, detail), status, headers, media_type="application/problem+json")
@@ -41,7 +47,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return error_response(request.url.path, error.status, error.detail, error.headers)
+    return error_response(request.scope, error.status, error.detail, error.headers)
 
 
 async def _framework_error(request: Request, error: Exception) -> Response:
@@ -49,22 +55,24 @@ async def _framework_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":
         headers["Allow"] = "GET, HEAD"  # see serve.semantics
-    return error_response(request.url.path, error.status_code, str(error.detail), headers)
+    return error_response(request.scope, error.status_code, str(error.detail), headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return error_response(request.url.path, 422, f"{where}: {first['msg']}")
+    # What our own validators say, pydantic introduces as Python would.
+    what = first["msg"].removeprefix("Value error, ")
+    return error_response(request.scope, 422, f"{where}: {what}")
 
 
 async def _short_of_memory(request: Request, error: Exception) -> Response:
     logger.warning("short of memory for a request", exc_info=error)
     detail = "the server is short of memory at the moment"
-    return error_response(request.url.path, 503, detail, {"retry-after": "1"})
+    return error_response(request.scope, 503, detail, {"retry-after": "1"})
 
 
 async def _bug(request: Request, error: Exception) -> Response:
     logger.error("request failed", exc_info=error)
-    return error_response(request.url.path, 500, "internal error")
+    return error_response(request.scope, 500, "internal error")

@@ -1,24 +1,19 @@
-"""Around every request: its id, its key, its place in the log and the metrics.  Pure ASGI, so that handlers
-still see their client leave."""
+"""Around every request: its id, its place in the log and the metrics.  Pure ASGI, so that handlers still see
+their client leave."""
 
-import hmac
 import json
 import re
 import secrets
 import sys
 import time
-from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asr_bn.kaldi_io.script_file import read_lines
-from serve.errors import error_response
 from serve.refusal import ClientGone
 from serve.service import Service
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 CLIENT_CLOSED_REQUEST = 499
 
 
@@ -86,52 +81,3 @@ class RequestLog:
 
 def _request_id(given: str) -> str:
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-
-
-class ApiKeys:
-    """Lets only holders of a key use ``/v1`` and ``/v2``; health stays open.
-
-    Args:
-        app: the application inside.
-        keys: the keys, any of which will do.
-    """
-
-    def __init__(self, app: ASGIApp, keys: list[str]) -> None:
-        self.app, self.keys = app, [key.encode() for key in keys]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http" and _needs_key(scope["path"]) and not self._holds_key(scope):
-            detail = "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"
-            response = error_response(scope["path"], 401, detail, {"www-authenticate": "Bearer"})
-            await response(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
-
-    def _holds_key(self, scope: Scope) -> bool:
-        headers = Headers(scope=scope)
-        given = (headers.get("x-api-key") or bearer_token(headers)).encode("latin-1")
-        # Compared with every key, so that time tells nothing about which one came close.
-        return sum(hmac.compare_digest(given, key) for key in self.keys) > 0
-
-
-def _needs_key(path: str) -> bool:
-    return path.startswith(("/v1", "/v2")) and path not in _OPEN_PATHS
-
-
-def bearer_token(headers: Headers) -> str:
-    """The token of ``Authorization: Bearer``, empty where there is none."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def read_secrets(path: Path) -> list[str]:
-    """The lines of a file of keys, without blank lines and ``#`` comments.
-
-    Raises:
-        ValueError: it holds none.
-    """
-    found = [line for _, line in read_lines(path) if not line.startswith("#")]
-    if not found:
-        raise ValueError(f"{path}: no key in it, expected one a line")
-    return found

@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-import hmac
 import logging
 import math
 import time
@@ -17,17 +16,20 @@ from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 
 import asr_bn
+from serve import schemas
+from serve.access import ADMIN_HEADER, Secrets
 from serve.answers import Chunks, Encoded
-from serve.documentation import v2_answers
-from serve.middleware import bearer_token, read_secrets
+from serve.documentation import ADMIN, INFER, INFER_ANSWER, v2_answers
 from serve.models import ServedModel
+from serve.parameters import StrictRoute
 from serve.refusal import Refusal
 from serve.requests import HeldResponse, receive, timing_of, unless_client_leaves
-from serve.service import Service, Timing
+from serve.service import Service, Timing, before
 from serve.tensors import InferRequest, TensorSpec, json_bytes, read_request, write_response
 
 logger = logging.getLogger("serve")
-router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=StrictRoute)
+public = APIRouter(prefix="/v2", tags=["open inference protocol"])
 Matrix = NDArray[np.float32]
 # Less is read on the event loop: a thread would cost more time.  More JSON goes to a process of its own.
 _SMALL_BYTES = 1 << 18
@@ -50,8 +52,17 @@ def output_of(model: ServedModel) -> TensorSpec:
 Handler = Callable[[Request, str, str], Awaitable[Response]]
 
 
-def for_model(method: str, suffix: str, *statuses: int) -> Callable[[Handler], Handler]:
-    """Route a handler for a model's newest version, and for the version that the path names."""
+def for_model(
+    method: str, suffix: str, model: Any, *statuses: int, extra: dict[str, Any] | None = None
+) -> Callable[[Handler], Handler]:
+    """Route a handler for a model's newest version, and for the version that the path names.
+
+    Args:
+        method, suffix: of the request, behind the model and version.
+        model: of the answer, for the OpenAPI document.
+        statuses: of its refusals.
+        extra: more for the OpenAPI document.
+    """
 
     def register(handler: Handler) -> Handler:
         async def newest(request: Request, name: Name) -> Response:
@@ -67,20 +78,21 @@ def for_model(method: str, suffix: str, *statuses: int) -> Callable[[Handler], H
                 methods=[method],
                 name=handler.__name__,
                 description=handler.__doc__,
-                responses=v2_answers(400, 404, *statuses),
+                responses=v2_answers(model, 404, *statuses),
+                openapi_extra=extra,
             )
         return handler
 
     return register
 
 
-@router.get("/health/live", responses=v2_answers())
+@public.get("/health/live", responses=v2_answers(schemas.ServerLive))
 async def live() -> Response:
     """The server answers."""
     return JSONResponse({"live": True})
 
 
-@router.get("/health/ready", responses=v2_answers(503))
+@public.get("/health/ready", responses=v2_answers(schemas.ServerReady, 503))
 async def ready(request: Request) -> Response:
     """New requests are welcome."""
     if not _service(request).ready:
@@ -88,20 +100,20 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"ready": True})
 
 
-@router.get("", responses=v2_answers())
+@router.get("", responses=v2_answers(schemas.ServerMetadata))
 async def server_metadata() -> Response:
     """The server's name, version and extensions."""
     extensions = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
     return JSONResponse({"name": "asr-bn", "version": asr_bn.__version__, "extensions": extensions})
 
 
-@router.get("/models/stats", responses=v2_answers())
+@router.get("/models/stats", responses=v2_answers(schemas.Statistics))
 async def all_statistics(request: Request) -> Response:
     """How many utterances and calls each model has served."""
     return _statistics(_service(request).models.all())
 
 
-@for_model("GET", "")
+@for_model("GET", "", schemas.ModelMetadata)
 async def model_metadata(request: Request, name: str, version: str) -> Response:
     """A model's tensors and versions."""
     model = _service(request).models.get(name, version)
@@ -116,7 +128,7 @@ async def model_metadata(request: Request, name: str, version: str) -> Response:
     )
 
 
-@for_model("GET", "/ready", 503)
+@for_model("GET", "/ready", schemas.ModelReady, 503)
 async def model_ready(request: Request, name: str, version: str) -> Response:
     """A model can be used."""
     _service(request).models.get(name, version)
@@ -125,7 +137,7 @@ async def model_ready(request: Request, name: str, version: str) -> Response:
     return JSONResponse({"name": name, "ready": True})
 
 
-@for_model("GET", "/config")
+@for_model("GET", "/config", schemas.ModelConfig)
 async def model_config(request: Request, name: str, version: str) -> Response:
     """A model's configuration in Triton's words."""
     model = _service(request).models.get(name, version)
@@ -145,7 +157,7 @@ async def model_config(request: Request, name: str, version: str) -> Response:
     )
 
 
-@for_model("GET", "/stats")
+@for_model("GET", "/stats", schemas.Statistics)
 async def statistics(request: Request, name: str, version: str) -> Response:
     """How many utterances and calls a model has served."""
     return _statistics([_service(request).models.get(name, version)])
@@ -164,7 +176,7 @@ def _statistics(chosen: list[ServedModel]) -> Response:
     return JSONResponse({"model_stats": stats})
 
 
-@router.post("/repository/index", responses=v2_answers())
+@router.post("/repository/index", responses=v2_answers(list[schemas.IndexEntry]))
 async def repository_index(request: Request) -> Response:
     """Every model of the folder, loaded or not."""
     models = _service(request).models
@@ -177,7 +189,9 @@ async def repository_index(request: Request) -> Response:
     )
 
 
-@router.post("/repository/models/{name}/load", responses=v2_answers(400, 403, 404))
+@router.post(
+    "/repository/models/{name}/load", responses=v2_answers(schemas.Done, 403, 404), openapi_extra=ADMIN
+)
 async def load_model(request: Request, name: Name) -> Response:
     """Load a model of the folder, or load it again; for holders of the admin token."""
     service = _service(request)
@@ -190,7 +204,9 @@ async def load_model(request: Request, name: Name) -> Response:
     return JSONResponse({})
 
 
-@router.post("/repository/models/{name}/unload", responses=v2_answers(400, 403, 404))
+@router.post(
+    "/repository/models/{name}/unload", responses=v2_answers(schemas.Done, 403, 404), openapi_extra=ADMIN
+)
 async def unload_model(request: Request, name: Name) -> Response:
     """Unload a model; for holders of the admin token."""
     service = _service(request)
@@ -199,7 +215,7 @@ async def unload_model(request: Request, name: Name) -> Response:
     return JSONResponse({})
 
 
-@for_model("POST", "/infer", 413, 429, 503)
+@for_model("POST", "/infer", INFER_ANSWER, 413, 429, 503, extra=INFER)
 async def infer(request: Request, name: str, version: str) -> Response:
     """Log posteriors of a batch of utterances, padded to the longest; padding is answered with zeros."""
     service = _service(request)
@@ -213,19 +229,21 @@ async def _infer(
     request: Request, service: Service, name: str, version: str, body: bytes, timing: Timing
 ) -> Response:
     with ExitStack() as held:
-        place = held.enter_context(service.admit(service.deadline(timing, None)))
+        deadline = service.deadline(timing, None)
+        place = held.enter_context(service.admit(timing.client, deadline))
         model = service.models.get(name, version)
         json_size = request.headers.get("inference-header-content-length")
-        call, feats = await _read(service, model, body, json_size)
-        place.take_frames(model, math.prod(call.inputs["features"].shape[:2]))
+        reading = _read(service, model, body, json_size, timing.client)
+        call, feats = await before(deadline, reading, "its tensors were read")
+        place.take_batch(model, len(feats), math.prod(call.inputs["features"].shape[:2]))
         scored = await service.score(model, feats, _deadline(service, timing, call), timing)
         started = time.monotonic()
         rows = [result.log_posteriors for result in scored]
         encoding = _encoding(request.headers.get("accept-encoding", ""))
-        answer, headers = await service.in_encoders(_encode, model, call, rows, encoding)
+        answer, headers = await service.encoders.run(timing.client, _encode, model, call, rows, encoding)
         service.note(timing, "serialize", time.monotonic() - started)
         headers["server-timing"] = timing.server_timing()
-        return HeldResponse(service, held.pop_all(), Encoded(answer), headers=headers)
+        return HeldResponse(service, place, held.pop_all(), Encoded(answer), headers=headers)
 
 
 def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
@@ -240,7 +258,7 @@ def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
 
 
 async def _read(
-    service: Service, model: ServedModel, body: bytes, json_size: str | None
+    service: Service, model: ServedModel, body: bytes, json_size: str | None, client: str
 ) -> tuple[InferRequest, list[Matrix]]:
     """A call and its utterances; in threads or processes where that would keep others waiting."""
     specs = inputs_of(model)
@@ -248,10 +266,10 @@ async def _read(
         call = read_request(body, json_size, specs)
         return call, _utterances(model, call)
     if json_bytes(body, json_size) > _SMALL_BYTES:
-        call = await service.front_end.tensors(body, json_size, specs)
+        call = await service.processes.run(client, lambda: service.front_end.tensors(body, json_size, specs))
     else:
-        call = await service.in_readers(read_request, body, json_size, specs)
-    return call, await service.in_readers(_utterances, model, call)
+        call = await service.readers.run(client, read_request, body, json_size, specs)
+    return call, await service.readers.run(client, _utterances, model, call)
 
 
 def _utterances(model: ServedModel, call: InferRequest) -> list[Matrix]:
@@ -273,7 +291,7 @@ def _utterances(model: ServedModel, call: InferRequest) -> list[Matrix]:
 def _deadline(service: Service, timing: Timing, call: InferRequest) -> float:
     timeout = call.parameters.get("timeout", 0)
     if type(timeout) is not int or timeout < 0:
-        raise Refusal(400, f"timeout is {timeout!r}, expected microseconds")
+        raise Refusal(400, "timeout: expected microseconds, a whole number")
     return service.deadline(timing, timeout / 1e6 if timeout else None)
 
 
@@ -320,10 +338,8 @@ def _encoding(accept_encoding: str) -> str:
 def _check_admin(request: Request, service: Service) -> None:
     if service.settings.processes > 1:
         raise Refusal(400, "one of several processes cannot load or unload the models of all")
-    file = service.settings.admin_token_file
-    token = bearer_token(request.headers) or request.headers.get("x-admin-token", "")
-    tokens = read_secrets(file) if file is not None else []
-    if not sum(hmac.compare_digest(token.encode("latin-1"), known.encode()) for known in tokens):
+    tokens: Secrets = request.app.state.admin_tokens
+    if tokens.find(request.scope["headers"], ADMIN_HEADER) is None:
         raise Refusal(403, "loading and unloading need the admin token")
 
 

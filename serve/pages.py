@@ -4,7 +4,6 @@ import os
 from email.utils import parsedate
 from pathlib import Path
 
-from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers
@@ -46,17 +45,3 @@ def _holds(asked: Headers, file: Headers) -> bool:
         parsedate(text) for text in (asked.get("if-unmodified-since"), file.get("last-modified"))
     )
     return since is None or modified is None or modified <= since
-
-
-def add_pages(app: FastAPI) -> None:
-    """Serve the files under ``/static``, the try-out page at ``/`` and the interface's at ``/docs``."""
-    pages = Pages(directory=STATIC)
-    app.mount("/static", pages, name="static")
-
-    @app.get("/", include_in_schema=False)
-    async def page(request: Request) -> Response:
-        return await pages.get_response("index.html", request.scope)
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> Response:
-        return await pages.get_response("docs.html", request.scope)

@@ -2,16 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
-from contextlib import ExitStack
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from serve.admission import Place
 from serve.answers import Encoded
 from serve.bodies import read_body
+from serve.delivery import Delivery
+from serve.fairness import client_of
 from serve.refusal import ClientGone
 from serve.service import Service, Timing
 
@@ -20,18 +23,20 @@ T = TypeVar("T")
 
 def timing_of(request: Request) -> Timing:
     """What the request spends is noted here, from now on."""
-    return Timing(getattr(request.state, "trace", None))
+    return Timing(client_of(request.scope), getattr(request.state, "trace", None))
 
 
 async def receive(request: Request, service: Service, timing: Timing, deadline: float) -> bytes:
     """The body, once there is room for it.
 
     Raises:
-        Refusal: as `serve.service.Service.check_admission` and `serve.bodies.read_body`.
+        Refusal: as `serve.admission.Admission.count_request`, `serve.service.Service.check_admission` and
+            `serve.bodies.read_body`.
     """
-    service.check_admission(deadline)
+    service.admission.count_request(timing.client)
+    service.check_admission(timing.client, deadline)
     settings = service.settings
-    with service.upload():
+    with service.admission.upload(timing.client):
         body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
     service.note(timing, "receive", time.monotonic() - timing.started)
     return body
@@ -70,33 +75,63 @@ class HeldResponse(Response):
 
     Args:
         service: whose encoders make the later chunks, and whose settings bound the time to read them.
-        held: to be closed then.
+        place: what the request holds.
+        held: to be closed at the end.
         body: sent without being copied together.
     """
 
-    def __init__(self, service: Service, held: ExitStack, body: Encoded, **arguments: Any) -> None:
+    def __init__(
+        self, service: Service, place: Place, held: ExitStack, body: Encoded, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         if body.rest is None:
             self.headers["content-length"] = str(sum(len(chunk) for chunk in body.chunks))
         else:
             del self.headers["content-length"]
-        self.service, self.held, self.encoded = service, held, body
+        self.service, self.place, self.held, self.encoded = service, place, held, body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         with self.held:
             try:
-                async with asyncio.timeout(self.service.settings.send_timeout_s):
-                    await self._send(send)
+                async with asyncio.timeout(self.service.settings.send_timeout_s) as limit:
+                    with self._watched(scope, limit) as delivery:
+                        await self._send(send, delivery)
             except TimeoutError as error:
                 raise ClientGone from error
 
-    async def _send(self, send: Send) -> None:
+    @contextmanager
+    def _watched(self, scope: Scope, limit: asyncio.Timeout) -> Iterator[Delivery | None]:
+        """Let the client be given up when it is slow, where the server tells how far it is."""
+        transport = scope.get("state", {}).get("transport")
+        if transport is None:
+            yield None
+            return
+
+        def give_up() -> None:
+            self.place.release()
+            limit.reschedule(asyncio.get_running_loop().time())
+
+        min_rate, deliveries = self.service.settings.min_send_rate, self.service.admission.deliveries
+        delivery = Delivery(self.place.client, transport, min_rate, give_up)
+        deliveries.add(delivery)
+        try:
+            yield delivery
+        finally:
+            deliveries.discard(delivery)
+            delivery.end()
+
+    async def _send(self, send: Send, delivery: Delivery | None) -> None:
+        async def send_chunk(chunk: bytes | memoryview) -> None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if delivery:
+                delivery.sent += len(chunk)
+
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await send(start)
         for chunk in self.encoded.chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send_chunk(chunk)
         if rest := self.encoded.rest:
-            while piece := await self.service.in_encoders(next, rest, b""):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            while piece := await self.service.encoders.run(self.place.client, next, rest, b""):
+                await send_chunk(piece)
         await send({"type": "http.response.body", "body": b"", "more_body": False})

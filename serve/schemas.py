@@ -1,6 +1,6 @@
-"""What the JSON answers look like, for the OpenAPI document."""
+"""What JSON bodies and answers look like, for the OpenAPI document."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,6 +51,168 @@ class Problem(BaseModel):
 
 
 class Health(BaseModel):
-    """A yes."""
+    """Health status."""
 
     status: str
+
+
+class InferenceError(BaseModel):
+    """A refusal under ``/v2``."""
+
+    error: str
+
+
+class ServerLive(BaseModel):
+    """Whether the server answers."""
+
+    live: bool
+
+
+class ServerReady(BaseModel):
+    """Whether new requests are welcome."""
+
+    ready: bool
+
+
+class ServerMetadata(BaseModel):
+    """The server's name, version and extensions."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Tensor(BaseModel):
+    """Name, datatype and shape of a tensor; -1: any size."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """A model's tensors and versions."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+class ModelReady(BaseModel):
+    """Whether a model can be used."""
+
+    name: str
+    ready: bool
+
+
+class ConfigTensor(BaseModel):
+    """A tensor in Triton's words."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+class ModelConfig(BaseModel):
+    """A model's configuration in Triton's words."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int
+    input: list[ConfigTensor]
+    output: list[ConfigTensor]
+
+
+class ModelStatistics(BaseModel):
+    """Utterances and calls that a version of a model has served."""
+
+    name: str
+    version: str
+    inference_count: int
+    execution_count: int
+
+
+class Statistics(BaseModel):
+    """What models have served."""
+
+    model_stats: list[ModelStatistics]
+
+
+class IndexEntry(BaseModel):
+    """A version of a model in the folder."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+
+
+class Done(BaseModel):
+    """Nothing more to say."""
+
+
+class TensorParameters(BaseModel):
+    """How a tensor is sent."""
+
+    binary_data_size: Annotated[
+        int | None, Field(ge=0, description="bytes of it behind the JSON, in the place of data")
+    ] = None
+
+
+class InputTensor(BaseModel):
+    """``features``, float32 ``[batch, num_frames, num_features]``, or ``lengths``, int32 ``[batch]``."""
+
+    name: Literal["features", "lengths"]
+    datatype: Literal["FP32", "INT32"]
+    shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=3)]
+    data: Annotated[
+        list[Any] | None, Field(description="in row-major order, nested as the shape or flat")
+    ] = None
+    parameters: TensorParameters | None = None
+
+
+class OutputParameters(BaseModel):
+    """How an output is wanted."""
+
+    binary_data: bool = False
+
+
+class WantedOutput(BaseModel):
+    """An output that is asked for."""
+
+    name: Literal["log_posteriors"]
+    parameters: OutputParameters | None = None
+
+
+class InferParameters(BaseModel):
+    """What a request asks of the server."""
+
+    timeout: Annotated[int, Field(ge=0, description="microseconds; 0: the server's own")] = 0
+    binary_data_output: Annotated[bool, Field(description="outputs are wanted as binary data")] = False
+
+
+class InferRequest(BaseModel):
+    """A batch of utterances."""
+
+    id: str | None = None
+    parameters: InferParameters | None = None
+    inputs: Annotated[list[InputTensor], Field(min_length=2, max_length=2)]
+    outputs: list[WantedOutput] | None = None
+
+
+class OutputTensor(Tensor):
+    """``log_posteriors``, float32 ``[batch, num_frames, num_pdfs]``."""
+
+    data: Annotated[list[float] | None, Field(description="in row-major order")] = None
+    parameters: TensorParameters | None = None
+
+
+class InferResponse(BaseModel):
+    """Scores of a batch of utterances."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[OutputTensor]

@@ -44,9 +44,8 @@ class Semantics:
         except asyncio.CancelledError:
             if scope["app"].state.service.draining:
                 with suppress(RuntimeError):  # a part of the answer has been sent
-                    await error_response(scope["path"], 503, "the server is shutting down")(
-                        scope, receive, send
-                    )
+                    response = error_response(scope, 503, "the server is shutting down")
+                    await response(scope, receive, send)
             raise
         finally:
             if is_head:

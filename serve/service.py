@@ -1,20 +1,20 @@
 """The server's moving parts, started and stopped together."""
 
 import asyncio
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.admission import Admission, Place, full
 from serve.batch_choice import BatchLimits, Scored
-from serve.batching import Announcement, Batcher, DeadlinePassed, QueueFull
+from serve.batching import Announcement, Batcher, DeadlinePassed
 from serve.estimates import Estimate
+from serve.fairness import FairThreads, Gate
 from serve.front_end import AudioLimits, FrontEndPool
 from serve.metrics import Metrics
 from serve.models import LoadOptions, ModelStore, ServedModel
@@ -28,8 +28,9 @@ T = TypeVar("T")
 
 @dataclass
 class Timing:
-    """Seconds that a request spent in each of `serve.metrics.STAGES`, and its trace where there is one."""
+    """Seconds that a request of ``client`` spent in each of `serve.metrics.STAGES`, and its trace, if any."""
 
+    client: str
     trace: RequestTrace | None = None
     stages: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -39,27 +40,17 @@ class Timing:
         return ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in self.stages.items())
 
 
-class Place:
-    """What an accepted request holds of a service, until its answer has been sent."""
+async def before(deadline: float, work: Awaitable[T], what: str) -> T:
+    """What ``work`` gives, if it does before ``deadline`` (`time.monotonic`).
 
-    def __init__(self, service: "Service") -> None:
-        self.service = service
-        self.num_frames = 0
-
-    def take_frames(self, model: ServedModel, num_frames: int) -> None:
-        """Claim the memory that the scores of ``num_frames`` need.
-
-        Raises:
-            Refusal: 413 more frames than the longest audio has, 429 no memory left for them now.
-        """
-        settings = self.service.settings
-        most = int(1000 * settings.max_audio_seconds / model.metadata.fbank.frame_shift_ms)
-        if num_frames > most:
-            raise Refusal(413, f"{num_frames} frames, this server takes up to {most}")
-        if self.service.held_frames + num_frames > max(most, settings.max_held_frames):
-            raise full(self.service.batcher.wait_s)
-        self.num_frames += num_frames
-        self.service.held_frames += num_frames
+    Raises:
+        Refusal: 504 the deadline came first, before ``what`` was done.
+    """
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await work
+    except TimeoutError as error:
+        raise Refusal(504, f"the request's deadline passed before {what}") from error
 
 
 class Service:
@@ -89,7 +80,6 @@ class Service:
         limits = BatchLimits(
             num_threads=settings.compute_threads,
             max_batch_frames=settings.max_batch_frames,
-            max_queue=settings.max_queue,
             long_frames=settings.long_frames,
         )
         self.batcher = Batcher(limits, self.metrics.observe_batch)
@@ -98,12 +88,11 @@ class Service:
             AudioLimits(settings.max_audio_seconds, settings.decode_timeout_s, settings.decode_memory_bytes),
         )
         self.metrics.watch(self.metrics.queue_depth, lambda: self.batcher.num_waiting)
-        self.metrics.watch(self.metrics.accepted, lambda: self.accepted)
-        self.readers = ThreadPoolExecutor(settings.front_ends, thread_name_prefix="read")
-        self.encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
-        self.accepted = 0
-        self.held_frames = 0
-        self.uploads = 0
+        self.admission = Admission(settings)
+        self.metrics.watch(self.metrics.accepted, lambda: self.admission.places.held)
+        self.readers = FairThreads(settings.front_ends, "read")
+        self.encoders = FairThreads(2, "encode")
+        self.processes = Gate(settings.front_ends)
         self.serialize_s = Estimate()
         self.models_loaded = False
         self.draining = False
@@ -127,14 +116,6 @@ class Service:
             raise
         self.models_loaded = True
 
-    async def in_readers(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run work on a request's body in threads."""
-        return await asyncio.get_running_loop().run_in_executor(self.readers, function, *arguments)
-
-    async def in_encoders(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run work on an answer's body in threads that no request's audio can occupy."""
-        return await asyncio.get_running_loop().run_in_executor(self.encoders, function, *arguments)
-
     async def score(
         self,
         model: ServedModel,
@@ -146,13 +127,12 @@ class Service:
         """Log posteriors of ``feats``, each ``[num_frames, num_features]``.
 
         Raises:
-            Refusal: 429 the queue is full, 504 ``deadline`` came first, 422 a score is not a number.
+            Refusal: 504 ``deadline`` came first, 422 a score is not a number.
         """
+        # The deadline is that of the answer, which has to be written yet.
+        latest = deadline - self.serialize_s.upper
         try:
-            # The deadline is that of the answer, which has to be written yet.
-            scored = await self.batcher.score(model, feats, deadline - self.serialize_s.upper, announced)
-        except QueueFull as error:
-            raise full(error.retry_after_s) from error
+            scored = await self.batcher.score(model, feats, latest, announced, timing.client)
         except DeadlinePassed as error:
             raise Refusal(504, "the request's deadline passed while it waited") from error
         for result in scored:
@@ -178,23 +158,21 @@ class Service:
         self.metrics.observe_stage(stage, seconds)
 
     @contextmanager
-    def admit(self, deadline: float) -> Iterator["Place"]:
+    def admit(self, client: str, deadline: float) -> Iterator[Place]:
         """Hold one of the places for accepted requests, of which there are ``max_queue``.
 
         Raises:
-            Refusal: 503 the models are not loaded yet, 429 every place is taken, or so many wait that an
-                answer before ``deadline`` is not to be expected.
+            Refusal: 503 the models are not loaded yet, 429 there is no place for this client, or so many wait
+                that an answer before ``deadline`` is not to be expected.
         """
-        self.check_admission(deadline)
-        place = Place(self)
-        self.accepted += 1
+        self.check_admission(client, deadline)
+        place = Place(self.admission, client)
         try:
             yield place
         finally:
-            self.accepted -= 1
-            self.held_frames -= place.num_frames
+            place.release()
 
-    def check_admission(self, deadline: float) -> None:
+    def check_admission(self, client: str, deadline: float) -> None:
         """Refuse what `admit` would refuse, before reading a body.
 
         Raises:
@@ -202,28 +180,13 @@ class Service:
         """
         if not self.models_loaded:
             raise Refusal(503, "the models are not loaded yet", {"retry-after": "1"})
-        wait_s = self.batcher.wait_s
-        if self.accepted >= self.settings.max_queue:
-            raise full(wait_s)
+        self.admission.make_room(self.admission.places, client, 1)
         # Where nothing waits, the time that a call takes is no reason to refuse: it may be out of date.
-        needed_s = wait_s + self.batcher.call_s + self.serialize_s.upper
-        if self.batcher.num_waiting and 0 < deadline - time.monotonic() < needed_s:
-            raise full(wait_s)
-
-    @contextmanager
-    def upload(self) -> Iterator[None]:
-        """Hold one of the places for bodies that are being received.
-
-        Raises:
-            Refusal: 429 every place is taken.
-        """
-        if self.uploads >= self.settings.max_uploads:
-            raise full(1.0)
-        self.uploads += 1
-        try:
-            yield
-        finally:
-            self.uploads -= 1
+        if self.batcher.num_waiting:
+            wait_s = self.batcher.wait_s(client)
+            needed_s = wait_s + self.batcher.call_s + self.serialize_s.upper
+            if 0 < deadline - time.monotonic() < needed_s:
+                raise full(wait_s)
 
     async def close(self) -> None:
         """Answer what was accepted, then end threads and processes."""
@@ -233,10 +196,3 @@ class Service:
         self.encoders.shutdown()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
-
-
-def full(retry_after_s: float) -> Refusal:
-    """The refusal of a request that finds no room."""
-    return Refusal(
-        429, "too many requests are waiting", {"retry-after": str(max(1, math.ceil(retry_after_s)))}
-    )

@@ -41,18 +41,35 @@ class Settings(BaseSettings):
     long_frames: int = Field(
         3000, ge=1, description="utterances longer than that leave threads to the others"
     )
-    max_queue: int = Field(64, ge=1, description="requests accepted at the same time; more are answered 429")
+    max_queue: int = Field(
+        64, ge=1, description="utterances accepted at the same time, of one client three quarters of them"
+    )
     max_held_frames: int = Field(
-        60_000, ge=1, description="frames of all accepted requests at most; more are answered 429"
+        60_000, ge=1, description="frames of all accepted requests, of one client three quarters of them"
+    )
+    client_requests: int = Field(
+        0, ge=0, description="utterances that one client (a key, else an address) may have accepted; 0: any"
+    )
+    client_requests_per_s: float = Field(
+        0.0, ge=0, description="requests a second that one client may send to each process; 0: any"
+    )
+    client_audio_s_per_min: float = Field(
+        0.0, ge=0, description="seconds of audio a minute that one client may send to each process; 0: any"
     )
     deadline_s: float = Field(
         30.0, gt=0, le=3600, description="time a request may wait, unless it asks for less"
     )
     body_timeout_s: float = Field(20.0, gt=0, description="time that receiving a body may take")
     send_timeout_s: float = Field(60.0, gt=0, description="time that a client may take to read its answer")
+    min_send_rate: float = Field(
+        50_000.0,
+        ge=0,
+        description="bytes a second; who reads its answer more slowly is dropped after 10 s, or when others "
+        "need its place",
+    )
     head_timeout_s: float = Field(10.0, gt=0, description="time that a request's head may take to arrive")
     max_connections: int = Field(512, ge=1, description="open connections of a process at most")
-    max_uploads: int = Field(128, ge=1, description="bodies being received at the same time at most")
+    max_uploads: int = Field(128, ge=1, description="bodies being received at a time")
     max_body_bytes: int = Field(32 << 20, ge=1, description="bytes of a body at most, inflated or not")
     max_audio_seconds: float = Field(120.0, gt=0, description="seconds of decoded audio at most")
     decode_timeout_s: float = Field(10.0, gt=0, description="time that decoding one audio file may take")

@@ -1,7 +1,5 @@
 """From a request's body to the features that a model takes."""
 
-import asyncio
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +10,7 @@ from serve.answers import NPY
 from serve.bodies import read_multipart, read_npy
 from serve.models import ServedModel
 from serve.refusal import Refusal
-from serve.service import Service, Timing
+from serve.service import Service, Timing, before
 
 Matrix = NDArray[np.float32]
 _FORM = "multipart/form-data"
@@ -31,6 +29,11 @@ class Job:
     channel: int | None
     deadline: float
     timing: Timing
+
+    @property
+    def client(self) -> str:
+        """Who asks."""
+        return self.timing.client
 
 
 @dataclass(frozen=True)
@@ -58,19 +61,14 @@ async def utterance_of(job: Job) -> Utterance:
     """
     if _media_type(job.content_type) == NPY and len(job.body) <= _SMALL_BYTES:
         return _given_features(job.model, _sent(job))
-    loop_deadline = asyncio.get_running_loop().time() + job.deadline - time.monotonic()
-    try:
-        async with asyncio.timeout_at(loop_deadline):
-            return await _large_or_audio(job)
-    except TimeoutError as error:
-        raise Refusal(504, "the request's deadline passed before its features were computed") from error
+    return await before(job.deadline, _large_or_audio(job), "its features were computed")
 
 
 async def _large_or_audio(job: Job) -> Utterance:
     is_form = _media_type(job.content_type) == _FORM
-    sent = await job.service.in_readers(_sent, job) if is_form else _sent(job)
+    sent = await job.service.readers.run(job.client, _sent, job) if is_form else _sent(job)
     if sent.kind == NPY or sent.data.startswith(b"\x93NUMPY"):
-        return await job.service.in_readers(_given_features, job.model, sent)
+        return await job.service.readers.run(job.client, _given_features, job.model, sent)
     return await _audio_features(job, sent)
 
 
@@ -103,7 +101,10 @@ def _given_features(model: ServedModel, sent: Sent) -> Utterance:
 
 async def _audio_features(job: Job, sent: Sent) -> Utterance:
     metadata, service = job.model.metadata, job.service
-    audio = await service.front_end.features(sent.data, metadata.fbank, metadata.delta_order, job.channel)
+    audio = await service.processes.run(
+        job.client,
+        lambda: service.front_end.features(sent.data, metadata.fbank, metadata.delta_order, job.channel),
+    )
     service.note(job.timing, "decode", audio.decode_s, before_s=audio.features_s)
     service.note(job.timing, "features", audio.features_s)
     service.metrics.audio_seconds.inc(audio.audio_s)

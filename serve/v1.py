@@ -9,24 +9,33 @@ import numpy as np
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
+from pydantic import Field
 
 from asr_bn.posteriors import convert
 from serve import answers, documentation
+from serve.admission import Place
 from serve.models import ServedModel
+from serve.parameters import Digits, StrictRoute
 from serve.requests import HeldResponse, receive, timing_of, unless_client_leaves
 from serve.schemas import Output, Posteriors
 from serve.service import Service
 from serve.utterances import Job, utterance_of
 
-router = APIRouter(prefix="/v1", tags=["posteriors"])
+router = APIRouter(prefix="/v1", tags=["posteriors"], route_class=StrictRoute)
 Matrix = NDArray[np.float32]
 
 UttId = Annotated[str, Query(pattern=r"^[!-~]{0,200}$", description="the utterance's name in the answer")]
 ModelName = Annotated[str, Query(description="which model; default: the only or first one")]
-Channel = Annotated[int | None, Query(ge=0, le=255, description="of audio with several, which one, from 0")]
+TopK = Annotated[
+    Annotated[int, Field(ge=1), Digits] | None, Query(description="only the k best pdfs of each frame")
+]
+Channel = Annotated[
+    Annotated[int, Field(ge=0, le=255), Digits] | None,
+    Query(description="of audio with several, which one, from 0"),
+]
 TimeoutMs = Annotated[
-    int | None,
-    Header(ge=1, le=3_600_000, description="milliseconds after which the request is dropped unserved"),
+    Annotated[int, Field(ge=1, le=3_600_000), Digits] | None,
+    Header(description="milliseconds after which the request is dropped unserved"),
 ]
 
 
@@ -49,7 +58,7 @@ class Asked:
 async def posteriors(
     request: Request,
     output: Annotated[Output, Query(description="what to answer")] = "log_posterior",
-    top_k: Annotated[int | None, Query(ge=1, description="only the k best pdfs of each frame")] = None,
+    top_k: TopK = None,
     utt_id: UttId = "",
     channel: Channel = None,
     model: ModelName = "",
@@ -82,38 +91,42 @@ async def _job(request: Request, channel: int | None, name: str, timeout_ms: int
 async def _posteriors(job: Job, asked: Asked) -> Response:
     service = job.service
     with ExitStack() as held:
-        place = held.enter_context(service.admit(job.deadline))
-        with service.batcher.announce() as announced:
+        place = held.enter_context(service.admit(job.client, job.deadline))
+        with service.batcher.announce(job.client) as announced:
             utterance = await utterance_of(job)
-            place.take_frames(job.model, len(utterance.feats))
+            place.take_batch(job.model, 1, len(utterance.feats))
             (scored,) = await service.score(job.model, [utterance.feats], job.deadline, job.timing, announced)
         started = time.monotonic()
         label = asked.utt_id or utterance.label or "utterance"
         if asked.is_as_computed:
             encoded = _encode(job.model, scored.log_posteriors, asked, label)
         else:
-            encoded = await service.in_encoders(_encode, job.model, scored.log_posteriors, asked, label)
+            encoded = await service.encoders.run(
+                job.client, _encode, job.model, scored.log_posteriors, asked, label
+            )
         service.note(job.timing, "serialize", time.monotonic() - started)
         _note_real_time_factor(job, len(utterance.feats))
-        return _held_response(job, held, encoded, asked.media_type)
+        return _held_response(job, place, held, encoded, asked.media_type)
 
 
 async def _features(job: Job) -> Response:
     with ExitStack() as held:
-        place = held.enter_context(job.service.admit(job.deadline))
+        place = held.enter_context(job.service.admit(job.client, job.deadline))
         utterance = await utterance_of(job)
-        place.take_frames(job.model, len(utterance.feats))
+        place.take_batch(job.model, 1, len(utterance.feats))
         static = utterance.feats[:, : job.model.metadata.num_static]
-        chunks = await job.service.in_encoders(answers.npy_chunks, static, None)
-        return _held_response(job, held, answers.Encoded(chunks), answers.NPY)
+        chunks = await job.service.encoders.run(job.client, answers.npy_chunks, static, None)
+        return _held_response(job, place, held, answers.Encoded(chunks), answers.NPY)
 
 
-def _held_response(job: Job, held: ExitStack, encoded: answers.Encoded, media_type: str) -> Response:
+def _held_response(
+    job: Job, place: Place, held: ExitStack, encoded: answers.Encoded, media_type: str
+) -> Response:
     headers = {
         "server-timing": job.timing.server_timing(),
         "x-frame-shift-ms": f"{job.model.metadata.fbank.frame_shift_ms:g}",
     }
-    return HeldResponse(job.service, held.pop_all(), encoded, media_type=media_type, headers=headers)
+    return HeldResponse(job.service, place, held.pop_all(), encoded, media_type=media_type, headers=headers)
 
 
 def _note_real_time_factor(job: Job, num_frames: int) -> None:

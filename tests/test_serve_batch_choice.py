@@ -1,5 +1,6 @@
 """Which utterances share a call: bounds, likeness, age."""
 
+from collections import Counter
 from typing import Any
 
 from hypothesis import given, settings
@@ -9,8 +10,8 @@ from serve.batch_choice import BatchLimits, Ticket, choose_batch
 from tests.recorder import Recorder, matrix
 
 
-def ticket(num_frames: int, scorer: Any) -> Ticket:
-    return Ticket(scorer, matrix(num_frames), None, 0.0)  # type: ignore[arg-type]
+def ticket(num_frames: int, scorer: Any, client: str = "") -> Ticket:
+    return Ticket(scorer, matrix(num_frames), None, 0.0, client=client)  # type: ignore[arg-type]
 
 
 @given(
@@ -49,3 +50,24 @@ def test_without_padding_the_oldest_join_that_are_not_much_longer():
     assert [one.num_frames for one in choose_batch(waiting, BatchLimits())] == [200, 210, 420]
     scorer.max_batch_size = 2
     assert [one.num_frames for one in choose_batch(waiting[:1] + waiting[3:], BatchLimits())] == [120, 200]
+
+
+@given(
+    waiting=st.lists(st.tuples(st.integers(1, 2000), st.sampled_from("abc")), min_size=1, max_size=30),
+    padded=st.booleans(),
+)
+@settings(deadline=None, max_examples=60)
+def test_company_is_of_clients_that_have_no_more_waiting(waiting, padded):
+    scorer = Recorder()
+    scorer.is_padded = padded
+    tickets = [ticket(length, scorer, client) for length, client in waiting]
+    num_waiting = Counter(client for _, client in waiting)
+    batch = choose_batch(tickets, BatchLimits())
+    assert tickets[0] in batch
+    assert all(num_waiting[one.client] <= num_waiting[tickets[0].client] for one in batch)
+
+
+def test_clients_with_as_much_waiting_share_a_call():
+    scorer = Recorder()
+    waiting = [ticket(100, scorer, client) for client in "abcdefgh"]
+    assert len(choose_batch(waiting, BatchLimits())) == scorer.max_batch_size

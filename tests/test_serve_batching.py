@@ -12,7 +12,7 @@ import pytest
 from asr_bn.packed_scoring import batch_scorer
 from asr_bn.posteriors import AcousticScorer
 from serve.batch_choice import BatchLimits, call_cost
-from serve.batching import Batcher, DeadlinePassed, QueueFull
+from serve.batching import Batcher, DeadlinePassed
 from serve.models import ServedModel
 from tests.recorder import Array, Recorder, matrix
 from tests.serving import write_model
@@ -25,9 +25,9 @@ async def until(condition: Any) -> None:
         await asyncio.sleep(0.001)
 
 
-def run(limits: BatchLimits, scenario: Any) -> Recorder:
+def run(limits: BatchLimits, scenario: Any, scorer: Recorder | None = None) -> Recorder:
     """``scenario(batcher, scorer)`` on a fresh batcher, closed at the end."""
-    scorer = Recorder()
+    scorer = scorer or Recorder()
 
     async def main() -> None:
         batcher = Batcher(limits)
@@ -76,23 +76,6 @@ def test_a_lone_request_does_not_wait_but_an_announced_one_is_waited_for():
     assert run(BatchLimits(join_s=120), scenario).batches == [[5], [6, 6]]
 
 
-def test_a_full_queue_refuses_all_or_nothing():
-    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
-        scorer.go.clear()
-        running = asyncio.ensure_future(batcher.score(scorer, [matrix(1)], FAR))
-        await until(lambda: scorer.batches)
-        waiting = asyncio.ensure_future(batcher.score(scorer, [matrix(2)], FAR))
-        await asyncio.sleep(0)
-        with pytest.raises(QueueFull) as full:
-            await batcher.score(scorer, [matrix(3), matrix(4)], FAR)
-        assert full.value.retry_after_s >= 1
-        assert batcher.num_waiting == 1
-        scorer.go.set()
-        await asyncio.gather(running, waiting)
-
-    assert run(BatchLimits(num_threads=1, max_queue=2), scenario).batches == [[1], [2]]
-
-
 def test_what_passes_its_deadline_or_is_cancelled_is_never_computed():
     async def scenario(batcher: Batcher, scorer: Recorder) -> None:
         scorer.go.clear()
@@ -110,6 +93,50 @@ def test_what_passes_its_deadline_or_is_cancelled_is_never_computed():
         assert np.array_equal(scored.log_posteriors, 2 * matrix(1))
 
     assert run(BatchLimits(num_threads=1), scenario).batches == [[1]]
+
+
+def test_who_comes_next_is_served_next_however_many_another_client_has_queued():
+    """The call that runs, then the newcomer's, in which there is nothing of the flood's."""
+
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.go.clear()
+        flood = [
+            asyncio.ensure_future(batcher.score(scorer, [matrix(10)], FAR, client="a")) for _ in range(30)
+        ]
+        await until(lambda: scorer.batches)
+        one = asyncio.ensure_future(batcher.score(scorer, [matrix(9)], FAR, client="b"))
+        await asyncio.sleep(0)
+        scorer.go.set()
+        await asyncio.gather(one, *flood)
+
+    for is_padded in (True, False):
+        scorer = Recorder()
+        scorer.is_padded = is_padded
+        batches = run(BatchLimits(num_threads=1), scenario, scorer).batches
+        assert batches[1] == [9]
+        assert batches[2] == [10] * 8
+
+
+def test_the_time_to_wait_is_that_of_the_client_s_own_turn():
+    """Ten of another client's wait: before the first of mine comes one of them at most."""
+
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.max_batch_size = 1
+        expect(batcher, scorer, 1 / call_cost(1, 1))
+        scorer.go.clear()
+        asked = [
+            asyncio.ensure_future(batcher.score(scorer, [matrix(10)], FAR, client="a")) for _ in range(11)
+        ]
+        await until(lambda: len(scorer.batches) == 1)
+        assert batcher.wait_s("a") == pytest.approx(110, rel=0.1)
+        assert batcher.wait_s("b") == pytest.approx(20, rel=0.1)
+        with batcher.announce("b"):
+            assert batcher.wait_s("b") == pytest.approx(40, rel=0.1)
+        assert batcher.wait_s("b") == pytest.approx(20, rel=0.1)
+        scorer.go.set()
+        await asyncio.gather(*asked)
+
+    run(BatchLimits(num_threads=1), scenario)
 
 
 def expect(batcher: Batcher, scorer: Recorder, seconds_per_cost: float) -> None:
@@ -162,16 +189,16 @@ def test_the_time_to_wait_is_that_of_what_is_before_over_the_calls():
 
     async def scenario(batcher: Batcher, scorer: Recorder) -> None:
         scorer.max_batch_size = 1
-        assert batcher.wait_s == 0
+        assert batcher.wait_s("") == 0
         expect(batcher, scorer, 1 / call_cost(1, 1))
-        assert batcher.wait_s == 0
+        assert batcher.wait_s("") == 0
         scorer.go.clear()
         asked = [asyncio.ensure_future(batcher.score(scorer, [matrix(10)], FAR)) for _ in range(8)]
         await until(lambda: len(scorer.batches) == 2)
         assert batcher.num_waiting == 6
-        assert batcher.wait_s == pytest.approx(40, rel=0.1)
+        assert batcher.wait_s("") == pytest.approx(40, rel=0.1)
         with batcher.announce():
-            assert batcher.wait_s == pytest.approx(45, rel=0.1)
+            assert batcher.wait_s("") == pytest.approx(45, rel=0.1)
         scorer.go.set()
         await asyncio.gather(*asked)
 

@@ -196,3 +196,10 @@ def test_the_documentation_lists_the_operations(browser, url):
     while "/v1/posteriors" not in browser.find_element("id", "operations").text:
         assert time.monotonic() < until
         time.sleep(0.05)
+    assert "X-Admin-Token" in browser.find_element("id", "description").text
+    assert "X-API-Key" in browser.find_element("id", "curl").text
+    for summary in browser.find_elements("tag name", "summary"):
+        browser.execute_script("arguments[0].parentElement.open = true", summary)
+        text = summary.find_element("xpath", "..").text
+        expected = "admin token" if "/repository/models/" in summary.text else "Needs no key."
+        assert expected in text

@@ -212,7 +212,7 @@ def test_a_large_json_answer_comes_in_pieces(client, model, monkeypatch):
 
 def test_what_would_wait_past_its_deadline_is_refused_before_its_body_is_read(client, feats, monkeypatch):
     """Others wait, for 7 seconds: who allows less is refused, who allows more is answered."""
-    monkeypatch.setattr(Batcher, "wait_s", 6.5)
+    monkeypatch.setattr(Batcher, "wait_s", lambda batcher, client: 6.5)
     monkeypatch.setattr(Batcher, "num_waiting", 3)
 
     def never_read() -> Iterator[bytes]:
@@ -227,7 +227,9 @@ def test_what_would_wait_past_its_deadline_is_refused_before_its_body_is_read(cl
     monkeypatch.setattr(requests, "read_body", never_read)
     assert client.post(URL, content=b"x", headers={"x-timeout-ms": "6000"}).status_code == 429
     monkeypatch.undo()
-    monkeypatch.setattr(Batcher, "wait_s", 6.5)  # of a call that runs: it may be out of date
+    monkeypatch.setattr(
+        Batcher, "wait_s", lambda batcher, client: 6.5
+    )  # of a call that runs: it may be out of date
     assert client.post(URL, content=npy(feats), headers=NPY | {"x-timeout-ms": "6000"}).status_code == 200
 
 

@@ -12,7 +12,16 @@ curl --data-binary @speech.wav '${base}v1/posteriors?output=posterior&top_k=3'
 curl -F file=@speech.flac '${base}v1/posteriors?output=log_posterior'
 # features in, Kaldi archive out
 curl -H 'Content-Type: application/x-npy' -H 'Accept: application/x-kaldi-ark' \\
-     --data-binary @feats.npy '${base}v1/posteriors?output=log_likelihood&utt_id=utt1' > utt1.ark`;
+     --data-binary @feats.npy '${base}v1/posteriors?output=log_likelihood&utt_id=utt1' > utt1.ark
+# where the server has API keys
+curl -H 'X-API-Key: KEY' --data-binary @speech.wav '${base}v1/posteriors'`;
+
+// Who may ask, of the schemes of which one is needed.
+const needed = (security) => {
+  if (security.some((one) => "adminToken" in one)) return "Needs the admin token.";
+  if (!security.length || security.some((one) => !Object.keys(one).length)) return "Needs no key.";
+  return "Needs an API key.";
+};
 
 const table = (heads, rows) => {
   const made = element("table");
@@ -29,11 +38,12 @@ const table = (heads, rows) => {
 const typeOf = (schema) =>
   schema.enum?.join(" | ") ?? schema.anyOf?.map(typeOf).join(" or ") ?? schema.type ?? "";
 
-const operation = (path, method, described) => {
+const operation = (path, method, described, security) => {
   const made = element("details");
   const summary = element("summary");
   summary.append(element("span", method.toUpperCase(), { className: "method" }), element("code", path));
   made.append(summary, element("p", described.description ?? ""));
+  made.append(element("p", needed(described.security ?? security)));
   if (described.requestBody) {
     made.append(element("p", `Body: ${described.requestBody.description ?? ""}`));
     made.append(element("p", `Types: ${Object.keys(described.requestBody.content).join(", ")}`));
@@ -57,11 +67,14 @@ const show = async () => {
   document.getElementById("curl").textContent = curlLines(base);
   const api = await (await fetch("openapi.json")).json();
   document.getElementById("title").textContent = `${api.info.title} ${api.info.version}: interface`;
-  document.getElementById("description").textContent = api.info.description;
+  document.getElementById("description").replaceChildren(
+    ...api.info.description.split("\n\n").map((text) => element("p", text)),
+  );
   const shown = document.getElementById("operations");
   shown.replaceChildren(element("h2", "Operations"));
   for (const [path, methods] of Object.entries(api.paths))
-    for (const [method, described] of Object.entries(methods)) shown.append(operation(path, method, described));
+    for (const [method, described] of Object.entries(methods))
+      shown.append(operation(path, method, described, api.security));
 };
 
 show();
