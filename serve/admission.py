@@ -32,6 +32,7 @@ class Admission:
         self.places = Share(settings.max_queue, settings.client_requests)
         self.memory = Share(settings.max_held_frames)
         self.uploads = Share(settings.max_uploads, settings.client_requests)
+        self.bodies = Share(max(settings.max_held_bytes, 2 * settings.max_body_bytes))
         requests_per_s, audio_s = settings.client_requests_per_s, settings.client_audio_s_per_min
         self.requests = Allowance(requests_per_s, max(0.0, requests_per_s - 1))
         self.audio_seconds = Allowance(audio_s / 60, audio_s)
@@ -68,31 +69,46 @@ class Admission:
         raise full(share.fits_in_s(client, amount))
 
     @contextmanager
-    def upload(self, client: str) -> Iterator[None]:
-        """Hold one of the places for bodies that are being received.
+    def upload(self, client: str, num_bytes: int) -> Iterator[None]:
+        """Hold one of the places for bodies that are being received, and the memory for one.
 
         Raises:
             Refusal: 429 there is none for this client.
         """
-        self.make_room(self.uploads, client, 1)
-        holding = self.uploads.take(client, 1)
+        hold = Hold(self, client)
         try:
+            hold.take(self.uploads, 1)
+            hold.take(self.bodies, num_bytes)
             yield
         finally:
-            self.uploads.release(holding)
+            hold.release()
 
 
-class Place:
-    """What an accepted request holds, until its answer has been sent or its client has been given up."""
+class Hold:
+    """What a client holds of several shares."""
 
     def __init__(self, admission: Admission, client: str) -> None:
         self.admission, self.client = admission, client
         self._held: list[tuple[Share, Holding]] = []
-        self._take(admission.places, 1)
 
-    def _take(self, share: Share, amount: int) -> None:
+    def take(self, share: Share, amount: int) -> None:
+        """Hold ``amount`` more.
+
+        Raises:
+            Refusal: 429 there is no room for it now.
+        """
         self.admission.make_room(share, self.client, amount)
         self._held.append((share, share.take(self.client, amount)))
+
+    def release(self) -> None:
+        """Let go of all of it."""
+        while self._held:
+            share, holding = self._held.pop()
+            share.release(holding)
+
+
+class Place(Hold):
+    """What an accepted request holds, until its answer has been sent or its client has been given up."""
 
     def take_batch(self, model: ServedModel, num_utterances: int, num_frames: int) -> None:
         """Hold a place for each utterance, and the memory that the scores of ``num_frames`` need.
@@ -109,12 +125,6 @@ class Place:
             most = admission.places.largest
             raise Refusal(413, f"{num_utterances} utterances, this server takes up to {most} at a time")
         if num_utterances > 1:
-            self._take(admission.places, num_utterances - 1)
-        self._take(admission.memory, num_frames)
+            self.take(admission.places, num_utterances - 1)
+        self.take(admission.memory, num_frames)
         admission.audio_seconds.take(self.client, num_frames * shift_ms / 1000)
-
-    def release(self) -> None:
-        """Let go of all of it."""
-        while self._held:
-            share, holding = self._held.pop()
-            share.release(holding)

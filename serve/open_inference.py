@@ -230,7 +230,7 @@ async def _infer(
 ) -> Response:
     with ExitStack() as held:
         deadline = service.deadline(timing, None)
-        place = held.enter_context(service.admit(timing.client, deadline))
+        place = held.enter_context(service.admit(timing.client, deadline, len(body)))
         model = service.models.get(name, version)
         json_size = request.headers.get("inference-header-content-length")
         reading = _read(service, model, body, json_size, timing.client)

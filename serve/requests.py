@@ -1,6 +1,7 @@
 """What every request goes through: its body received, its client watched, its place held until the end."""
 
 import asyncio
+import re
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,10 +37,18 @@ async def receive(request: Request, service: Service, timing: Timing, deadline: 
     service.admission.count_request(timing.client)
     service.check_admission(timing.client, deadline)
     settings = service.settings
-    with service.admission.upload(timing.client):
+    with service.admission.upload(timing.client, _expected_bytes(request, settings.max_body_bytes)):
         body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
     service.note(timing, "receive", time.monotonic() - timing.started)
     return body
+
+
+def _expected_bytes(request: Request, most: int) -> int:
+    """What a body will take; of one that comes in chunks nobody knows."""
+    declared = request.headers.get("content-length", "")
+    if re.fullmatch("[0-9]{1,18}", declared):
+        return min(most, int(declared))
+    return most if "transfer-encoding" in request.headers else 0
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -158,8 +158,8 @@ class Service:
         self.metrics.observe_stage(stage, seconds)
 
     @contextmanager
-    def admit(self, client: str, deadline: float) -> Iterator[Place]:
-        """Hold one of the places for accepted requests, of which there are ``max_queue``.
+    def admit(self, client: str, deadline: float, num_bytes: int) -> Iterator[Place]:
+        """Hold one of the places for accepted requests, of which there are ``max_queue``, and their bodies.
 
         Raises:
             Refusal: 503 the models are not loaded yet, 429 there is no place for this client, or so many wait
@@ -168,6 +168,8 @@ class Service:
         self.check_admission(client, deadline)
         place = Place(self.admission, client)
         try:
+            place.take(self.admission.places, 1)
+            place.take(self.admission.bodies, num_bytes)
             yield place
         finally:
             place.release()

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     head_timeout_s: float = Field(10.0, gt=0, description="time that a request's head may take to arrive")
     max_connections: int = Field(512, ge=1, description="open connections of a process at most")
     max_uploads: int = Field(128, ge=1, description="bodies being received at a time")
+    max_held_bytes: int = Field(
+        512 << 20, ge=1, description="bytes of all bodies in memory, of one client three quarters of them"
+    )
     max_body_bytes: int = Field(32 << 20, ge=1, description="bytes of a body at most, inflated or not")
     max_audio_seconds: float = Field(120.0, gt=0, description="seconds of decoded audio at most")
     decode_timeout_s: float = Field(10.0, gt=0, description="time that decoding one audio file may take")

@@ -91,7 +91,7 @@ async def _job(request: Request, channel: int | None, name: str, timeout_ms: int
 async def _posteriors(job: Job, asked: Asked) -> Response:
     service = job.service
     with ExitStack() as held:
-        place = held.enter_context(service.admit(job.client, job.deadline))
+        place = held.enter_context(service.admit(job.client, job.deadline, len(job.body)))
         with service.batcher.announce(job.client) as announced:
             utterance = await utterance_of(job)
             place.take_batch(job.model, 1, len(utterance.feats))
@@ -111,7 +111,7 @@ async def _posteriors(job: Job, asked: Asked) -> Response:
 
 async def _features(job: Job) -> Response:
     with ExitStack() as held:
-        place = held.enter_context(job.service.admit(job.client, job.deadline))
+        place = held.enter_context(job.service.admit(job.client, job.deadline, len(job.body)))
         utterance = await utterance_of(job)
         place.take_batch(job.model, 1, len(utterance.feats))
         static = utterance.feats[:, : job.model.metadata.num_static]

@@ -114,6 +114,19 @@ def test_uploads_that_do_not_end_leave_room_for_another_client(model):
         assert ask(url, npy(feats(10)), ONE).status_code == 200
 
 
+@pytest.mark.parametrize("length", [b"content-length: 1000000", b"transfer-encoding: chunked"])
+def test_bodies_in_memory_are_shared_out(model, length):
+    """Of four million bytes one client has three, and a body may have one; who knows of one in chunks?"""
+    limits = {"ASR_BN_MAX_BODY_BYTES": "1000000", "ASR_BN_MAX_HELD_BYTES": "4000000"}
+    head = b"POST /v1/posteriors HTTP/1.1\r\nhost: x\r\n%s\r\n\r\n" % length
+    with running_server(model, **limits) as (url, _), ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(connect(url, OTHER)).sendall(head)
+        time.sleep(0.3)
+        assert ask(url, npy(feats(10)), OTHER).status_code == 429
+        assert ask(url, npy(feats(1000)), ONE).status_code == 200
+
+
 class Transport(asyncio.WriteTransport):
     """A connection of which so much is still to be taken."""
 
