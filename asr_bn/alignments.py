@@ -44,6 +44,7 @@ def iter_pdf_ids(ali_dir: Path, phones: bool = False) -> Iterator[tuple[str, Int
     """Utterance id, pdf-ids (or, with ``phones``, the phone of every frame) and source file."""
     archives = ali_archives(ali_dir)
     if archives:
+        _say_what_is_not_read(ali_dir, archives)
         model_path = find_model(ali_dir)
         model = TransitionModel.read(model_path)
         table = model.tid_to_phone if phones else model.tid_to_pdf
@@ -126,6 +127,8 @@ def log_priors(counts: NDArray[np.integer], floor: float = 0.5) -> NDArray[np.fl
 def ali_archives(ali_dir: Path) -> list[Path]:
     """``ali.1.gz`` to ``ali.N.gz`` (or without ``.gz``) by number; none if it is not a folder of such.
 
+    Where there is ``num_jobs``, it is N, as for Kaldi's scripts; those above are of an earlier run.
+
     Raises:
         ValueError: some of the ``num_jobs`` archives are missing.
     """
@@ -135,18 +138,21 @@ def ali_archives(ali_dir: Path) -> list[Path]:
     for path in sorted(ali_dir.iterdir()):
         if match := _ALI_NAME.fullmatch(path.name):
             found.setdefault(int(match.group(1)), path)
-    _check_num_jobs(ali_dir, found)
-    return [found[number] for number in sorted(found)]
-
-
-def _check_num_jobs(ali_dir: Path, found: dict[int, Path]) -> None:
     path = ali_dir / "num_jobs"
     if not found or not path.exists():
-        return
+        return [found[number] for number in sorted(found)]
     num_jobs = read_count(path, "the number of jobs")
-    missing = [number for number in range(1, num_jobs + 1) if number not in found]
-    if missing:
-        raise ValueError(f"{ali_dir}: num_jobs is {num_jobs}, but ali.{missing[0]}.gz is missing")
+    missing = next((number for number in range(1, num_jobs + 1) if number not in found), None)
+    if missing is not None:
+        raise ValueError(f"{ali_dir}: num_jobs is {num_jobs}, but ali.{missing}.gz is missing")
+    return [found[number] for number in range(1, num_jobs + 1)]
+
+
+def _say_what_is_not_read(ali_dir: Path, archives: list[Path]) -> None:
+    paths = [path for path in sorted(ali_dir.iterdir()) if _ALI_NAME.fullmatch(path.name)]
+    if names := [path.name for path in paths if path not in archives]:
+        reason = "over num_jobs or beside one of the same number"
+        print(f"note: {ali_dir}: not read, {reason}: {', '.join(names)}", file=sys.stderr)
 
 
 def find_model(ali_dir: Path) -> Path:

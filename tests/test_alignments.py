@@ -82,6 +82,22 @@ def test_jobs_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         write_int_vectors(tmp_path / f"ali.{job}", [(f"u{job}", np.array([job], dtype=np.int32))])
     (tmp_path / "num_jobs").write_text("11\n")
     assert list(read_pdf_ids(tmp_path)) == [f"u{job}" for job in range(1, 12)]
-    (tmp_path / "num_jobs").write_text("12\n")
-    with pytest.raises(ValueError, match=r"num_jobs is 12, but ali\.12\.gz is missing"):
-        read_pdf_ids(tmp_path)
+    for num_jobs in (12, 2**31 - 1):
+        (tmp_path / "num_jobs").write_text(f"{num_jobs}\n")
+        with pytest.raises(ValueError, match=rf"num_jobs is {num_jobs}, but ali\.12\.gz is missing"):
+            read_pdf_ids(tmp_path)
+
+
+def test_archives_above_num_jobs_are_of_an_earlier_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(SYNTHETIC / "ali", tmp_path / "ali")
+    both = list(read_pdf_ids(tmp_path / "ali"))
+    assert capsys.readouterr().err == ""
+    (tmp_path / "ali/num_jobs").write_text("1\n")
+    # Kaldi's scripts read ali.1.gz to ali.N.gz, N being num_jobs.
+    assert list(read_pdf_ids(tmp_path / "ali")) == both[:6]
+    said = capsys.readouterr().err
+    assert (
+        said == f"note: {tmp_path}/ali: not read, over num_jobs or beside one of the same number: ali.2.gz\n"
+    )

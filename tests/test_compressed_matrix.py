@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
 
-from asr_bn.kaldi_io.compressed_matrix import encode_compressed
+from asr_bn.kaldi_io.compressed_matrix import _segment_code, encode_compressed
 from asr_bn.kaldi_io.matrix_table import MatrixWriter, read_matrices
 
 METHODS = {"default": 1, "method3": 3, "method5": 5}
@@ -78,6 +78,25 @@ def test_kaldi_native_io_decodes_the_same(
     if method in (1, 3) and (method == 3 or len(matrix) <= 8):
         step = (float(matrix.max()) - float(matrix.min())) / 65535
         np.testing.assert_allclose(ours, matrix, rtol=0, atol=0.51 * step + 2e-6 * scale)
+
+
+@pytest.mark.parametrize("method", [2, 3, 5])
+def test_decodes_to_the_bits_of_kaldi_native_io(tmp_path: Path, method: int) -> None:
+    kaldi_native_io = pytest.importorskip("kaldi_native_io")
+    rng = np.random.default_rng(method)
+    with MatrixWriter(tmp_path / "a.ark", compress=True, compression_method=method) as writer:
+        for number, scale in enumerate(np.geomspace(1e-3, 1e4, 50)):
+            writer.write(f"u{number}", rng.normal(scale=scale, size=(20, 7)).astype(np.float32))
+    with kaldi_native_io.SequentialFloatMatrixReader(f"ark:{tmp_path / 'a.ark'}") as reader:
+        theirs = {utt_id: np.array(value) for utt_id, value in reader}
+    for utt_id, ours in read_matrices(tmp_path / "a.ark"):
+        np.testing.assert_array_equal(ours, theirs[utt_id])
+
+
+def test_codes_are_rounded_in_float64() -> None:
+    below_half = np.nextafter(np.float32(0.5), np.float32(0))
+    assert np.float32(below_half + np.float32(0.5)) == 1
+    assert _segment_code(below_half, np.float32(0), np.float32(64), 0, 64) == 0
 
 
 @pytest.mark.parametrize(("value", "reason"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite")])

@@ -222,8 +222,10 @@ def test_words_that_the_lexicon_lacks_are_said_with_their_n_grams(
             "has no <s>, so that no sentence begins",
         ),
         ("\ufeff" + ARPA, "begins with a byte-order mark"),
-        ("", "kaldilm cannot make a graph of it"),
-        (ARPA.replace("\\end\\\n", ""), "kaldilm cannot make a graph of it"),
+        ("", "kaldilm cannot make a graph of it (line 1 []: \\data\\ section missing or empty.)"),
+        (ARPA.replace("\\end\\\n", ""), "kaldilm cannot make a graph of it (line "),
+        (ARPA.replace("-0.3\topen", "-0,3\topen"), "line 14: expected a number, found '-0,3'"),
+        (ARPA.replace("-0.25", "-0.25x"), "line 10: expected a number, found '-0.25x'"),
     ],
 )
 def test_an_arpa_file_that_makes_no_graph_says_why(

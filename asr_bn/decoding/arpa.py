@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from asr_bn.kaldi_io.plain_text import parse_floats
 from asr_bn.kaldi_io.rxfilename import open_input
 
 BACKOFF, BEGIN, END = "#0", "<s>", "</s>"
@@ -55,7 +56,7 @@ def arpa_fst(arpa: Path, word_ids: Mapping[str, int], lexicon: Path, say: Callab
         command = [sys.executable, "-P", "-c", _PROGRAM, str(plain), str(words), str(out)]
         process = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if process.returncode != 0 or not out.exists():
-            reason = " ".join(process.stderr.split())[-300:]
+            reason = " ".join(process.stderr.rpartition("[E] ")[2].split())[-300:]
             raise ValueError(f"{arpa}: kaldilm cannot make a graph of it ({reason})")
         fst = kaldifst.compile(out.read_text(encoding="utf-8"))
     kaldifst.arcsort(fst, sort_type="ilabel")
@@ -94,7 +95,7 @@ def describe_left_out(path: Path, what: str, number: int, words: list[str]) -> s
 
 def _copy(source: IO[bytes], copy: IO[bytes], known: set[bytes], arpa: Path) -> _Survey:
     survey, order = _Survey(), 0
-    for line in _lines(source):
+    for number, line in enumerate(_lines(source), start=1):
         if line.startswith(codecs.BOM_UTF8):
             raise ValueError(f"{arpa}: begins with a byte-order mark, which Kaldi does not skip")
         copy.write(line + b"\n")
@@ -102,13 +103,23 @@ def _copy(source: IO[bytes], copy: IO[bytes], known: set[bytes], arpa: Path) -> 
             match = _SECTION.match(line)
             order = int(match[1]) if match else 0
         elif order and line:
-            words = line.split()[1 : order + 1]
+            probability, *words = line.split()
+            _check_numbers([probability, *words[order:]], f"{arpa}: line {number}")
+            words = words[:order]
             if order == 1:
                 survey.words.update(words)
             unknown = [word for word in words if word not in known]
             survey.unknown.update(dict.fromkeys(unknown))
             survey.num_left_out += bool(unknown)
     return survey
+
+
+def _check_numbers(words: list[bytes], where: str) -> None:
+    """Refuse what kaldilm reads up to its first odd character, as ``-0`` of ``-0,5``, and Kaldi does not."""
+    try:
+        parse_floats(b" ".join(words))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _lines(source: IO[bytes]) -> Iterator[bytes]:

@@ -40,7 +40,7 @@ def read_compressed(stream: IO[bytes], token: str, where: str) -> Floats:
     width, levels = (2, 65535.0) if token == "CM2" else (1, 255.0)
     data = read_exact(stream, width * num_rows * num_cols, where)
     codes = np.frombuffer(data, dtype="<u2" if width == 2 else "u1").reshape(num_rows, num_cols)
-    increment = np.float32(np.float32(value_range) * (1.0 / levels))
+    increment = np.float32(value_range * (1.0 / levels))  # a product of doubles, as in Kaldi
     return np.float32(min_value) + codes.astype(np.float32) * increment
 
 
@@ -109,7 +109,8 @@ def _encode_columns(matrix: Floats, min_value: np.float32, value_range: np.float
 def _segment_code(matrix: Floats, low: Floats, high: Floats, first: int, last: int) -> Codes:
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         fraction = (matrix - low) / (high - low)
-        code = np.trunc(np.nan_to_num(fraction * np.float32(last - first) + 0.5, posinf=512.0, neginf=-512.0))
+        scaled = (fraction * np.float32(last - first)).astype(np.float64)  # Kaldi adds the double 0.5 to it
+        code = np.trunc(np.nan_to_num(scaled + 0.5, posinf=512.0, neginf=-512.0))
     clipped: Codes = np.clip(code, 0, last - first).astype(np.int64)
     return first + clipped
 
