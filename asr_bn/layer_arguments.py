@@ -45,6 +45,8 @@ def check_input(input: Tensor, input_size: int, dtype: torch.dtype) -> None:
     """
     if input.shape[-1] != input_size:
         raise ValueError(f"the input has {input.shape[-1]} features, expected input_size = {input_size}")
+    if input.is_meta:
+        raise ValueError("the input is on the meta device: lengths and statistics need values")
     if input.dtype != dtype and not torch.is_autocast_enabled(input.device.type):
         raise ValueError(f"the input is of {input.dtype}, the weights are of {dtype}")
 
