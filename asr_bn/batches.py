@@ -95,9 +95,10 @@ class Corpus(Dataset[Utterance]):
         num_empty = len(aligned) - len(too_long) - len(self.utt_ids)
         self.skipped = Skipped(len(feats) - len(aligned), len(too_long), num_empty)
         if not self.utt_ids:
+            over = "" if max_frames is None else f", {len(too_long)} over {max_frames}"
             raise ValueError(
                 f"{feats.path}: none of its {len(feats)} utterances can be used: {len(aligned)} have an "
-                f"alignment; of these {num_empty} have no frames, {len(too_long)} over {max_frames}"
+                f"alignment; of these {num_empty} have no frames{over}"
             )
         self._ends = np.cumsum(self.num_frames)
         self._pdf_ids = _joined([pdf_ids[u] for u in self.utt_ids])

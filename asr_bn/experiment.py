@@ -13,13 +13,15 @@ class ModelConfig:
     """The acoustic model: stacked bidirectional LSTM layers below a softmax (paper, section 5.1)."""
 
     norm: Literal["none", "sequence"] = "sequence"
-    num_layers: int = Field(default=5, ge=1, le=1000)
+    num_layers: int = Field(default=5, strict=True, ge=1, le=1000)
     hidden_size: Size = 250  # per direction
     peephole: bool = False  # eq. 15; not available in cuDNN's LSTM
     dropout: Share = 0.0
-    delta_order: int = Field(default=2, ge=0, le=9)  # 2: deltas and delta-deltas
+    delta_order: int = Field(default=2, strict=True, ge=0, le=9)  # 2: deltas and delta-deltas
     eps: Positive = 1e-5  # eq. 3
-    stats_momentum: float = Field(default=0.05, gt=0.0, le=1.0)  # running statistics during training
+    stats_momentum: float = Field(
+        default=0.05, strict=True, gt=0.0, le=1.0
+    )  # running statistics during training
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -53,7 +55,7 @@ class TrainingConfig:
     batch_frames: Count | None = None  # padded
     optimizer: Literal["sgd", "adam"] = "sgd"  # momentum is sgd's
     schedule: Literal["constant", "newbob", "plateau"] = "constant"
-    schedule_factor: float = Field(default=0.5, gt=0.0, lt=1.0)
+    schedule_factor: float = Field(default=0.5, strict=True, gt=0.0, lt=1.0)
     schedule_threshold: Share = 0.01
     schedule_patience: Number = 0  # epochs, of "plateau"
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"

@@ -1,5 +1,7 @@
 """What the recurrent layers accept: their arguments, their inputs and first states."""
 
+import math
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -9,19 +11,28 @@ NORMS = (None, "sequence", "frame", "recurrent")
 BACKENDS = ("auto", "reference", "cpu", "cudnn", "triton")
 
 
-def check_arguments(sizes: dict[str, int], dropout: float, proj_size: int, norm: Any, backend: Any) -> None:
+def check_arguments(
+    sizes: dict[str, Any], shares: dict[str, Any], eps: Any, proj_size: int, norm: Any, backend: Any
+) -> None:
     """Raise ValueError where an argument of a constructor is out of its range."""
     for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}, expected at least 1")
-    if not 0.0 <= dropout <= 1.0:
-        raise ValueError(f"dropout is {dropout}, expected a probability")
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} is {value!r}, expected a whole number, at least 1")
+    for name, share in shares.items():
+        if not _is_number(share) or not 0.0 <= share <= 1.0:
+            raise ValueError(f"{name} is {share!r}, expected a number from 0 to 1")
+    if not _is_number(eps) or not 0.0 <= eps < math.inf:
+        raise ValueError(f"eps is {eps!r}, expected a number, at least 0")
     if proj_size != 0:
         raise ValueError(f"proj_size is {proj_size}, expected 0: hidden states are not projected")
     if norm not in NORMS:
         raise ValueError(f"norm is {norm!r}, expected one of {NORMS}")
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, expected one of {BACKENDS}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_input(input: Tensor, input_size: int, dtype: torch.dtype) -> None:
@@ -34,6 +45,8 @@ def check_input(input: Tensor, input_size: int, dtype: torch.dtype) -> None:
     """
     if input.shape[-1] != input_size:
         raise ValueError(f"the input has {input.shape[-1]} features, expected input_size = {input_size}")
+    if input.is_meta:
+        raise ValueError("the input is on the meta device: lengths and statistics need values")
     if input.dtype != dtype and not torch.is_autocast_enabled(input.device.type):
         raise ValueError(f"the input is of {input.dtype}, the weights are of {dtype}")
 

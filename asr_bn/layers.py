@@ -41,11 +41,13 @@ class BatchNormLSTM(NormalizedRecurrent):
     * Second derivatives: an error with ``"frame"`` and ``"recurrent"`` and under autocast, and on a GPU from
       cuDNN, which has none; ``backend="reference"`` gives them everywhere.
     * ``torch.func``: its transforms run the reference, slowly; in training with a norm they are an error, as
-      they could not update the population statistics (``nn.BatchNorm1d`` has the same limit).
+      they could not update the population statistics (``nn.BatchNorm1d`` has the same limit).  Nor can
+      ``vmap`` run over the statistics of several models.
     * ``torch.jit.script``: compiles the ``nn.LSTM`` of the same parameters, which also takes the place of the
       layer in a model around it.  With a norm, a peephole or parametrizations: script ``fold()``.
     * ``torch.export``, ``torch.jit.trace``: of ``fold()`` only, as time steps are looped over.
-    * ``device="mps"`` with a norm: no float64 there.
+    * ``device="mps"`` with a norm: no float64 there.  ``device="meta"``: parameters only, no forward pass.
+    * A warning where there is one layer, so that ``dropout`` has no effect.
 
     Args:
         input_size: features of the input.

@@ -17,6 +17,7 @@ from asr_bn.acoustic_model import AcousticModel
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.files import write_bytes
 from asr_bn.model_metadata import METADATA_KEY, ModelMetadata
+from asr_bn.module_modes import effective_weights
 from asr_bn.onnx_versions import IR_VERSION, OPSET
 
 # PyTorch orders the gates i, f, g, o; ONNX i, o, f, c.
@@ -50,6 +51,11 @@ def export_onnx(model: AcousticModel, metadata: ModelMetadata, path: Path, half:
 
 def add_network(graph: "Graph", model: AcousticModel, features: str, half: bool = False) -> None:
     """The nodes from ``features`` (a name, ``[batch, frames, num_features]``) to ``log_posteriors``."""
+    with effective_weights(model):
+        _add_network(graph, model, features, half)
+
+
+def _add_network(graph: "Graph", model: AcousticModel, features: str, half: bool) -> None:
     graph.half = half
     graph.node("Transpose", [features], "time_major", perm=[1, 0, 2])
     hidden = "time_major"

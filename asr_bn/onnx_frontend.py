@@ -92,7 +92,7 @@ def _add_frames(graph: Graph, options: FbankOptions) -> None:
     graph.tensor("one", np.array(1, dtype=np.int64))
     graph.tensor("ones", np.array([1], dtype=np.int64))
     graph.tensor("last_axis", np.array([2], dtype=np.int64))
-    graph.node("Cast", ["sample_lengths"], "num_samples", to=TensorProto.INT64)
+    _check_lengths(graph)
     # Div rounds towards zero: adding a shift before it gives none, not one, to less than a window of samples.
     before = graph.tensor("before_first", np.array([size - shift], dtype=np.int64))
     graph.node("Sub", ["num_samples", before], "past_first")
@@ -105,8 +105,25 @@ def _add_frames(graph: Graph, options: FbankOptions) -> None:
     graph.node(
         "Add", ["frame_column", graph.tensor("offsets", np.arange(size, dtype=np.int64)[None])], "gathered"
     )
-    graph.node("Gather", ["samples", "gathered"], "frames32", axis=1)
+    graph.node("Gather", ["checked_samples", "gathered"], "frames32", axis=1)
     graph.node("Cast", ["frames32"], "frames", to=TensorProto.DOUBLE)
+
+
+def _check_lengths(graph: Graph) -> None:
+    """``num_samples`` and ``checked_samples``, after nodes that refuse what ``LSTM`` would of ``lengths``."""
+    origin, end = (graph.tensor(name, np.array([k])) for k, name in enumerate(("origin", "end")))
+    graph.node("Shape", ["samples"], "samples_shape")
+    graph.node("Slice", ["samples_shape", origin, end], "batch_shape")
+    graph.node("Reshape", ["sample_lengths", "batch_shape"], "one_length_an_utterance", allowzero=1)
+    graph.node("Cast", ["one_length_an_utterance"], "num_samples", to=TensorProto.INT64)
+    graph.node("ReduceMax", ["num_samples"], "most_samples", keepdims=1)
+    graph.node("Gather", ["samples_shape", end], "row_size")
+    graph.node("Sub", ["row_size", "most_samples"], "num_padding")
+    graph.node("Concat", ["most_samples", "num_padding"], "split", axis=0)
+    parts = ["checked_samples", "padding"]
+    graph.nodes.append(
+        helper.make_node("Split", ["samples", "split"], parts, "length_within_samples", axis=1)
+    )
 
 
 def _add_fbank(graph: Graph, options: FbankOptions) -> None:

@@ -81,8 +81,13 @@ class PopulationStats(nn.Module):
         takes the statistics of the last step before it that has both.
 
         Raises:
-            RuntimeError: no mini-batch has been seen, or never more than a single frame of any step.
+            RuntimeError: no mini-batch has been seen, or never more than a single frame of any step; or
+                ``torch.func.vmap`` runs over the statistics of several models.
         """
+        if torch._C._functorch.is_batchedtensor(self.count):
+            raise RuntimeError(
+                "vmap cannot run over population statistics: fold() the models of an ensemble first"
+            )
         steps = _steps_to_use(self.count.tolist(), num_steps)
         rows = torch.tensor(steps, dtype=torch.long, device=self.count.device)
         count = self.count[rows, None]

@@ -1,19 +1,14 @@
 """What ``BatchNormLSTM`` and ``BatchNormRNN`` share: inputs, states, normalization, stacking, folding."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.rnn import PackedSequence
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from asr_bn import normalization
 from asr_bn.layer_arguments import check_input, check_state
-from asr_bn.module_modes import evaluating
+from asr_bn.module_modes import effective_weights
 from asr_bn.population_stats import PopulationStats
 from asr_bn.recurrence import reference
 from asr_bn.recurrence.autocast import at_least_float32
@@ -292,13 +287,13 @@ class NormalizedRecurrent(RecurrentParameters):
             raise ValueError(
                 f"norm={self.norm!r} has statistics for each time step: it cannot be folded into weights"
             )
-        with self._effective_weights():
+        with effective_weights(self):
             return self._input_weights(layer, self.stacked("weight_ih", layer))
 
     @torch.no_grad()
     def fold_into(self, plain: nn.Module) -> None:
         """Fill the parameters of ``plain``, of the same sizes, with those of this layer in evaluation."""
-        with self._effective_weights():
+        with effective_weights(self):
             like = next(self.parameters())
             plain.to(like.device, like.dtype)
             for layer in range(self.num_layers):
@@ -310,15 +305,6 @@ class NormalizedRecurrent(RecurrentParameters):
                     for name in ("weight_hh", "weight_peephole")[: 1 + self.peephole]:
                         plain.get_parameter(name + suffix).copy_(getattr(self, name + suffix))
         plain.train(self.training)
-
-    @contextmanager
-    def _effective_weights(self) -> Iterator[None]:
-        """Weights as evaluation has them, where parametrizations or pruning make them of the parameters."""
-        with evaluating(self):
-            for hook in self._forward_pre_hooks.values():
-                if isinstance(hook, (BasePruningMethod, WeightNorm, SpectralNorm)):
-                    hook(self, ())
-            yield
 
     def plain(self, bias: bool = True) -> nn.Module:
         """A layer of the same sizes without normalization, PyTorch's own unless there is a peephole."""

@@ -45,7 +45,8 @@ class RecurrentParameters(nn.Module):
     ) -> None:
         super().__init__()
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        check_arguments(sizes | {"max_steps": max_steps}, dropout, proj_size, norm, backend)
+        shares = {"dropout": dropout} | ({} if momentum is None else {"momentum": momentum})
+        check_arguments(sizes | {"max_steps": max_steps}, shares, eps, proj_size, norm, backend)
         self.cell = cell
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout

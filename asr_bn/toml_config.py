@@ -1,7 +1,8 @@
 """Configurations that come from TOML files: a pydantic dataclass of sections, each one too.
 
 Numbers have upper bounds, far above what anybody trains: a number over them is a slip of the pen, which would
-end much later in an overflow or in a request for all memory.
+end much later in an overflow or in a request for all memory.  They are of TOML's own types: ``true`` is no 1,
+nor is ``"24"`` a number.
 """
 
 import dataclasses
@@ -13,12 +14,12 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer, a mini-batch, a window
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]  # of frames, steps, epochs
-Number = Annotated[int, Field(ge=0, le=1_000_000_000)]  # a count that may be none
-Positive = Annotated[float, Field(gt=0.0, le=1e38)]  # float32 has it
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]  # TOML's integers
+Size = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]  # of a layer, a mini-batch, a window
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]  # of frames, steps, epochs
+Number = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]  # a count that may be none
+Positive = Annotated[float, Field(strict=True, gt=0.0, le=1e38)]  # float32 has it
+Share = Annotated[float, Field(strict=True, ge=0.0, lt=1.0)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]  # TOML's integers
 
 
 class TomlConfig:

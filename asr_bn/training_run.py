@@ -20,6 +20,7 @@ from asr_bn.feature_statistics import feature_statistics
 from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.files import locked_folder, write_json
 from asr_bn.optimization import set_precision
+from asr_bn.out_of_memory import naming_model
 from asr_bn.population import estimate_population_stats, forward_batch
 from asr_bn.ranks import Ranks
 from asr_bn.run_checkpoints import RunCheckpoints
@@ -111,7 +112,8 @@ def new_model(config: ExperimentConfig, description: dict[str, Any], ranks: Rank
     seed = config.training.seed
     torch.manual_seed(seed + ranks.rank)  # of dropout
     set_precision(config.training.precision)
-    return AcousticModel(config.model, _num_static(description), description["num_pdfs"], seed)
+    with naming_model():
+        return AcousticModel(config.model, _num_static(description), description["num_pdfs"], seed)
 
 
 def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str, float]:

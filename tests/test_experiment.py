@@ -60,11 +60,11 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("kind", "section", "name"), NUMBERS)
 def test_every_number_has_its_bounds(tmp_path, kind, section, name):
-    """One over all bounds, one under them, and what TOML has beside numbers."""
+    """One over all bounds, one under them, and what else TOML has, of which pydantic could make numbers."""
     assert len(NUMBERS) == 35
     path = tmp_path / "bad.toml"
     said = "(Input should be|.*exceeded maximum)"
-    for value in (str(10**40), "1e39", "-1", "inf", "-inf", "nan"):
+    for value in (str(10**40), "1e39", "-1", "inf", "-inf", "nan", "true", "false", '"1"', "[1]"):
         path.write_text(f"[{section}]\n{name} = {value}\n")
         with pytest.raises(ValueError, match=rf"bad\.toml: {section}\.{name} = .*: {said}"):
             kind.read(path)

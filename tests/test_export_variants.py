@@ -177,6 +177,20 @@ def test_samples_of_less_than_a_window_have_no_frame(tmp_path):
     assert session.run(["lengths"], inputs)[0].tolist() == expected == [4, 1, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    "lengths", [[1001, 400, 400], [9999, 400, 400], [1000, 400, -1], [400, 400], [400] * 4, []]
+)
+def test_sample_lengths_are_refused_as_lengths_are(tmp_path, lengths):
+    export_with_frontend(make_model(norm="none"), make_metadata(norm="none"), tmp_path / "samples.onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    path = tmp_path / "samples.onnx"
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    inputs = {"samples": np.ones((3, 1000), np.float32), "sample_lengths": np.array(lengths, np.int32)}
+    with pytest.raises(Exception, match="sequence_lens|one_length_an_utterance|length_within_samples"):
+        session.run(None, inputs)
+
+
 def test_options_the_graph_does_not_have_are_refused(tmp_path):
     metadata = dataclasses.replace(make_metadata(), fbank=FbankOptions(num_mel_bins=6, snip_edges=False))
     with pytest.raises(ValueError, match="snip_edges=False: --with-frontend has only True"):

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch.nn.utils import prune
 from typer.testing import CliRunner
 
 from asr_bn.cli.main import app
@@ -66,6 +67,20 @@ def expected_of(model, tokens, states):
 def assert_close(actual, expected):
     for ours, theirs in zip(actual, expected, strict=True):
         np.testing.assert_allclose(ours, np.asarray(theirs), rtol=0, atol=1e-5)
+
+
+def test_a_pruned_model_is_exported_as_it_computes(tmp_path):
+    """Right after a step of training, too, when what pruning left in the modules is out of date."""
+    model = make_model(cell="lstm", norm="none").eval()
+    for module, name in ((model.layers, "weight_hh_l0"), (model.output, "weight")):
+        prune.l1_unstructured(module, name, 0.5)
+        with torch.no_grad():
+            module.get_parameter(f"{name}_orig").neg_()
+    metadata = LanguageModelMetadata("window", ("</s>",), make_experiment().to_dict(), {}, {}, "0")
+    export_graph(model, metadata, tmp_path / "x.onnx")
+    tokens, states = draw_inputs(model, 4)
+    inputs = {"tokens": tokens, "first_step": np.array(0), **states}
+    assert_close(session_of(tmp_path / "x.onnx").run(None, inputs), expected_of(model, tokens, states))
 
 
 @pytest.mark.parametrize("num_steps", [1, 4, 7])

@@ -23,6 +23,9 @@ USED = {
     "range": range(4, 0, -2),
     "list of tensors": [torch.tensor(4), torch.tensor(2)],
     "array": np.array([4, 2], dtype=np.uint16),
+    "array from the end": np.sort(np.array([2, 4]))[::-1],
+    "array of the other byte order": np.array([4, 2], dtype=">i8"),
+    "array of objects": np.array([4, 2], dtype=object),
     **{f"{dtype}": torch.tensor([4, 2], dtype=dtype) for dtype in (torch.int8, torch.uint8, torch.int32)},
 }
 REFUSED = {
@@ -31,6 +34,11 @@ REFUSED = {
     "flags": ([True, True], "lengths are of torch.bool, expected 2 numbers from 1 to 4, whole ones"),
     "number": (4, r"lengths have shape \(\)"),
     "shares": (torch.tensor([1.0, 0.5]), "lengths are of torch.float32"),
+    "array of shares": (np.array([1.0, 0.5]), "lengths are of torch.float32"),
+    "too large an array": (
+        np.array([4, 2**64 - 1], dtype=np.uint64),
+        r"lengths are array\(\[ *4, 18446744073709551615",
+    ),
     "too few": ([4], r"lengths have shape \(1,\)"),
     "none": ([], r"lengths have shape \(0,\)"),
     "too long": ([5, 2], r"lengths are \[5, 2\], expected 2 numbers from 1 to 4"),

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jacrev, vmap
+from torch.func import functional_call, grad, jacrev, stack_module_state, vmap
 from torch.nn.utils import parametrizations, prune
 
 from asr_bn import BatchNormLSTM, BatchNormRNN
@@ -102,6 +102,20 @@ def test_the_transforms_of_torch_func_equal_autograd(norm, bidirectional):
     expected = torch.autograd.grad(loss(parameters, many[1]), list(parameters.values()))
     for ours, theirs in zip(each.values(), expected, strict=True):
         torch.testing.assert_close(ours[1], theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("norm", NORMS[1:])
+def test_vmap_over_statistics_is_refused(norm):
+    layers, x = [make(norm).eval() for _ in range(2)], features()
+    parameters, buffers = stack_module_state(layers)
+    with pytest.raises(RuntimeError, match="vmap cannot run over population statistics"):
+        vmap(lambda *values: functional_call(layers[0], values, x)[0])(parameters, buffers)
+
+
+def test_there_is_no_forward_pass_on_the_meta_device():
+    layer = BatchNormLSTM(5, 3, norm="sequence", device="meta")
+    with pytest.raises(ValueError, match="the input is on the meta device"):
+        layer(torch.zeros(4, 2, 5, device="meta"))
 
 
 @pytest.mark.parametrize("norm", ["sequence", "frame", "recurrent"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from torch import nn
+from torch.nn.utils import prune
 
 from asr_bn.acoustic_model import AcousticModel
 from asr_bn.experiment import ExperimentConfig
@@ -57,8 +58,7 @@ def utterances() -> list[np.ndarray]:
     return [4 * random.normal(size=(n, FBANK.num_features)).astype(np.float32) for n in LENGTHS]
 
 
-def test_onnx_runtime_answers_what_pytorch_answers(exported):
-    model, path = exported
+def assert_same_answers(model, path):
     scorer = AcousticScorer.load(path, device="cpu")
     static = utterances()
     answers = scorer.log_posteriors([scorer.with_deltas(feats) for feats in static])
@@ -66,6 +66,25 @@ def test_onnx_runtime_answers_what_pytorch_answers(exported):
         with torch.no_grad():
             expected = model(torch.from_numpy(feats)[None], torch.tensor([len(feats)])).data
         np.testing.assert_allclose(answer, expected.numpy(), rtol=0, atol=2e-5)
+
+
+def test_onnx_runtime_answers_what_pytorch_answers(exported):
+    assert_same_answers(*exported)
+
+
+def test_a_pruned_model_is_exported_as_it_computes(tmp_path):
+    """Right after a step of training, too, when what pruning left in the modules is out of date."""
+    model, path = make_model(norm="sequence"), tmp_path / "model.onnx"
+    for module, name in (
+        (model.layers, "weight_ih_l0"),
+        (model.layers, "weight_hh_l1"),
+        (model.output, "weight"),
+    ):
+        prune.l1_unstructured(module, name, 0.5)
+        with torch.no_grad():
+            module.get_parameter(f"{name}_orig").neg_()
+    export_onnx(model, make_metadata(norm="sequence"), path)
+    assert_same_answers(model, path)
 
 
 def test_features_at_their_mean_give_the_bias_within_its_own_rounding(exported):

@@ -134,6 +134,12 @@ def test_out_of_memory(data, tmp_path, at_step, exhaust):
     resumes(data, tmp_path)
 
 
+def test_a_model_that_does_not_fit(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("asr_bn.training_run.AcousticModel", lambda *_: torch.empty(1 << 60))
+    with pytest.raises(ValueError, match=r"out of memory on the model: lower \[model\] hidden_size"):
+        train(data, tmp_path / "out")
+
+
 def test_the_disk_is_full(data, tmp_path, at_step):
     """A file-size limit, which stops a write half-way as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -74,15 +74,19 @@ def test_graphs_are_chosen_by_name(kaldi: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--seed", "", "expected a whole number"),
-        ("--stage", "", "expected a whole number"),
-        ("--stop-stage", "1.5", "expected a whole number"),
-        ("--seed", "-1", "expected a whole number"),
-        ("--seed", "1e3", "expected a whole number"),
-        ("--seed", "9" * 30, "expected a whole number"),
-        ("--nj", "0", "expected a whole number from 1 on"),
-        ("--num-seeds", "00", "expected a whole number from 1 on"),
-        ("--minutes", "", "expected a number"),
+        ("--seed", "", "expected a whole number from 0 to 999999999999999999"),
+        ("--stage", "", "expected a whole number from 0 to 999"),
+        ("--stop-stage", "1.5", "expected a whole number from 0 to 999"),
+        ("--seed", "-1", "expected a whole number from 0 to 999999999999999999"),
+        ("--seed", "1e3", "expected a whole number from 0 to 999999999999999999"),
+        ("--seed", str(10**30), "expected a whole number from 0 to 999999999999999999"),
+        ("--seed", str(10**18), "expected a whole number from 0 to 999999999999999999"),
+        ("--nj", "0", "expected a whole number from 1 to 9999"),
+        ("--num-seeds", "00", "expected a whole number from 1 to 9999"),
+        ("--nj", str(2**64 + 1), "expected a whole number from 1 to 9999"),
+        ("--num-seeds", "999999999", "expected a whole number from 1 to 9999"),
+        ("--minutes", "", "expected a number below 100000"),
+        ("--dev-minutes", str(10**30), "expected a number below 100000"),
     ],
 )
 def test_numbers_that_are_none_are_refused_first(kaldi: Path, option: str, value: str, message: str) -> None:

@@ -23,14 +23,16 @@ class LanguageModelConfig:
 
     cell: Literal["lstm", "tanh"] = "lstm"
     norm: Literal["none", "frame", "recurrent"] = "frame"
-    num_layers: int = Field(default=2, ge=1, le=1000)
+    num_layers: int = Field(default=2, strict=True, ge=1, le=1000)
     hidden_size: Size = 200  # the look-up table's too
     dropout: Share = 0.0
     init: Literal["uniform", "glorot"] = "uniform"
     init_range: Positive = 0.1
     initial_gamma: Positive = 1.0
     eps: Positive = 1e-5  # eq. 3
-    stats_momentum: float = Field(default=0.01, gt=0.0, le=1.0)  # running statistics during training
+    stats_momentum: float = Field(
+        default=0.01, strict=True, gt=0.0, le=1.0
+    )  # running statistics during training
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -51,7 +53,7 @@ class LanguageModelTraining:
     momentum: Share = 0.0
     loss: Literal["sequence_sum", "token_mean"] = "sequence_sum"
     max_grad_norm: Positive | None = None
-    decay: float = Field(default=2.0, ge=1.0, le=1e38)
+    decay: float = Field(default=2.0, strict=True, ge=1.0, le=1e38)
     decay_after: Number = 6
     checkpoint_windows: Count = 500  # steps between checkpoints inside an epoch
     seed: Seed = 1

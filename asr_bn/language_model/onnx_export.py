@@ -20,6 +20,7 @@ from asr_bn.files import sha256_of_file, write_bytes
 from asr_bn.language_model.metadata import METADATA_KEY, Graph, LanguageModelMetadata
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.training_run import load_language_model
+from asr_bn.module_modes import effective_weights
 from asr_bn.onnx_versions import IR_VERSION, OPSET
 from asr_bn.population_stats import PopulationStats
 from asr_bn.recurrent_base import NormalizedRecurrent
@@ -74,7 +75,8 @@ def export_graph(model: LanguageModel, metadata: LanguageModelMetadata, path: Pa
         RuntimeError: the model has no population statistics.
     """
     nodes = _Nodes()
-    (_add_window if metadata.graph == "window" else _add_step)(nodes, model)
+    with effective_weights(model):
+        (_add_window if metadata.graph == "window" else _add_step)(nodes, model)
     opset = [helper.make_opsetid("", OPSET)]
     graph = helper.make_graph(
         nodes.nodes, "asr_bn", *_inputs_and_outputs(model, metadata.graph), nodes.tensors

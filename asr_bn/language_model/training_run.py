@@ -19,6 +19,7 @@ from asr_bn.language_model.text import Unit, encode_sentences, read_sentences
 from asr_bn.language_model.trainer import Trainer
 from asr_bn.language_model.vocabulary import Vocabulary
 from asr_bn.language_model.windows import TextWindows, Window
+from asr_bn.out_of_memory import naming_model
 from asr_bn.population import estimate_population_stats, run_for_statistics
 from asr_bn.recurrence.cells import State
 from asr_bn.run_state import check_same
@@ -71,7 +72,8 @@ def train_language_model(
     out_dir.mkdir(parents=True, exist_ok=True)
     training = experiment.training
     torch.manual_seed(training.seed)  # of dropout
-    model = LanguageModel(experiment.model, len(texts.vocabulary), training.seed).to(device)
+    with naming_model():
+        model = LanguageModel(experiment.model, len(texts.vocabulary), training.seed).to(device)
     # The test text is cut too, so that one that is too short is named before training, not after it.
     train, valid, _ = (texts.windows(name, training) for name in SETS)
     trainer = Trainer(model, experiment, train, valid, out_dir, texts.describe())

@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import accumulate, groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
@@ -137,7 +138,8 @@ def known_lengths(lengths: Any, batch: int, frames: int) -> Tensor:
     if lengths is None:
         return torch.full((batch,), frames)
     try:
-        values = torch.as_tensor(lengths)
+        # As a list: PyTorch takes no array that runs backwards, is of another byte order, or holds objects.
+        values = torch.as_tensor(lengths.tolist() if isinstance(lengths, np.ndarray) else lengths)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"lengths are {lengths!r}, {expected}") from error
     if values.shape != (batch,):

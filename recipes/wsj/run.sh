@@ -42,10 +42,11 @@ command="bash recipes/wsj/run.sh${*:+ $*}"
 
 fail() { echo "run.sh: error: $*" >&2; exit 1; }
 
+# Bounds are far above what anybody runs: over them bash's arithmetic overflows, or the list of seeds fills the memory.
 # Zeros before a number would make it octal.
-whole_number() { # OPTION VALUE SMALLEST
-    [[ "$2" =~ ^[0-9]{1,18}$ ]] && [ $((10#$2)) -ge "$3" ] \
-        || fail "$1 is '$2', expected a whole number$([ "$3" -eq 0 ] || echo " from $3 on")"
+whole_number() { # OPTION VALUE SMALLEST LARGEST
+    [[ "$2" =~ ^0*[0-9]{1,18}$ ]] && [ $((10#$2)) -ge "$3" ] && [ $((10#$2)) -le "$4" ] \
+        || fail "$1 is '$2', expected a whole number from $3 to $4"
     echo $((10#$2))
 }
 
@@ -116,10 +117,11 @@ while [ $# -gt 0 ]; do
             [ $# -ge 2 ] || fail "$1 needs a value"
             value="$2"
             case "$1" in
-                --seed|--stage|--stop-stage) value="$(whole_number "$1" "$2" 0)" || exit 1 ;;
-                --num-seeds|--nj) value="$(whole_number "$1" "$2" 1)" || exit 1 ;;
+                --seed) value="$(whole_number "$1" "$2" 0 999999999999999999)" || exit 1 ;;
+                --stage|--stop-stage) value="$(whole_number "$1" "$2" 0 999)" || exit 1 ;;
+                --num-seeds|--nj) value="$(whole_number "$1" "$2" 1 9999)" || exit 1 ;;
                 --minutes|--dev-minutes)
-                    [[ "$2" =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "$1 is '$2', expected a number" ;;
+                    [[ "$2" =~ ^[0-9]{1,5}(\.[0-9]{1,9})?$ ]] || fail "$1 is '$2', expected a number below 100000" ;;
                 *) [ -n "$2" ] || fail "$1 needs a value, found ''" ;;
             esac
             name="${1#--}"
