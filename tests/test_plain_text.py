@@ -96,6 +96,7 @@ OF_BYTES = {
 OTHERS = {
     "asr_bn/audio_sphere.py",
     "asr_bn/language_model/scoring.py",
+    "asr_bn/model_check.py",
     "asr_bn/out_of_memory.py",
     "asr_bn/posteriors.py",
     "asr_bn/report/curves.py",

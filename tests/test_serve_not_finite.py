@@ -53,7 +53,7 @@ def test_audio_whose_features_overflow_is_refused(client, path, scale):
     assert answer.status_code == 422, answer.text
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e5])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 10.0])
 def test_audio_of_unusual_level_is_answered(client, scale):
     answer = client.post("/v1/features", content=float_wav(scale))
     assert answer.status_code == 200
