@@ -18,8 +18,8 @@ from asr_bn.protobuf import Field, fields, varint
 # Those of the exporters, and of ONNX Runtime's dynamic quantization of such a model.
 _STANDARD = """
     Add Cast Concat Div DynamicQuantizeLinear Gather GatherND Identity Less Log LogSoftmax Loop LSTM MatMul
-    MatMulInteger Max Min Mul Pad Range ReduceMax ReduceMean ReduceSum Reshape Shape Slice Softmax Split Squeeze
-    Sub Sum Transpose Unsqueeze Where
+    MatMulInteger Max Min Mul Pad Range ReduceMax ReduceMean ReduceSum Reshape Shape Slice Softmax Split
+    Squeeze Sub Sum Transpose Unsqueeze Where
 """
 OPERATORS = {
     "": frozenset(_STANDARD.split()),
