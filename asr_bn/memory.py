@@ -4,7 +4,7 @@ import ctypes
 import sys
 
 # glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
 _NEVER = -1
 
 
@@ -24,6 +24,9 @@ def keep_freed_memory() -> bool:
 def keep_some_freed_memory(largest: int = 32 << 20, most: int = 64 << 20) -> bool:
     """The same with bounds, for a process that runs for months: a server.
 
+    Its threads share two arenas: each arena keeps what is freed in it, and a server of many threads would
+    grow for hours until all of them are full.
+
     Args:
         largest: bytes of a block that is kept; larger ones go back at once.  glibc takes 32 MB at most.
         most: bytes kept beyond what is in use.
@@ -31,7 +34,7 @@ def keep_some_freed_memory(largest: int = 32 << 20, most: int = 64 << 20) -> boo
     Returns:
         False where there is no glibc, and nothing was changed.
     """
-    return _set({_M_MMAP_THRESHOLD: largest, _M_TRIM_THRESHOLD: most})
+    return _set({_M_MMAP_THRESHOLD: largest, _M_TRIM_THRESHOLD: most, _M_ARENA_MAX: 2})
 
 
 def _set(parameters: dict[int, int]) -> bool:

@@ -43,6 +43,36 @@ def test_a_server_keeps_small_blocks_and_gives_large_ones_back():
     assert megabytes_faulted_again("some", MEGABYTES) > 0.9 * MEGABYTES
 
 
+ARENAS = """
+import ctypes, re, sys, tempfile, threading
+from asr_bn.memory import keep_some_freed_memory
+if sys.argv[1] == "some":
+    assert keep_some_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
+meet = threading.Barrier(8)
+def allocate():
+    libc.malloc(ctypes.c_size_t(1000))
+    meet.wait()
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+with tempfile.NamedTemporaryFile() as report:
+    stream = ctypes.c_void_p(libc.fopen(report.name.encode(), b"w"))
+    libc.malloc_info(0, stream)
+    libc.fclose(stream)
+    print(len(re.findall(rb"<heap ", report.read())))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_a_servers_threads_share_two_arenas():
+    """As ``malloc_info`` counts them."""
+    command = [sys.executable, "-c", ARENAS]
+    default, some = (int(subprocess.check_output([*command, mode])) for mode in ("default", "some"))
+    assert default > 2 >= some
+
+
 def test_elsewhere_nothing_is_changed(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False
