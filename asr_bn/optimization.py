@@ -114,7 +114,9 @@ class Newbob:
 def set_precision(precision: str) -> None:
     """Let products of float32 use TF32 on a GPU (``"tf32"``), or not (any other precision)."""
     kind = "tf32" if precision == "tf32" else "ieee"
-    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.rnn]
+    # Of cuDNN's both: PyTorch refuses to trace or export anything while they differ.
+    cudnn = torch.backends.cudnn
+    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.rnn, cudnn.conv]
     for backend in backends:
         backend.fp32_precision = kind
 

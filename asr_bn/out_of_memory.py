@@ -11,7 +11,8 @@ _SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_
 @contextmanager
 def naming_batch(batch: Batch) -> Iterator[None]:
     """Turn running out of memory inside, on a CPU or a GPU, into a ``ValueError``."""
-    utterances, frames = len(batch.utt_ids), int(batch.lengths.max())
+    # A rank may have no utterance of a mini-batch.
+    utterances, frames = len(batch.utt_ids), int(batch.lengths.max()) if len(batch.utt_ids) else 0
     what = (
         f"a mini-batch of {utterances} utterances padded to {frames} frames "
         f"({utterances * frames} in all): lower [training] batch_size (or set batch_frames) or "
