@@ -114,11 +114,10 @@ class Newbob:
 def set_precision(precision: str) -> None:
     """Let products of float32 use TF32 on a GPU (``"tf32"``), or not (any other precision)."""
     kind = "tf32" if precision == "tf32" else "ieee"
-    # Of cuDNN's both: PyTorch refuses to trace or export anything while they differ.
-    cudnn = torch.backends.cudnn
-    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.rnn, cudnn.conv]
-    for backend in backends:
-        backend.fp32_precision = kind
+    matmul: Any = torch.backends.cuda.matmul
+    matmul.fp32_precision = kind
+    # cuDNN's own switch, for all its operators: PyTorch exports nothing while they differ from it.
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def _optimizer(parameters: list[nn.Parameter], training: TrainingConfig) -> torch.optim.Optimizer:
