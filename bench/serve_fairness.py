@@ -33,7 +33,7 @@ NPY, JSON = "application/x-npy", "application/json"
 ONE, OTHER = "127.0.0.1", "127.0.0.2"
 _INFERENCE = re.compile(rb"inference;dur=([0-9.]+)")
 # After a refusal, so that the other client's own processor time is not what is measured.
-_PAUSE_S = 0.25
+_PAUSE_S = 0.1
 
 
 @dataclass

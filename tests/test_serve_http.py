@@ -370,6 +370,9 @@ def test_a_client_that_does_not_read_is_given_up(running, ask):
         assert time.monotonic() < until
         time.sleep(0.1)
     with connect(url) as connection:
+        while connections(pid, port) != 1:
+            assert time.monotonic() < until
+            time.sleep(0.01)
         connection.settimeout(0.5)
         with contextlib.suppress(TimeoutError, ConnectionError):
             for _ in range(300):
