@@ -1,5 +1,6 @@
 """Batch-normalized recurrent acoustic models: Kaldi alignments in, framewise posteriors out."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -8,6 +9,9 @@ if TYPE_CHECKING:
 __all__ = ["BatchNormLSTM", "BatchNormRNN", "__version__"]
 
 __version__ = "0.1.0"
+
+# ONNX Runtime reads it when first imported; otherwise it keeps a database of its use and reports to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:

@@ -175,8 +175,10 @@ def test_a_full_disk_under_standard_error_is_counted_and_touches_no_answer(model
             time.sleep(0.05)
 
 
-def test_a_closed_standard_error_touches_no_answer(model):
-    """Descriptor 2 may then be anything that the server opens."""
+@pytest.mark.parametrize("telemetry", ["0", "1"], ids=["file", "socket"])
+def test_a_closed_standard_error_touches_no_answer(model, monkeypatch, telemetry):
+    """Descriptor 2 may then be anything that is opened next: ONNX Runtime's database, or a socket."""
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", telemetry)
     script = 'exec "$@" 2>&-'
     command = [sys.executable, "-m", "asr_bn.cli.main", "serve", str(model), "--port", "0"]
     process = subprocess.Popen(

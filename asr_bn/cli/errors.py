@@ -9,6 +9,7 @@ import typer
 
 def run(app: typer.Typer, name: str) -> None:
     """Run a command line called ``name``; ``ASR_BN_TRACEBACK=1`` shows where an error came from."""
+    open_standard_descriptors()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
     try:
@@ -18,6 +19,16 @@ def run(app: typer.Typer, name: str) -> None:
             raise
         print(f"{name}: error: {describe(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def open_standard_descriptors() -> None:
+    """Open ``/dev/null`` as every standard descriptor that the caller closed.
+
+    A file or socket opened later would take its number, and get what native code writes to standard error.
+    """
+    while (lowest := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(lowest, True)
+    os.close(lowest)
 
 
 def describe(error: Exception) -> str:
