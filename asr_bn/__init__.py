@@ -10,7 +10,7 @@ __all__ = ["BatchNormLSTM", "BatchNormRNN", "__version__"]
 
 __version__ = "0.1.0"
 
-# ONNX Runtime reads it when first imported; otherwise it keeps a database of its use and reports to its makers.
+# Read when ONNX Runtime is first imported: without it a database of its use is kept and sent to its makers.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
