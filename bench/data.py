@@ -19,9 +19,9 @@ from pathlib import Path
 import psutil
 import torch
 
-from asr_bn.batches import epoch_batches, load_batches
-from asr_bn.experiment import ExperimentConfig
-from asr_bn.training_data import DataFolders, load_data
+from asr_bn.acoustic_model.data import DataFolders, load_data
+from asr_bn.acoustic_model.experiment import ExperimentConfig
+from asr_bn.data.batches import epoch_batches, load_batches
 
 
 class PeakMemory(threading.Thread):

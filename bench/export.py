@@ -22,14 +22,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from asr_bn.acoustic_model import AcousticModel
-from asr_bn.experiment import ExperimentConfig
-from asr_bn.features.fbank_options import FbankOptions
-from asr_bn.files import write_json
-from asr_bn.model_metadata import ModelMetadata
-from asr_bn.onnx_export import export_onnx
-from asr_bn.posteriors import AcousticScorer
-from asr_bn.quantization import InputScale, quantize_onnx
+from asr_bn.acoustic_model.experiment import ExperimentConfig
+from asr_bn.acoustic_model.model import AcousticModel
+from asr_bn.export.acoustic import export_onnx
+from asr_bn.export.quantization import InputScale, quantize_onnx
+from asr_bn.features.options import FbankOptions
+from asr_bn.scoring.metadata import ModelMetadata
+from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.files import write_json
 
 NUM_PDFS = 3546
 FBANK = FbankOptions()

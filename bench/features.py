@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.memory import keep_freed_memory
+from asr_bn.system.memory import keep_freed_memory
 
 RATE = 16000
 CONTENDERS = ("asr-bn", "asr-bn --nj 2", "kaldi-native-fbank", "torchaudio", "lhotse")
@@ -93,8 +93,8 @@ def _ours(contender: str, data: Path, out: Path) -> Callable[[], None]:
     import scipy.fft  # noqa: F401  # imported before the clock starts, as the peers' libraries are
     import tqdm  # noqa: F401
 
-    from asr_bn.features.extraction import extract_features
-    from asr_bn.features.request import ExtractionRequest
+    from asr_bn.extraction.extract import extract_features
+    from asr_bn.extraction.request import ExtractionRequest
 
     num_jobs = 2 if contender.endswith("2") else 1
 

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from asr_bn import BatchNormLSTM, __version__
-from asr_bn.memory import keep_freed_memory
+from asr_bn.system.memory import keep_freed_memory
 from bench.peers.python_loop import PythonLoopLSTM
 
 INPUT, HIDDEN, LAYERS = 123, 250, 5

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.features.fbank_options import FbankOptions
-from asr_bn.files import write_text
+from asr_bn.features.options import FbankOptions
 from asr_bn.kaldi_io.int_vector_table import write_int_vectors
 from asr_bn.kaldi_io.matrix_table import MatrixWriter
+from asr_bn.system.files import write_text
 
 FRAMES_PER_SECOND = 100
 MEAN_SECONDS, SHORTEST, LONGEST = 8.1, 1.0, 24.5

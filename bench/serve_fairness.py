@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from asr_bn.posteriors import AcousticScorer
+from asr_bn.scoring.scorer import AcousticScorer
 from bench.peers.batch import npy
 from bench.serve import NOWHERE, server, utterances, wav
 

@@ -34,7 +34,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from asr_bn.features.fbank import compute_fbank
-from asr_bn.posteriors import AcousticScorer
+from asr_bn.scoring.scorer import AcousticScorer
 from bench.peers.batch import npy
 from bench.serve import NOWHERE, server, utterances
 

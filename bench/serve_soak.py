@@ -30,7 +30,7 @@ import httpx
 import numpy as np
 import psutil
 
-from asr_bn.posteriors import AcousticScorer
+from asr_bn.scoring.scorer import AcousticScorer
 from bench.peers.batch import npy
 from bench.serve import as_form, server
 from bench.serve_load import Request, make_requests, server_processes

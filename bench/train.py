@@ -25,12 +25,12 @@ from typing import Any
 import torch
 
 from asr_bn import __version__
-from asr_bn.batches import Batch, collate
-from asr_bn.device import default_num_workers
-from asr_bn.experiment import ExperimentConfig
-from asr_bn.trainer import Trainer
-from asr_bn.training_data import DataFolders, RunData, load_data
-from asr_bn.training_run import new_model
+from asr_bn.acoustic_model.data import DataFolders, RunData, load_data
+from asr_bn.acoustic_model.experiment import ExperimentConfig
+from asr_bn.acoustic_model.run import new_model
+from asr_bn.acoustic_model.trainer import Trainer
+from asr_bn.data.batches import Batch, collate
+from asr_bn.training.device import default_num_workers
 from bench.peers.acoustic_models import peers, training_step
 
 Step = Callable[[], object]

@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 
-from asr_bn.audio import decode_recording
-from asr_bn.audio_decoding import MAX_FREQUENCY, MIN_FREQUENCY
-from asr_bn.audio_formats import audio_format
-from asr_bn.audio_ogg import checksum
+from asr_bn.audio.decoding import MAX_FREQUENCY, MIN_FREQUENCY
+from asr_bn.audio.formats import audio_format
+from asr_bn.audio.ogg import checksum
+from asr_bn.audio.reader import decode_recording
 from fuzz.targets import Target
 
 _INTERNALS = re.compile(r"0x[0-9a-f]{6}|object at|Errno|Traceback|\n")

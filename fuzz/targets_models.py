@@ -3,7 +3,7 @@
 import onnx
 from google.protobuf.message import DecodeError
 
-from asr_bn.model_check import operators_of
+from asr_bn.onnx_io.model_check import operators_of
 from fuzz.targets import Target
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fuzz.targets import Target
-from serve.bodies import inflate, read_multipart, read_npy
-from serve.refusal import Refusal
-from serve.tensors import TensorSpec, pack_request, read_request, unpack_request
+from serve.formats.bodies import inflate, read_multipart, read_npy
+from serve.formats.tensors import TensorSpec, pack_request, read_request, unpack_request
+from serve.limits.refusal import Refusal
 
 T = TypeVar("T")
 _MOST_BYTES = 1 << 20

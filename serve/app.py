@@ -11,17 +11,18 @@ from fastapi.middleware.cors import CORSMiddleware
 from uvicorn.config import STARTUP_FAILURE
 
 import asr_bn
-from asr_bn.memory import keep_some_freed_memory
-from serve import documentation, open_inference, v1
-from serve.access import ApiKeys, Secrets, refuse_without_key
-from serve.errors import add_error_handlers
-from serve.lifecycle import ending_with_supervisor, watch_for_shutdown, without_long_pauses
-from serve.middleware import RequestLog
-from serve.public import add_public, public_paths
-from serve.semantics import Semantics
-from serve.service import Service
-from serve.settings import Settings, load_settings
-from serve.standard_error import keep_writers_from_waiting
+from asr_bn.system.memory import keep_some_freed_memory
+from serve.limits.settings import Settings, load_settings
+from serve.protocols import open_inference, v1
+from serve.protocols import openapi as documentation
+from serve.protocols.access import ApiKeys, Secrets, refuse_without_key
+from serve.protocols.errors import add_error_handlers
+from serve.protocols.middleware import RequestLog
+from serve.protocols.public import add_public, public_paths
+from serve.protocols.semantics import Semantics
+from serve.service.lifecycle import ending_with_supervisor, watch_for_shutdown, without_long_pauses
+from serve.service.service import Service
+from serve.transport.standard_error import keep_writers_from_waiting
 
 
 def create_app(settings: Settings, service: Service | None = None) -> FastAPI:

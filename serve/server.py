@@ -17,13 +17,13 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from serve.app import create_app
-from serve.connections import Connection, ConnectionLimits
-from serve.lifecycle import METRICS_PREFIX
-from serve.metrics import MULTIPROCESS_VARIABLE
-from serve.models import model_files
-from serve.service import Service
-from serve.settings import ENV_PREFIX, Settings
-from serve.standard_error import keep_writers_from_waiting
+from serve.limits.settings import ENV_PREFIX, Settings
+from serve.service.lifecycle import METRICS_PREFIX
+from serve.service.metrics import MULTIPROCESS_VARIABLE
+from serve.service.models import model_files
+from serve.service.service import Service
+from serve.transport.connections import Connection, ConnectionLimits
+from serve.transport.standard_error import keep_writers_from_waiting
 
 HEALTH_CHECK_S = 15
 
@@ -160,7 +160,7 @@ def _serve_with_processes(settings: Settings) -> int:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables from which `serve.settings.load_settings` makes the same settings again."""
+    """The variables from which `serve.limits.settings.load_settings` makes the same settings again."""
     values = settings.model_dump(mode="json", exclude_none=True)
     return {
         ENV_PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from asr_bn.length_matching import LengthMatcher
+    from asr_bn.data.length_matching import LengthMatcher
 
 
 def alignments(
@@ -38,9 +38,9 @@ def alignments(
 
     With --phones the phones, as ali-to-phones --per-frame does.
     """
+    from asr_bn.data.length_matching import LengthMatcher
     from asr_bn.kaldi_io.matrix_table import MatrixScp
-    from asr_bn.length_matching import LengthMatcher
-    from asr_bn.stamps import is_done, mark_done
+    from asr_bn.system.stamps import is_done, mark_done
 
     if feats is None and (trim or trimmed_feats is not None):
         raise ValueError("--trim and --trimmed-feats need --feats")
@@ -86,9 +86,9 @@ def _write(ali_dir: Path, out: str, phones: bool, matcher: "LengthMatcher | None
 
 def _stamp(out: str) -> tuple[Path | None, Path]:
     """Stamp of the archive, where it is a file that stays, and the archive; it is the same in every form."""
-    from asr_bn.files import find_place
     from asr_bn.kaldi_io.specifiers import parse_wspecifier
     from asr_bn.kaldi_io.wxfilename import is_file_name
+    from asr_bn.system.files import find_place
 
     name = parse_wspecifier(out).archive
     path = Path(name)
@@ -98,8 +98,8 @@ def _stamp(out: str) -> tuple[Path | None, Path]:
 
 
 def _made_from(ali_dir: Path, out: str, phones: bool) -> str:
-    from asr_bn.source_files import SourceFiles
-    from asr_bn.stamps import fingerprint
+    from asr_bn.data.source_files import SourceFiles
+    from asr_bn.system.stamps import fingerprint
 
     return fingerprint({"phones": phones, "out": out}, SourceFiles.of_alignments(ali_dir).small)
 
@@ -109,7 +109,7 @@ def _items(
 ) -> "Iterator[tuple[str, NDArray[np.int32]]]":
     from tqdm import tqdm
 
-    from asr_bn.alignments import iter_pdf_ids
+    from asr_bn.data.alignments import iter_pdf_ids
 
     any_written = False
     entries = iter_pdf_ids(ali_dir, phones=phones)

@@ -24,8 +24,8 @@ def check(
 
     As Kaldi's utils/validate_data_dir.sh; the exit code is 1 if anything does not.
     """
-    from asr_bn.data_check import CheckOptions, check_data
-    from asr_bn.features.fbank_options import FbankOptions, read_channel
+    from asr_bn.data.check import CheckOptions, check_data
+    from asr_bn.features.options import FbankOptions, read_channel
 
     fbank = None if fbank_conf is None else FbankOptions.read_conf(fbank_conf)
     channel = read_channel(fbank_conf) if channel is None and fbank_conf is not None else channel

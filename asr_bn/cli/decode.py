@@ -19,9 +19,9 @@ from asr_bn.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from asr_bn.data.source_files import SourceFiles
     from asr_bn.decoding.references import WerFilter
     from asr_bn.decoding.workers import SearchJob
-    from asr_bn.source_files import SourceFiles
 
 
 def decode(
@@ -83,9 +83,9 @@ def decode(
     from asr_bn.decoding.references import NO_FILTER, References, TuningData, WerFilter
     from asr_bn.decoding.requirements import require_decoder
     from asr_bn.decoding.workers import SearchJob
-    from asr_bn.posteriors import AcousticScorer, check_prior_floor
-    from asr_bn.scoring_inputs import ScoringInput, utterance_ids
-    from asr_bn.stamps import fingerprint, is_done, mark_done
+    from asr_bn.scoring.inputs import ScoringInput, utterance_ids
+    from asr_bn.scoring.scorer import AcousticScorer, check_prior_floor
+    from asr_bn.system.stamps import fingerprint, is_done, mark_done
 
     require_decoder()
     if acoustic_scale is not None and not acoustic_scale > 0:
@@ -123,8 +123,8 @@ def decode(
 def _sources(
     model: Path, job: "SearchJob", folders: list[Path], root: Path | None, scoring: "WerFilter"
 ) -> "SourceFiles":
+    from asr_bn.data.source_files import SourceFiles
     from asr_bn.decoding.graph import GRAPH_FILES
-    from asr_bn.source_files import SourceFiles
 
     files = [model, *(job.graph_dir / name for name in GRAPH_FILES), job.transition_model(), *scoring.files]
     sources = SourceFiles.of(files)

@@ -32,9 +32,9 @@ def export(
     With --int8 the loss in frame error rate on the development set is measured, and written into the
     file's metadata and MODEL.json.
     """
-    from asr_bn.files import find_place
-    from asr_bn.source_files import SourceFiles
-    from asr_bn.stamps import fingerprint, is_done, mark_done
+    from asr_bn.data.source_files import SourceFiles
+    from asr_bn.system.files import find_place
+    from asr_bn.system.stamps import fingerprint, is_done, mark_done
 
     if int8 and float16:
         raise ValueError("--int8 and --float16: choose one")
@@ -55,7 +55,7 @@ def export(
     made_from = fingerprint(options, sources.small, sources.large)
     outputs = [model, *([with_frontend] if with_frontend else [])]
     if triton is not None:
-        from asr_bn.triton_repository import repository_files, write_repository
+        from asr_bn.export.triton_repository import repository_files, write_repository
 
         outputs += repository_files(model, triton)
     stays = find_place(model)[1]  # a device or a FIFO has to be written every time
@@ -63,7 +63,7 @@ def export(
         typer.echo(f"{model}: exported already", err=True)
         return
 
-    from asr_bn.export_variants import write_variants
+    from asr_bn.export.variants import write_variants
 
     for line in write_variants(checkpoint, model, int8, float16, with_frontend, data, ali):
         typer.echo(line, err=True)
@@ -85,8 +85,8 @@ def parity(
 
     On every utterance, alone and in batches: EXP_DIR/parity.json.
     """
-    from asr_bn.source_files import SourceFiles
-    from asr_bn.stamps import fingerprint, is_done, mark_done
+    from asr_bn.data.source_files import SourceFiles
+    from asr_bn.system.stamps import fingerprint, is_done, mark_done
 
     stamp, report = exp_dir / ".parity.done", exp_dir / "parity.json"
     sources = SourceFiles.of_data_dir(data)
@@ -96,11 +96,11 @@ def parity(
         typer.echo(f"{report}: compared already", err=True)
         return
 
-    from asr_bn.files import write_json
+    from asr_bn.acoustic_model.run import load_model
+    from asr_bn.export.parity import compare
     from asr_bn.kaldi_io.matrix_table import MatrixScp
-    from asr_bn.parity import compare
-    from asr_bn.posteriors import AcousticScorer
-    from asr_bn.training_run import load_model
+    from asr_bn.scoring.scorer import AcousticScorer
+    from asr_bn.system.files import write_json
 
     model, _ = load_model(exp_dir / "final.pt")
     scorer = AcousticScorer.load(exp_dir / "model.onnx", device="cpu")

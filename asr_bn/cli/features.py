@@ -52,9 +52,9 @@ def features(
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # the processes share the cores, not the threads of each product
-    from asr_bn.features.extraction import extract_features
-    from asr_bn.features.request import ExtractionRequest
-    from asr_bn.memory import keep_freed_memory
+    from asr_bn.extraction.extract import extract_features
+    from asr_bn.extraction.request import ExtractionRequest
+    from asr_bn.system.memory import keep_freed_memory
 
     keep_freed_memory()
     request = ExtractionRequest(

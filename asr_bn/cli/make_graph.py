@@ -41,12 +41,12 @@ def make_graph(
     From a lexicon and an ARPA file, a grammar or G.fst, for monophone and context-dependent systems. That of
     a lang folder given as LEXICON_DIR needs no option.
     """
+    from asr_bn.data.source_files import SourceFiles
     from asr_bn.decoding.build_graph import make_graph
     from asr_bn.decoding.lang_dir import LANG_FILES
     from asr_bn.decoding.lexicon_fst import LEXICON_FILES
     from asr_bn.decoding.requirements import require_graph_tools
-    from asr_bn.source_files import SourceFiles
-    from asr_bn.stamps import fingerprint, is_done, mark_done
+    from asr_bn.system.stamps import fingerprint, is_done, mark_done
 
     require_graph_tools()
     mdl = model_of(mdl)

@@ -66,7 +66,7 @@ def model_of(mdl: Path) -> Path:
     Raises:
         ValueError: it has none.
     """
-    from asr_bn.alignments import find_model
+    from asr_bn.data.alignments import find_model
 
     return find_model(mdl) if mdl.is_dir() else mdl
 

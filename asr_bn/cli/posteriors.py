@@ -67,9 +67,9 @@ def posteriors(
     from tqdm import tqdm
 
     from asr_bn.kaldi_io.matrix_table import MatrixWriter
-    from asr_bn.posteriors import AcousticScorer, check_prior_floor, convert, floored
-    from asr_bn.scoring import score_blocks
-    from asr_bn.scoring_inputs import ScoringInput
+    from asr_bn.scoring.corpus import score_blocks
+    from asr_bn.scoring.inputs import ScoringInput
+    from asr_bn.scoring.scorer import AcousticScorer, check_prior_floor, convert, floored
 
     check_prior_floor(prior_floor)
     pipes = pipe_policy(no_pipes, pipe_timeout)

@@ -22,8 +22,8 @@ def report(
     ] = None,
 ) -> None:
     """Write results.json, figure1.png and report.html into OUT."""
-    from asr_bn.source_files import SourceFiles
-    from asr_bn.stamps import fingerprint, is_done, mark_done
+    from asr_bn.data.source_files import SourceFiles
+    from asr_bn.system.stamps import fingerprint, is_done, mark_done
 
     outputs = [out / name for name in ("results.json", "figure1.png", "report.html")]
     sources = sorted(path for name in SOURCES for path in out.rglob(name))

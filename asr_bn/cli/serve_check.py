@@ -27,9 +27,9 @@ def serve_check(
 
     The server is started for it; EXP_DIR gets serve_check.json.
     """
+    from asr_bn.data.source_files import SourceFiles
     from asr_bn.kaldi_io.data_dir import DataDir
-    from asr_bn.source_files import SourceFiles
-    from asr_bn.stamps import fingerprint, is_done, mark_done
+    from asr_bn.system.stamps import fingerprint, is_done, mark_done
 
     pipes = pipe_policy(no_pipes, pipe_timeout)
     stamp, report = exp_dir / ".serve_check.done", exp_dir / "serve_check.json"
@@ -42,10 +42,10 @@ def serve_check(
         typer.echo(f"{report}: checked already{audio.remark}", err=True)
         return
 
-    from asr_bn.audio import read_waveform
-    from asr_bn.files import write_json
-    from asr_bn.posteriors import AcousticScorer
-    from asr_bn.serve_check import check_server
+    from asr_bn.audio.reader import read_waveform
+    from asr_bn.export.server_check import check_server
+    from asr_bn.scoring.scorer import AcousticScorer
+    from asr_bn.system.files import write_json
 
     metadata = AcousticScorer.load(exp_dir / "model.onnx", device="cpu").metadata
     rate = int(metadata.fbank.sample_frequency) if resample else None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from asr_bn.experiment import ExperimentConfig
-    from asr_bn.source_files import SourceFiles
+    from asr_bn.acoustic_model.experiment import ExperimentConfig
+    from asr_bn.data.source_files import SourceFiles
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="TOML file, e.g. recipes/wsj/conf/paper.toml.")
@@ -54,8 +54,8 @@ def train(
 
     On several GPUs, which share each mini-batch: torchrun --nproc_per_node=N -m asr_bn.cli train CONFIG ...
     """
-    from asr_bn.experiment import ExperimentConfig
-    from asr_bn.stamps import fingerprint, is_done, mark_done
+    from asr_bn.acoustic_model.experiment import ExperimentConfig
+    from asr_bn.system.stamps import fingerprint, is_done, mark_done
 
     experiment = ExperimentConfig.read(config)
     if norm is not None:
@@ -73,11 +73,11 @@ def train(
         typer.echo(f"{out}: trained already", err=True)
         return
 
-    from asr_bn.device import choose_device, default_num_workers
-    from asr_bn.memory import keep_freed_memory
-    from asr_bn.ranks import Ranks, joined
-    from asr_bn.training_data import DataFolders, load_data
-    from asr_bn.training_run import train_model
+    from asr_bn.acoustic_model.data import DataFolders, load_data
+    from asr_bn.acoustic_model.run import train_model
+    from asr_bn.system.memory import keep_freed_memory
+    from asr_bn.training.device import choose_device, default_num_workers
+    from asr_bn.training.ranks import Ranks, joined
 
     keep_freed_memory()
     ranks = Ranks.from_environment()
@@ -91,10 +91,10 @@ def train(
 
 
 def _dry_run(experiment: "ExperimentConfig", folders: list[Path], out: Path, device: str) -> None:
-    from asr_bn.device import choose_device
-    from asr_bn.dry_run import dry_run
-    from asr_bn.ranks import Ranks
-    from asr_bn.training_data import DataFolders, load_data
+    from asr_bn.acoustic_model.data import DataFolders, load_data
+    from asr_bn.acoustic_model.dry_run import dry_run
+    from asr_bn.training.device import choose_device
+    from asr_bn.training.ranks import Ranks
 
     if Ranks.from_environment().size > 1:
         raise ValueError("--dry-run is for one process: leave torchrun out")
@@ -115,7 +115,7 @@ def finish(
 
     It is evaluated too; EXP_DIR gets final.pt and final.json.
     """
-    from asr_bn.stamps import is_done, mark_done
+    from asr_bn.system.stamps import is_done, mark_done
 
     best, stamp = exp_dir / "best.pt", exp_dir / ".finish.done"
     sources = _sources(data, ali, dev_data, dev_ali)
@@ -124,13 +124,13 @@ def finish(
         typer.echo(f"{exp_dir}: population statistics are there already", err=True)
         return
 
-    from asr_bn.checkpoint import ACOUSTIC_MODEL, load_checkpoint
-    from asr_bn.device import choose_device
-    from asr_bn.experiment import ExperimentConfig
-    from asr_bn.run_checkpoints import RunCheckpoints
-    from asr_bn.trainer import Progress
-    from asr_bn.training_data import DataFolders, load_data
-    from asr_bn.training_run import describe, finish_model, restore_best
+    from asr_bn.acoustic_model.data import DataFolders, load_data
+    from asr_bn.acoustic_model.experiment import ExperimentConfig
+    from asr_bn.acoustic_model.run import describe, finish_model, restore_best
+    from asr_bn.acoustic_model.trainer import Progress
+    from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint
+    from asr_bn.training.device import choose_device
+    from asr_bn.training.run_folder import RunCheckpoints
 
     checkpoints = RunCheckpoints(exp_dir, ACOUSTIC_MODEL)
     restore_best(checkpoints, Progress.of(checkpoints.load()[1]))
@@ -141,13 +141,13 @@ def finish(
 
 
 def _sources(data: Path, ali: Path, dev_data: Path, dev_ali: Path) -> "SourceFiles":
-    from asr_bn.source_files import SourceFiles
+    from asr_bn.data.source_files import SourceFiles
 
     feats, alignments = SourceFiles.of_data_dir, SourceFiles.of_alignments
     return feats(data) + alignments(ali) + feats(dev_data) + alignments(dev_ali)
 
 
 def _made_from(best: Path, sources: "SourceFiles") -> str:
-    from asr_bn.stamps import fingerprint
+    from asr_bn.system.stamps import fingerprint
 
     return fingerprint({}, [best, *sources.small], sources.large)

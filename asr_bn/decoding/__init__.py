@@ -1,1 +1,1 @@
-"""From posteriors to words: Kaldi's decoding graphs, beam search, word error rate, building graphs."""
+"""From posteriors to words: decoding graphs, beam search, word errors."""

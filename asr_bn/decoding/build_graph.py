@@ -23,9 +23,9 @@ from asr_bn.decoding.hmms import Hmm, Hmms
 from asr_bn.decoding.lang_dir import LangDir, read_word_fst, read_word_ids
 from asr_bn.decoding.lexicon_fst import Lexicon
 from asr_bn.decoding.self_loops import add_self_loops
-from asr_bn.files import write_bytes, write_text
 from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.rxfilename import open_input
+from asr_bn.system.files import write_bytes, write_text
 
 TRANSITION_SCALE = 1.0
 

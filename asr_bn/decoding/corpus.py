@@ -14,11 +14,11 @@ from asr_bn.decoding.beam_search import NOTHING, Hypothesis, Weights
 from asr_bn.decoding.references import References, TuningData, Words, count_errors
 from asr_bn.decoding.word_errors import WordErrors
 from asr_bn.decoding.workers import SearchJob, decode_all
-from asr_bn.files import write_json, write_text
 from asr_bn.kaldi_io.int_vector_table import write_int_vectors
-from asr_bn.posteriors import AcousticScorer, convert, floored
-from asr_bn.scoring import score_blocks
-from asr_bn.scoring_inputs import ScoringInput
+from asr_bn.scoring.corpus import score_blocks
+from asr_bn.scoring.inputs import ScoringInput
+from asr_bn.scoring.scorer import AcousticScorer, convert, floored
+from asr_bn.system.files import write_json, write_text
 
 # Kaldi's scoring tries 1/7 to 1/17; networks trained frame by frame may want more.
 SCALES = tuple(1 / divisor for divisor in (20, 17, 15, 13, 11, 10, 9, 7, 5, 3))

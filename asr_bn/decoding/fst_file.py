@@ -77,7 +77,7 @@ class FstArrays:
 
     def write_const(self, path: Path) -> None:
         """Write ``path`` as ``fstconvert --fst_type=const`` does."""
-        from asr_bn.files import write_bytes
+        from asr_bn.system.files import write_bytes
 
         states = np.zeros(len(self.finals), dtype=_STATE)
         states["final"], states["first"] = self.finals, self.first_arcs[:-1]

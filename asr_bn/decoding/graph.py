@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from asr_bn.alignments import MODEL_NAMES
+from asr_bn.data.alignments import MODEL_NAMES
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.script_file import read_count

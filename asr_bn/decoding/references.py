@@ -10,7 +10,7 @@ from pathlib import Path
 from asr_bn.decoding.word_errors import WordErrors, count_word_errors
 from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.script_file import read_table
-from asr_bn.scoring_inputs import utterance_ids
+from asr_bn.scoring.inputs import utterance_ids
 
 Words = Mapping[str, Sequence[str]]
 _BOTH, _REFERENCES, _HYPOTHESES = "wer_output_filter", "wer_ref_filter", "wer_hyp_filter"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from asr_bn.decoding.beam_search import BeamOptions, BeamSearch, Hypothesis, Weights
 from asr_bn.decoding.graph import DecodingGraph, find_transition_model
 from asr_bn.kaldi_io.transition_model import TransitionModel
-from asr_bn.scoring import Scores
+from asr_bn.scoring.corpus import Scores
 
 # Utterances handed out for each process: enough to keep it busy, few enough to bound memory.
 _AHEAD = 3

@@ -1,1 +1,1 @@
-"""From waveforms to Kaldi's filterbank features."""
+"""Kaldi's filterbank features in NumPy: options, windows, mel banks, deltas, CMVN."""

@@ -5,9 +5,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.features.fbank_options import FbankOptions
 from asr_bn.features.fourier import kaldi_rfft, twiddle_errors
 from asr_bn.features.mel_banks import mel_weights
+from asr_bn.features.options import FbankOptions
 from asr_bn.features.windows import extract_frames, window_function
 
 __all__ = ["FbankOptions", "compute_fbank"]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.features.fbank_options import FbankOptions
+from asr_bn.features.options import FbankOptions
 
 
 def mel_scale(freq: NDArray[np.float32] | float) -> NDArray[np.float32]:

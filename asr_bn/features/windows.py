@@ -4,7 +4,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from asr_bn.features.fbank_options import FbankOptions
+from asr_bn.features.options import FbankOptions
 
 Floats = NDArray[np.float32]
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from asr_bn.files import atomic_stream
 from asr_bn.kaldi_io.plain_text import WHITESPACE
 from asr_bn.kaldi_io.specifiers import Wspecifier
+from asr_bn.system.files import atomic_stream
 
 _OFFSET = re.compile(r":[0-9]+$")
 

@@ -1,1 +1,1 @@
-"""Language models with batch normalization (paper, section 5.2 and appendix A)."""
+"""The paper's language models (section 5.2, appendix A): text, network, training, export, scoring."""

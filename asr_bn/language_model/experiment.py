@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from asr_bn.toml_config import STRICT, Count, Number, Positive, Seed, Share, Size, TomlConfig
+from asr_bn.system.toml_config import STRICT, Count, Number, Positive, Seed, Share, Size, TomlConfig
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from asr_bn.language_model.experiment import LanguageModelConfig
-from asr_bn.layers import BatchNormLSTM, BatchNormRNN
-from asr_bn.one_bias import keep_one_bias
-from asr_bn.recurrence.cells import State
+from asr_bn.layers.batch_norm import BatchNormLSTM, BatchNormRNN
+from asr_bn.layers.one_bias import keep_one_bias
+from asr_bn.layers.recurrence.cells import State
 
 
 class LanguageModel(nn.Module):

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from asr_bn.files import sha256_of_file, write_bytes
 from asr_bn.language_model.metadata import METADATA_KEY, Graph, LanguageModelMetadata
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.training_run import load_language_model
-from asr_bn.module_modes import effective_weights
-from asr_bn.onnx_versions import IR_VERSION, OPSET
-from asr_bn.population_stats import PopulationStats
-from asr_bn.recurrent_base import NormalizedRecurrent
+from asr_bn.layers.module_modes import effective_weights
+from asr_bn.layers.population_stats import PopulationStats
+from asr_bn.layers.stack import NormalizedRecurrent
+from asr_bn.onnx_io.versions import IR_VERSION, OPSET
+from asr_bn.system.files import sha256_of_file, write_bytes
 
 # PyTorch orders the gates i, f, g, o; ONNX i, o, f, c.
 _ONNX_GATES = [0, 3, 1, 2]

@@ -10,16 +10,15 @@ import torch
 from tqdm import tqdm
 
 from asr_bn import __version__
-from asr_bn.checkpoint import LANGUAGE_MODEL
-from asr_bn.files import write_text
 from asr_bn.language_model.evaluation import TokenSums, evaluate
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.windows import TextWindows, Window
-from asr_bn.population import StatisticsCopy
-from asr_bn.recurrence.cells import State
-from asr_bn.run_checkpoints import RunCheckpoints
-from asr_bn.run_state import (
+from asr_bn.layers.population import StatisticsCopy
+from asr_bn.layers.recurrence.cells import State
+from asr_bn.system.files import write_text
+from asr_bn.training.checkpoint import LANGUAGE_MODEL
+from asr_bn.training.resume import (
     MAX_NON_FINITE,
     DivergedError,
     best_epoch,
@@ -28,6 +27,7 @@ from asr_bn.run_state import (
     random_state,
     set_random_state,
 )
+from asr_bn.training.run_folder import RunCheckpoints
 
 
 @dataclass

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asr_bn.checkpoint import LANGUAGE_MODEL, load_checkpoint, save_checkpoint
-from asr_bn.files import write_json
+from asr_bn.acoustic_model.out_of_memory import naming_model
 from asr_bn.language_model.evaluation import evaluate
 from asr_bn.language_model.experiment import LanguageModelExperiment, LanguageModelTraining
 from asr_bn.language_model.model import LanguageModel
@@ -19,10 +18,11 @@ from asr_bn.language_model.text import Unit, encode_sentences, read_sentences
 from asr_bn.language_model.trainer import Trainer
 from asr_bn.language_model.vocabulary import Vocabulary
 from asr_bn.language_model.windows import TextWindows, Window
-from asr_bn.out_of_memory import naming_model
-from asr_bn.population import estimate_population_stats, run_for_statistics
-from asr_bn.recurrence.cells import State
-from asr_bn.run_state import check_same
+from asr_bn.layers.population import estimate_population_stats, run_for_statistics
+from asr_bn.layers.recurrence.cells import State
+from asr_bn.system.files import write_json
+from asr_bn.training.checkpoint import LANGUAGE_MODEL, load_checkpoint, save_checkpoint
+from asr_bn.training.resume import check_same
 
 SETS = ("train", "valid", "test")
 

@@ -1,1 +1,1 @@
-"""What a recipe shows at its end: ``results.json``, ``figure1.png`` and ``report.html``."""
+"""Results, figures and the page that a recipe shows at its end."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from asr_bn.alignments import count_pdfs, num_pdfs, read_pdf_ids
-from asr_bn.files import read_json, write_json
-from asr_bn.posteriors import AcousticScorer
+from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
 from asr_bn.report.example import score_example
 from asr_bn.report.figures import draw_example, draw_figure1, save_png, to_png
 from asr_bn.report.page import write_page
 from asr_bn.report.results import MODELS, collect_results
+from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.files import read_json, write_json
 
 
 def build_report(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from asr_bn.files import write_bytes
+from asr_bn.system.files import write_bytes
 
 History = Sequence[dict[str, float]]
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.alignments import read_pdf_ids
+from asr_bn.data.alignments import read_pdf_ids
 from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.transition_model import TransitionModel
-from asr_bn.posteriors import AcousticScorer
 from asr_bn.report.results import MODELS
+from asr_bn.scoring.scorer import AcousticScorer
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from asr_bn.files import write_bytes
 from asr_bn.report.example import Example
 from asr_bn.report.results import Epochs
+from asr_bn.system.files import write_bytes
 
 matplotlib.use("Agg")
 

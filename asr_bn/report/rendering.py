@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from asr_bn.files import write_text
+from asr_bn.system.files import write_text
 
 _HERE = Path(__file__).parent
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asr_bn.files import read_json
+from asr_bn.system.files import read_json
 
 MODELS = ("baseline", "batch_norm")
 

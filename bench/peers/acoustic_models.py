@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from asr_bn.experiment import ModelConfig
+from asr_bn.acoustic_model.experiment import ModelConfig
 from bench.peers.python_loop import PythonLoopLSTM
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr_bn.files import write_bytes, write_json, write_text
-from asr_bn.stamps import is_done, mark_done
+from asr_bn.system.files import write_bytes, write_json, write_text
+from asr_bn.system.stamps import is_done, mark_done
 from recipes.mini.sources import made_from, require
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _transcripts(data: Path) -> dict[str, list[str]]:
 def _write_ali_dir(
     path: Path, system: "MonoSystem", alignments: "Sequence[Mapping[str, NDArray[np.int32]]]", data: Path
 ) -> None:
-    from asr_bn.files import atomic_path
+    from asr_bn.system.files import atomic_path
     from recipes.mini.gmm import to_am_diag_gmm
     from recipes.mini.write_mdl import encode_int_vector_table, encode_mdl
 

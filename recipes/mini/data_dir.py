@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from asr_bn.files import write_text
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_float, split_words
 from asr_bn.kaldi_io.script_file import read_lines
+from asr_bn.system.files import write_text
 from recipes.mini.lexicon import Lexicon
 from recipes.mini.phones import SILENCE, all_phones
 from recipes.mini.synthesize import SpokenUtterance

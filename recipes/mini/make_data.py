@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr_bn.stamps import is_done, mark_done
+from asr_bn.system.stamps import is_done, mark_done
 from recipes.mini.sources import made_from, require
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.fbank import compute_fbank
-from asr_bn.features.fbank_options import FbankOptions
+from asr_bn.features.options import FbankOptions
 
 Features = NDArray[np.float32]
 # Kaldi's defaults (feat/feature-mfcc.h).

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from asr_bn.files import sha256_of_file
-from asr_bn.stamps import fingerprint
+from asr_bn.system.files import sha256_of_file
+from asr_bn.system.stamps import fingerprint
 
 
 def made_from(inputs: Mapping[str, Any], files: Iterable[Path] = ()) -> str:

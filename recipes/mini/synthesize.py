@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.files import atomic_path
+from asr_bn.system.files import atomic_path
 from recipes.mini.grammar import Grammar
 from recipes.mini.phones import phone_of
 from recipes.mini.speakers import Speaker

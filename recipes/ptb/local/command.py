@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from asr_bn.cli.errors import run as run_app
-from asr_bn.files import locked_folder
-from asr_bn.memory import keep_freed_memory
+from asr_bn.system.files import locked_folder
+from asr_bn.system.memory import keep_freed_memory
 
 Task = Literal["word", "char"]
 # Of options that may be given several times, the command line library takes these but no Literal.
@@ -73,7 +73,7 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train the paper's language models with and without batch normalization, and report on them."""
-    from asr_bn.device import choose_device
+    from asr_bn.training.device import choose_device
     from recipes.ptb.local.experiments import run_experiments, run_random_search
     from recipes.ptb.local.overrides import read_experiment
     from recipes.ptb.local.report import write_report

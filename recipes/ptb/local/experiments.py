@@ -8,11 +8,11 @@ from typing import Literal
 
 import torch
 
-from asr_bn.files import locked_folder
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.onnx_export import export_language_model
 from asr_bn.language_model.training_run import Texts, finish_language_model, train_language_model
-from asr_bn.stamps import fingerprint, is_done, mark_done
+from asr_bn.system.files import locked_folder
+from asr_bn.system.stamps import fingerprint, is_done, mark_done
 from recipes.ptb.local.texts import Text
 
 REPORT_PATIENCE_S = 60.0  # for another process of the search that writes its report

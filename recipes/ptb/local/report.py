@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from asr_bn import __version__
-from asr_bn.files import read_json, write_json
 from asr_bn.report.figures import COLOURS, LABELS, save_png
 from asr_bn.report.rendering import embedded, write_rendered
 from asr_bn.report.results import best_of_each_set, read_epochs
+from asr_bn.system.files import read_json, write_json
 from recipes.ptb.local.experiments import MODELS
 from recipes.ptb.local.texts import Text
 

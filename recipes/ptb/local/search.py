@@ -14,11 +14,11 @@ import torch
 from optuna.trial import Trial, TrialState
 from tqdm import tqdm
 
-from asr_bn.files import read_json, write_json
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.training_run import Texts, finish_language_model, train_language_model
 from asr_bn.report.results import Epochs, read_epochs
-from asr_bn.run_state import DivergedError
+from asr_bn.system.files import read_json, write_json
+from asr_bn.training.resume import DivergedError
 from recipes.ptb.local.search_study import Draw, SearchStudy
 
 NETWORKS = {"baseline": "none", "batch_norm": "recurrent"}  # and their norm

@@ -20,7 +20,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from asr_bn.run_state import check_same
+from asr_bn.training.resume import check_same
 
 DATABASE = "search.db"
 STUDY_NAME = "char"  # for `optuna-dashboard sqlite:///OUT/search.db`

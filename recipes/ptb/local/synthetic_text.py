@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.files import write_text
 from asr_bn.language_model.vocabulary import EOS
+from asr_bn.system.files import write_text
 
 NUM_WORDS = 9_999  # with the end of the sentence 10,000 types, as many as the Penn Treebank has
 NUM_KINDS = 4  # of sentences

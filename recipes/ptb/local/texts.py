@@ -10,9 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from asr_bn.files import write_bytes
 from asr_bn.language_model.text import Unit
 from asr_bn.language_model.training_run import SETS, Texts
+from asr_bn.system.files import write_bytes
 from recipes.ptb.local.synthetic_text import Source, write_texts
 
 # Mikolov's preprocessing, as in rnnlm's simple-examples.

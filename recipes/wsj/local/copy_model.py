@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr_bn.alignments import find_model
 from asr_bn.cli.errors import describe
-from asr_bn.files import write_bytes
+from asr_bn.data.alignments import find_model
 from asr_bn.kaldi_io.rxfilename import open_input
+from asr_bn.system.files import write_bytes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

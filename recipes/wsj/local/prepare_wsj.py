@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_bn.files import write_text
 from asr_bn.kaldi_io.plain_text import WHITESPACE, split_words
+from asr_bn.system.files import write_text
 from recipes.wsj.local.disks import Part
 from recipes.wsj.local.transcripts import find_dot_files, normalize_transcript, read_transcripts
 

@@ -1,0 +1,1 @@
+"""The acoustic model: configuration, network, training, evaluation."""

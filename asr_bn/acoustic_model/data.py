@@ -1,0 +1,97 @@
+"""What a training run reads: features and alignments of both sets, and whether they belong together."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asr_bn.acoustic_model.experiment import ExperimentConfig
+from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
+from asr_bn.data.batches import Corpus
+from asr_bn.features.options import FbankOptions
+
+
+@dataclass(frozen=True)
+class DataFolders:
+    """Features (``feats.scp``, ``fbank.conf``) and alignments of the training and development sets."""
+
+    train: Path
+    train_ali: Path
+    dev: Path
+    dev_ali: Path
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Both corpora, and what the checkpoints say of them."""
+
+    train: Corpus
+    dev: Corpus
+    description: dict[str, Any]
+
+
+def load_data(folders: DataFolders, config: ExperimentConfig, quiet: bool = False) -> RunData:
+    """Read the folders of a run; utterances over ``max_frames`` leave the training set only.
+
+    Both sets are described on standard error unless ``quiet``.
+
+    Raises:
+        ValueError: training and development sets do not belong together, or lengths differ.
+    """
+    fbank = _same_fbank(folders)
+    classes = _same_num_pdfs(folders)
+    train_pdf_ids = read_pdf_ids(folders.train_ali)
+    train = Corpus.load(folders.train, train_pdf_ids, config.training.max_frames, fbank.num_features)
+    dev = Corpus.load(folders.dev, read_pdf_ids(folders.dev_ali), None, fbank.num_features)
+    for name, corpus in (("training", train), ("development", dev)):
+        if not quiet:
+            print(_what_is_there(name, corpus), file=sys.stderr)
+    counts = count_pdfs((train_pdf_ids[utt_id] for utt_id in train.utt_ids), classes)
+    description = {
+        "fbank": fbank.to_dict(),
+        "num_pdfs": classes,
+        "pdf_counts": counts.tolist(),
+        "train_corpus": train.fingerprint(),
+        "dev_corpus": dev.fingerprint(),
+    }
+    return RunData(train, dev, description)
+
+
+def _same_fbank(folders: DataFolders) -> FbankOptions:
+    train, dev = _fbank_of(folders.train), _fbank_of(folders.dev)
+    if train != dev:
+        raise ValueError(f"{folders.dev}/fbank.conf: has other options than {folders.train}/fbank.conf")
+    return train
+
+
+def _fbank_of(folder: Path) -> FbankOptions:
+    for name in ("feats.scp", "fbank.conf"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                2,
+                f"no such file; 'asr-bn features {folder} OUT_DIR' makes features to train on",
+                str(folder / name),
+            )
+    return FbankOptions.read_conf(folder / "fbank.conf")
+
+
+def _same_num_pdfs(folders: DataFolders) -> int:
+    train, dev = num_pdfs(folders.train_ali), num_pdfs(folders.dev_ali)
+    if train != dev:
+        raise ValueError(
+            f"{folders.dev_ali}: its model has {dev} pdfs, that of {folders.train_ali} has {train}; "
+            "both alignments must be of one model"
+        )
+    return train
+
+
+def _what_is_there(name: str, corpus: Corpus) -> str:
+    text = f"{name} set: {len(corpus)} utterances, {int(corpus.num_frames.sum())} frames"
+    skipped = corpus.skipped
+    if skipped.without_alignment:
+        text += f"; {skipped.without_alignment} without alignment left out"
+    if skipped.without_frames:
+        text += f"; {skipped.without_frames} without frames left out"
+    if skipped.too_long:
+        text += f"; {skipped.too_long} over max_frames left out"
+    return text

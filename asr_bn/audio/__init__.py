@@ -1,0 +1,1 @@
+"""Waveforms from any audio file or stream, in Kaldi's int16 range."""

@@ -1,0 +1,189 @@
+"""Waveforms from files, archives and pipes, in Kaldi's scale (int16 range)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.audio.decoding import check_format, decode
+from asr_bn.audio.samples import Samples
+from asr_bn.kaldi_io.data_dir import Utterance
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, read_source
+
+MAX_OVERSHOOT_S = 0.5
+"""How far a segment may run past the end of its recording and be clipped (Kaldi's ``--max-overshoot``)."""
+MIN_SEGMENT_S = float(np.float32(0.1))
+"""Shorter segments are left out (Kaldi's ``--min-segment-length``, a float of 32 bits)."""
+
+
+class SkippedSegment(ValueError):
+    """A segment that Kaldi's ``extract-segments`` leaves out; the message says why."""
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Samples of one channel: float32 ``[num_samples]`` in int16 range, and their rate in Hz."""
+
+    samples: NDArray[np.float32]
+    sample_frequency: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """All channels of a recording, ``[num_samples, num_channels]`` in int16 range, and the rate in Hz."""
+
+    samples: Samples
+    sample_frequency: int
+
+    def channel(self, channel: int | None, where: str) -> Samples:
+        """Samples of a channel (from 0); None takes the only one.
+
+        Raises:
+            ValueError: several channels and none chosen, or no such channel.
+        """
+        num_channels = self.samples.shape[1]
+        if channel is None and num_channels > 1:
+            raise ValueError(f"{where}: {num_channels} channels; choose one (--channel, from 0)")
+        if not 0 <= (channel or 0) < num_channels:
+            raise ValueError(f"{where}: channel {channel} of {num_channels} (they count from 0)")
+        return self.samples[:, channel or 0]
+
+
+class WaveformReader:
+    """Reads utterances; the last recording is kept, so that its segments decode it once.
+
+    Args:
+        root: where relative names start from (default: the current folder).
+        channel: of recordings with several, from 0; a channel in ``segments`` goes before it.
+        sample_frequency: the rate wanted, in Hz; another one is an error, unless ``resample``.
+        resample: convert other rates to ``sample_frequency`` (soxr, high quality).
+        pipes: whether commands are run.
+    """
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        channel: int | None = None,
+        sample_frequency: int | None = None,
+        resample: bool = False,
+        pipes: PipePolicy = DEFAULT_PIPES,
+    ) -> None:
+        self._root = root
+        self._channel = channel
+        self._sample_frequency = sample_frequency
+        self._resample = resample
+        self._pipes = pipes
+        self._last: tuple[str, Recording] | None = None
+
+    def read(self, utterance: Utterance) -> Waveform:
+        """The utterance's samples.
+
+        Raises:
+            OSError: no such file.
+            ValueError: the message begins with the utterance id and names the file: a failing command,
+                an unreadable or empty file, a wrong rate or channel, a sample that is not finite, more than
+                memory holds.
+            SkippedSegment: a segment that Kaldi leaves out.
+        """
+        where = f"{utterance.utt_id}: {utterance.rxfilename}"
+        try:
+            return self._read(utterance, where)
+        except MemoryError as error:
+            raise ValueError(f"{where}: it needs more memory than there is") from error
+
+    def _read(self, utterance: Utterance, where: str) -> Waveform:
+        recording = self._recording(utterance, where)
+        channel = self._channel if utterance.channel is None else utterance.channel
+        samples = recording.channel(channel, where)
+        if utterance.start is not None:
+            samples = _cut(samples, utterance.start, utterance.end, recording.sample_frequency, where)
+        return self._at_wanted_rate(_finite(samples, where), recording.sample_frequency, where)
+
+    def _recording(self, utterance: Utterance, where: str) -> Recording:
+        if self._last is not None and self._last[0] == utterance.rxfilename:
+            return self._last[1]
+        self._last = None  # before the next one is decoded, so that two are never held
+        recording = decode_recording(_read_bytes(utterance, where, self._root, self._pipes), where)
+        if utterance.start is not None:
+            self._last = (utterance.rxfilename, recording)
+        return recording
+
+    def _at_wanted_rate(self, samples: NDArray[np.float32], frequency: int, where: str) -> Waveform:
+        wanted = self._sample_frequency
+        if wanted is None or frequency == wanted:
+            return Waveform(samples, frequency)
+        if not self._resample:
+            raise ValueError(
+                f"{where}: sampled at {frequency} Hz, expected {wanted} Hz; --resample converts it"
+            )
+        return Waveform(resample(samples, frequency, wanted), wanted)
+
+
+def read_waveform(
+    source: Utterance | str,
+    root: Path | None = None,
+    channel: int | None = None,
+    sample_frequency: int | None = None,
+    resample: bool = False,
+    pipes: PipePolicy = DEFAULT_PIPES,
+) -> Waveform:
+    """One utterance, or the file, archive offset or pipe that an rxfilename names; see `WaveformReader`."""
+    if isinstance(source, str):
+        source = Utterance(source, source, source, None, None, None)
+    return WaveformReader(root, channel, sample_frequency, resample, pipes).read(source)
+
+
+def decode_audio(data: bytes, channel: int | None = None, where: str = "audio") -> Waveform:
+    """Decode a file in memory; see `asr_bn.audio.formats`.
+
+    Raises:
+        ValueError: see `asr_bn.audio.decoding.decode`; several channels and none chosen; a sample that is
+            not finite.
+    """
+    recording = decode_recording(data, where)
+    return Waveform(_finite(recording.channel(channel, where), where), recording.sample_frequency)
+
+
+def decode_recording(data: bytes, where: str = "audio") -> Recording:
+    """All channels of a file in memory, told apart by its first bytes; see `decode_audio`."""
+    return Recording(*decode(data, where))
+
+
+def resample(samples: NDArray[np.float32], frequency: int, wanted: int) -> NDArray[np.float32]:
+    """``samples`` ``[num_samples]`` converted from ``frequency`` to ``wanted`` Hz."""
+    import soxr
+
+    converted: NDArray[np.float32] = soxr.resample(samples, frequency, wanted, quality="HQ")
+    return converted
+
+
+def _read_bytes(utterance: Utterance, where: str, root: Path | None, pipes: PipePolicy) -> bytes:
+    with naming(utterance.utt_id, utterance.rxfilename):
+        return read_source(utterance.rxfilename, root, pipes, lambda head: check_format(head, where))
+
+
+def _finite(samples: Samples, where: str) -> NDArray[np.float32]:
+    waveform = samples.astype(np.float32)
+    if samples.dtype != np.int16 and not np.isfinite(waveform).all():
+        bad = int(np.flatnonzero(~np.isfinite(waveform))[0])
+        raise ValueError(f"{where}: sample {bad} of {len(waveform)} is {waveform[bad]}")
+    return waveform
+
+
+def _cut(samples: Samples, start: float, end: float | None, frequency: int, where: str) -> Samples:
+    """The samples of a segment, as Kaldi's ``featbin/extract-segments.cc`` takes them.
+
+    Raises:
+        SkippedSegment: it begins or ends too far behind the recording, or is too short.
+    """
+    # Kaldi's seconds are floats of 32 bits, its times in ``segments`` doubles.
+    seconds = np.float32(len(samples)) / np.float32(frequency)
+    length, last = float(seconds), float(seconds + np.float32(MAX_OVERSHOOT_S))
+    segment = f"{where}: the segment from {start:g} to {'the end' if end is None else f'{end:g} seconds'}"
+    if start > length or (end is not None and end > last):
+        raise SkippedSegment(f"{segment} does not lie in the recording of {length:g} seconds")
+    end = length if end is None else min(end, length)
+    if end - start < MIN_SEGMENT_S:
+        raise SkippedSegment(f"{segment} has less than {MIN_SEGMENT_S:.10g} seconds")
+    return samples[int(start * frequency + 0.5) : min(int(end * frequency + 0.5), len(samples))]

@@ -1,0 +1,1 @@
+"""Training data: alignments, priors, batches, reading ahead, and checks of a data folder."""

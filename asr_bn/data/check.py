@@ -1,0 +1,276 @@
+"""What ``utils/validate_data_dir.sh`` checks, and whether features, lengths and alignments fit together."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from asr_bn.audio.reader import SkippedSegment, WaveformReader
+from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
+from asr_bn.features.cmvn import read_spk2utt
+from asr_bn.features.options import FbankOptions
+from asr_bn.kaldi_io.data_dir import DataDir
+from asr_bn.kaldi_io.matrix_table import MatrixScp
+from asr_bn.kaldi_io.plain_text import split_words
+from asr_bn.kaldi_io.rxfilename import (
+    DEFAULT_PIPES,
+    PipePolicy,
+    is_pipe,
+    naming,
+    open_file,
+    resolve,
+    split_offset,
+)
+from asr_bn.kaldi_io.script_file import read_raw_ids, read_table
+
+_SORTED_FILES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text", "feats.scp")
+_SHOWN = 5
+# Perl's \s with Unicode strings, without tab, line feed and blank.
+_DISALLOWED = re.compile("[\v\f\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
+
+
+@dataclass
+class DataReport:
+    """``facts`` that were counted, ``remarks`` that are allowed, and ``problems`` that are not."""
+
+    facts: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Which audio is opened and how; see `WaveformReader`.
+
+    ``fbank`` None takes the default options at the rate of the first recording.
+    """
+
+    root: Path | None = None
+    fbank: FbankOptions | None = None
+    channel: int | None = None
+    pipes: PipePolicy = DEFAULT_PIPES
+    resample: bool = False
+
+
+def check_data(data_dir: Path, ali_dir: Path | None, options: CheckOptions) -> DataReport:
+    """Look at a data folder and, if given, the alignments of its utterances.
+
+    The frames of an utterance are those of its ``feats.scp`` if there is one, or else follow from its audio,
+    every file of which is then decoded.
+
+    Raises:
+        OSError, ValueError: the folder cannot be read at all.
+    """
+    report = DataReport()
+    tables = [data_dir / name for name in _SORTED_FILES if (data_dir / name).exists()]
+    for path in tables:
+        _check_order(path, report)
+    if report.problems:
+        return report
+    for path in tables:
+        _check_whitespace(path, report)
+    frames = _check_folder(data_dir, options, report)
+    if ali_dir is not None:
+        _check_alignments(ali_dir, frames, report)
+    return report
+
+
+def _check_order(path: Path, report: DataReport) -> None:
+    """Ids sorted as bytes (``LC_ALL=C``) and unique, which Kaldi's programs rely on."""
+    previous = b""
+    for number, key in read_raw_ids(path):
+        utt_id = key.decode("utf-8", "replace")
+        if key == previous:
+            report.problems.append(f"{path}, line {number}: {utt_id} comes twice")
+            return
+        if key < previous:
+            report.problems.append(
+                f"{path}, line {number}: {utt_id} is out of order (sort with LC_ALL=C, or run"
+                " utils/fix_data_dir.sh)"
+            )
+            return
+        previous = key
+
+
+def _check_whitespace(path: Path, report: DataReport) -> None:
+    """What ``utils/validate_text.pl`` refuses in ``text``; elsewhere, as in a file name, it may be meant."""
+    with open_file(path) as stream:
+        lines = stream.read().decode("utf-8", "replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if found := _DISALLOWED.search(line):
+            place = line[max(0, found.start() - 20) : found.end() + 20]
+            name = f"U+{ord(found.group()):04X}"
+            lines_of_report = report.problems if path.name == "text" else report.remarks
+            lines_of_report.append(
+                f"{path}, line {number}: disallowed Unicode whitespace {name} in {place!r}"
+            )
+            return
+
+
+def _check_folder(data_dir: Path, options: CheckOptions, report: DataReport) -> dict[str, int]:
+    """Frames by utterance; what does not match goes to ``report``."""
+    feats_path = data_dir / "feats.scp"
+    if not (data_dir / "wav.scp").exists() and feats_path.exists():
+        utt_ids = list(read_table(feats_path))
+        report.remarks.append("no wav.scp: only the features are checked")
+        if not utt_ids:
+            report.problems.append(f"{feats_path}: no utterances")
+        _check_tables(data_dir, utt_ids, report)
+        return _frames_of_feats(feats_path, utt_ids, options, report)
+    data = DataDir.read(data_dir, options.root)
+    _check_tables(data_dir, list(data.utterances), report)
+    _check_files(data, report)
+    if feats_path.exists():
+        _compare("feats.scp", read_table(feats_path), data.utterances, report)
+        return _frames_of_feats(feats_path, list(data.utterances), options, report)
+    return _frames_of_audio(data, options, report)
+
+
+def _check_tables(data_dir: Path, utt_ids: list[str], report: DataReport) -> None:
+    report.facts.append(f"utterances: {len(utt_ids)}")
+    utt2spk = read_table(data_dir / "utt2spk") if (data_dir / "utt2spk").exists() else None
+    if utt2spk is None:
+        report.remarks.append("no utt2spk")
+    else:
+        report.facts.append(f"speakers: {len(set(utt2spk.values()))}")
+        _compare("utt2spk", utt2spk, utt_ids, report)
+        _check_spk2utt(data_dir / "spk2utt", utt2spk, report)
+    if (data_dir / "text").exists():
+        text = read_table(data_dir / "text", value_needed=False)
+        report.facts.append(f"words: {sum(len(split_words(words)) for words in text.values())}")
+        _compare("text", text, utt_ids, report)
+        _list(
+            "without words in text", [utt_id for utt_id, words in text.items() if not words], report.remarks
+        )
+
+
+def _check_spk2utt(path: Path, utt2spk: dict[str, str], report: DataReport) -> None:
+    strange = [utt_id for utt_id, speaker in utt2spk.items() if not utt_id.startswith(speaker)]
+    _list("whose id does not begin with the speaker's", strange, report.remarks)
+    if not path.exists():
+        report.remarks.append("no spk2utt")
+    elif read_spk2utt(path) != utt2spk:
+        report.problems.append(f"{path}: does not say the same as utt2spk")
+
+
+def _check_files(data: DataDir, report: DataReport) -> None:
+    missing, num_pipes = [], 0
+    for utterance in data.utterances.values():
+        with naming(utterance.utt_id):
+            if is_pipe(utterance.rxfilename):
+                num_pipes += 1
+            elif not resolve(split_offset(utterance.rxfilename)[0], data.root).exists():
+                missing.append(utterance.utt_id)
+    if num_pipes:
+        report.facts.append(f"utterances read through pipes: {num_pipes}")
+    _list("whose audio file is missing", missing, report.problems)
+
+
+def _frames_of_feats(
+    path: Path, utt_ids: Iterable[str], options: CheckOptions, report: DataReport
+) -> dict[str, int]:
+    frames, scp = {}, MatrixScp(path, options.root, options.pipes)
+    for utt_id in utt_ids:
+        if utt_id in scp:
+            try:
+                frames[utt_id] = scp.num_frames(utt_id)
+            except (OSError, ValueError) as error:
+                report.problems.append(" ".join(str(error).split()))
+                break
+    _frame_facts(frames, report)
+    return frames
+
+
+def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -> dict[str, int]:
+    from tqdm import tqdm
+
+    frames: dict[str, int] = {}
+    left_out: list[str] = []
+    seconds, fbank, broken = 0.0, options.fbank, 0
+    reader = _reader(data, options, fbank)
+    for utterance in tqdm(data.utterances.values(), desc="audio", unit="utt", delay=2.0):
+        try:
+            waveform = reader.read(utterance)
+        except SkippedSegment as error:
+            left_out.append(str(error))
+            continue
+        except ValueError as error:
+            broken += 1
+            if broken <= _SHOWN:
+                report.problems.append(" ".join(str(error).split()))
+            continue
+        if fbank is None:
+            fbank = FbankOptions(sample_frequency=float(waveform.sample_frequency))
+            reader = _reader(data, options, fbank)
+        if waveform.sample_frequency != fbank.sample_frequency:
+            report.problems.append(
+                f"{utterance.utt_id}: {waveform.sample_frequency} Hz, others {fbank.sample_frequency:g} Hz"
+            )
+            break
+        seconds += len(waveform.samples) / waveform.sample_frequency
+        frames[utterance.utt_id] = fbank.num_frames(len(waveform.samples))
+    if fbank is not None:
+        report.facts.append(f"sample frequency: {fbank.sample_frequency:g} Hz")
+    report.facts.append(f"hours: {seconds / 3600:.2f}")
+    _frame_facts(frames, report)
+    _list("that extract-segments leaves out", left_out, report.remarks)
+    return frames
+
+
+def _reader(data: DataDir, options: CheckOptions, fbank: FbankOptions | None) -> WaveformReader:
+    rate = int(fbank.sample_frequency) if fbank is not None and options.resample else None
+    return WaveformReader(data.root, options.channel, rate, options.resample, options.pipes)
+
+
+def _frame_facts(frames: dict[str, int], report: DataReport) -> None:
+    report.facts.append(f"frames: {sum(frames.values())}")
+    if frames and not any(frames.values()):
+        report.problems.append("no utterance is as long as a frame")
+    _list("shorter than a frame", [utt_id for utt_id, count in frames.items() if count == 0], report.remarks)
+
+
+def _check_alignments(ali_dir: Path, frames: dict[str, int], report: DataReport) -> None:
+    pdf_ids, classes = read_pdf_ids(ali_dir), num_pdfs(ali_dir)
+    common = [utt_id for utt_id in frames if utt_id in pdf_ids]
+    report.facts.append(f"aligned utterances: {len(common)}")
+    _list("without an alignment", [utt_id for utt_id in frames if utt_id not in pdf_ids], report.remarks)
+    _list(
+        "aligned, but not in the data", [utt_id for utt_id in pdf_ids if utt_id not in frames], report.remarks
+    )
+    if not common:
+        report.problems.append(f"{ali_dir}: aligns none of these utterances")
+        return
+    counts = count_pdfs((pdf_ids[utt_id] for utt_id in common), classes)
+    unseen = np.flatnonzero(counts == 0)
+    report.facts.append(f"pdfs: {classes} ({classes - len(unseen)} seen, {len(unseen)} unseen)")
+    if len(unseen):
+        report.remarks.append(f"pdfs in no alignment: {' '.join(str(pdf) for pdf in unseen[:20])}")
+    _check_lengths({utt_id: (frames[utt_id], len(pdf_ids[utt_id])) for utt_id in common}, report)
+
+
+def _check_lengths(lengths: dict[str, tuple[int, int]], report: DataReport) -> None:
+    unlike = {utt_id: pair for utt_id, pair in lengths.items() if pair[0] != pair[1]}
+    if not unlike:
+        return
+    for factor in (2, 3, 4):
+        if all(abs(frames - factor * aligned) <= factor for frames, aligned in lengths.values()):
+            report.problems.append(
+                f"one aligned pdf-id for every {factor} frames: alignments of a model with frame subsampling"
+            )
+            return
+    shown = [f"{utt_id} ({frames} frames, {aligned} pdf-ids)" for utt_id, (frames, aligned) in unlike.items()]
+    _list("with unlike numbers of frames and pdf-ids", shown, report.problems)
+
+
+def _compare(name: str, table: Iterable[str], utt_ids: Iterable[str], report: DataReport) -> None:
+    given, wanted = set(table), set(utt_ids)
+    _list(f"missing in {name}", sorted(wanted - given), report.problems)
+    _list(f"in {name} only", sorted(given - wanted), report.problems)
+
+
+def _list(what: str, utt_ids: list[str], lines: list[str]) -> None:
+    if utt_ids:
+        rest = f", and {len(utt_ids) - _SHOWN} more" if len(utt_ids) > _SHOWN else ""
+        lines.append(f"{len(utt_ids)} utterances {what}: {', '.join(utt_ids[:_SHOWN])}{rest}")

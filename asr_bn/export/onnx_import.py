@@ -1,0 +1,80 @@
+"""An exported float32 model back in PyTorch: the folded network, without normalization."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from asr_bn.acoustic_model.experiment import ExperimentConfig
+from asr_bn.acoustic_model.model import AcousticModel
+from asr_bn.onnx_io.model_check import check_model
+from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
+
+# ONNX orders the gates i, o, f, c; PyTorch i, f, g, o.
+_TORCH_GATES = [0, 2, 3, 1]
+
+
+def import_onnx(path: Path) -> tuple[AcousticModel, ModelMetadata]:
+    """The model of a file that :func:`asr_bn.export.acoustic.export_onnx` wrote, in evaluation mode.
+
+    Its normalizations are in its weights: it is the baseline's network and gives the same answers.
+
+    Raises:
+        OSError: no such file.
+        ValueError: cut short, or not such a file (8-bit and half-precision ones are not).
+    """
+    check_model(path)
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise ValueError(f"{path}: not a whole ONNX file ({error})") from error
+    metadata = _metadata(proto, path)
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    lstms = [node for node in proto.graph.node if node.op_type == "LSTM"]
+    if not lstms or weights.get("output.weight", np.zeros(0)).dtype != np.float32:
+        raise ValueError(f"{path}: no float32 LSTM layers in it (an 8-bit or half-precision model?)")
+    config = ExperimentConfig.from_dict(metadata.config).replace("model", norm="none")
+    model = AcousticModel(config.model, metadata.num_static, metadata.num_pdfs)
+    state = model.state_dict()
+    for layer, node in enumerate(lstms):
+        arrays = {
+            name: weights[tensor]
+            for name, tensor in zip("xWRBshcP", node.input, strict=False)
+            if tensor in weights
+        }
+        state |= _layer_state(layer, arrays)
+    state["output.weight"] = torch.tensor(weights["output.weight"].T)
+    state["output.bias"] = torch.tensor(weights["output.bias"])
+    model.load_state_dict(state)
+    return model.eval(), metadata
+
+
+def _metadata(proto: onnx.ModelProto, path: Path) -> ModelMetadata:
+    properties = {entry.key: entry.value for entry in proto.metadata_props}
+    if METADATA_KEY not in properties:
+        raise ValueError(f"{path}: not a model that asr-bn exported (it has no '{METADATA_KEY}' metadata)")
+    return ModelMetadata.from_json(properties[METADATA_KEY])
+
+
+def _layer_state(layer: int, arrays: dict[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
+    state = {}
+    size = arrays["R"].shape[2]
+    for direction, suffix in enumerate(("", "_reverse")):
+        name = f"l{layer}{suffix}"
+        bias = arrays["B"][direction]
+        state[f"layers.weight_ih_{name}"] = _by_torch_gates(arrays["W"][direction])
+        state[f"layers.weight_hh_{name}"] = _by_torch_gates(arrays["R"][direction])
+        state[f"layers.bias_ih_{name}"] = _by_torch_gates(bias[: 4 * size])
+        state[f"layers.bias_hh_{name}"] = _by_torch_gates(bias[4 * size :])
+        if "P" in arrays:
+            state[f"layers.weight_peephole_{name}"] = torch.tensor(arrays["P"][direction][size : 2 * size])
+    return state
+
+
+def _by_torch_gates(values: NDArray[np.float32]) -> torch.Tensor:
+    gates = np.split(values, 4)
+    return torch.tensor(np.concatenate([gates[k] for k in _TORCH_GATES]))

@@ -1,0 +1,184 @@
+"""8-bit weights and activations, with answers that depend on nothing but the utterance.
+
+ONNX Runtime quantizes activations with one scale for a whole call, so that in a batch an utterance's answer
+would depend on its neighbours and on the padding.  Here a ``Loop`` inside the graph takes the utterances one
+by one, cut to their lengths: whoever calls the file, however batched, gets the same bits.  What it costs is
+what a batch of 8-bit products would gain over single ones.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from asr_bn.onnx_io.versions import IR_VERSION, OPSET, QUANTIZATION_DOMAIN, QUANTIZATION_OPSET
+from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
+from asr_bn.system.files import write_bytes
+
+# 7 bits: two 8-bit products overflow the 16-bit sums of processors without VNNI, whose answers would differ.
+_LEVELS = 63
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """Mean and standard deviation of each feature, ``[num_features]``: what they are normalized by first.
+
+    Deltas are a hundredth of the energy, and would vanish in 8 bits that hold both.
+    """
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+
+def quantize_onnx(source: Path, metadata: ModelMetadata, scale: InputScale, path: Path) -> None:
+    """Write the float32 model ``source`` (of :func:`asr_bn.export.acoustic.export_onnx`) as an 8-bit one.
+
+    Inputs and output stay as they are; it runs on the CPU only.
+
+    Raises:
+        ValueError: ``source`` is not such a model.
+    """
+    proto = onnx.load(source)
+    body = _Body(proto, scale, source)
+    graph = _outer_graph(proto, body.finish(), body.tensors)
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(QUANTIZATION_DOMAIN, QUANTIZATION_OPSET)]
+    quantized = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="asr_bn")
+    helper.set_model_props(quantized, {METADATA_KEY: metadata.to_json()})
+    onnx.checker.check_model(quantized)
+    write_bytes(path, quantized.SerializeToString())
+
+
+def quantize_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """``[..., I, G]`` as int8 and a scale for each column, ``[..., G]``; the largest value is kept."""
+    largest = np.abs(weight).max(axis=-2)
+    scale = (np.where(largest > 0, largest, 1.0) / _LEVELS).astype(np.float32)
+    return np.rint(weight / scale[..., None, :]).astype(np.int8), scale
+
+
+class _Body:
+    """The network for one utterance ``[length, num_features]``, its products in 8 bits."""
+
+    def __init__(self, proto: onnx.ModelProto, scale: InputScale, source: Path) -> None:
+        self.tensors: list[onnx.TensorProto] = []
+        self.nodes: list[onnx.NodeProto] = []
+        self._weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+        self._joined = np.array([0, 0, -1], dtype=np.int64)
+        lstms = [node for node in proto.graph.node if node.op_type == "LSTM"]
+        if not lstms or "output.weight" not in self._weights:
+            raise ValueError(f"{source}: not a float32 model that asr-bn exported")
+        self._unfold(lstms[0], scale)
+        self._cut(scale)
+        hidden = "utterance"
+        for index, node in enumerate(lstms):
+            hidden = self._lstm(node, f"layer{index}", hidden)
+        self._output(hidden)
+
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"body.{output}", **attributes))
+        return output
+
+    def _tensor(self, name: str, values: NDArray[Any]) -> str:
+        self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def _unfold(self, first: onnx.NodeProto, scale: InputScale) -> None:
+        """Take the normalization of the input out of the first layer's weights again."""
+        weight, bias = self._weights[first.input[1]].astype(np.float64), self._weights[first.input[3]].copy()
+        bias[:, : weight.shape[1]] += weight @ scale.mean.astype(np.float64)
+        self._weights[first.input[1]] = (weight * scale.std).astype(np.float32)
+        self._weights[first.input[3]] = bias
+
+    def _cut(self, scale: InputScale) -> None:
+        """The utterance without its padding; at least a frame, since an LSTM takes no fewer.
+
+        ``Split`` refuses a length below 0 or over the frames, which ``Slice`` would take for another one.
+        """
+        zero, one = (self._tensor(f"int.{k}", np.array([k], dtype=np.int64)) for k in (0, 1))
+        self._node("Gather", ["utterance_lengths", "index"], "length32", axis=0)
+        self._node("Cast", ["length32"], "length64", to=TensorProto.INT64)
+        self._node("Reshape", ["length64", one], "length1")
+        self._node("Max", ["length1", one], "length")
+        self._node("Gather", ["features", "index"], "padded", axis=0)
+        self._node("Shape", ["padded"], "padded_shape")
+        self._node("Slice", ["padded_shape", zero, one], "num_frames")
+        self._node("Sub", ["num_frames", "length1"], "num_padding")
+        self._node("Concat", ["length1", "num_padding"], "split", axis=0)
+        names = ["frames", "padding"]
+        self.nodes.append(
+            helper.make_node("Split", ["padded", "split"], names, "length_within_frames", axis=0)
+        )
+        self._node("Concat", ["frames", "padding"], "checked", axis=0)
+        self._node("Slice", ["checked", zero, "length", zero], "cut")
+        self._node("Sub", ["cut", self._tensor("feats.mean", scale.mean.astype(np.float32))], "centred")
+        self._node("Div", ["centred", self._tensor("feats.std", scale.std.astype(np.float32))], "normalized")
+        self._node("Unsqueeze", ["normalized", one], "utterance")
+
+    def _lstm(self, node: onnx.NodeProto, name: str, hidden: str) -> str:
+        weight, scale = quantize_columns(self._weights[node.input[1]].transpose(0, 2, 1))
+        recurrent, recurrent_scale = quantize_columns(self._weights[node.input[2]].transpose(0, 2, 1))
+        bias = self._tensor(f"{name}.B", self._weights[node.input[3]])
+        inputs = [hidden, self._tensor(f"{name}.W", weight), self._tensor(f"{name}.R", recurrent), bias]
+        peephole = [node.input[7]] if len(node.input) > 7 else []
+        inputs += ["", "", "", *(self._tensor(f"{name}.P", self._weights[p]) for p in peephole or [])]
+        inputs += [] if peephole else [""]
+        for key, values in (("W", scale), ("R", recurrent_scale)):
+            inputs.append(self._tensor(f"{name}.{key}.scale", values))
+            inputs.append(self._tensor(f"{name}.{key}.zero", np.zeros(values.shape, dtype=np.int8)))
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        self._node("DynamicQuantizeLSTM", inputs, f"{name}.Y", domain=QUANTIZATION_DOMAIN, **attributes)
+        self._node("Transpose", [f"{name}.Y"], f"{name}.by_direction", perm=[0, 2, 1, 3])
+        if name == "layer0":
+            self._tensor("joined_shape", self._joined)
+        return self._node("Reshape", [f"{name}.by_direction", "joined_shape"], f"{name}.hidden")
+
+    def _output(self, hidden: str) -> None:
+        weight, scale = quantize_columns(self._weights["output.weight"])
+        inputs = [hidden, self._tensor("output.weight", weight), self._tensor("output.scale", scale)]
+        inputs.append(self._tensor("output.zero", np.zeros(scale.shape, dtype=np.int8)))
+        inputs.append(self._tensor("output.bias", self._weights["output.bias"]))
+        self._node("DynamicQuantizeMatMul", inputs, "scores", domain=QUANTIZATION_DOMAIN)
+        self._node("LogSoftmax", ["scores"], "log_softmax", axis=-1)
+        self._node("Squeeze", ["log_softmax", "int.1"], "rows")
+        self._node("Sub", ["num_frames", "length"], "num_missing")
+        self._node("Concat", ["int.0", "int.0", "num_missing", "int.0"], "pads", axis=0)
+        self._node("Pad", ["rows", "pads"], "row_out")
+        self._node("Identity", ["go_on"], "still_go_on")
+
+    def finish(self) -> onnx.GraphProto:
+        inputs = [
+            helper.make_tensor_value_info("index", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+        ]
+        num_pdfs = len(self._weights["output.bias"])
+        outputs = [
+            helper.make_tensor_value_info("still_go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("row_out", TensorProto.FLOAT, ["frames", num_pdfs]),
+        ]
+        return helper.make_graph(self.nodes, "utterance", inputs, outputs)
+
+
+def _outer_graph(
+    proto: onnx.ModelProto, body: onnx.GraphProto, tensors: list[onnx.TensorProto]
+) -> onnx.GraphProto:
+    scalar = numpy_helper.from_array(np.zeros(0, dtype=np.int64), "scalar_shape")
+    yes = numpy_helper.from_array(np.array(True), "yes")
+    nodes = [
+        helper.make_node("Shape", ["features"], ["shape"]),
+        helper.make_node("Slice", ["shape", "int.0", "int.1", "int.0"], ["batch_shape"]),
+        # Refuses another number of lengths than utterances; a 0 is a size, not what the input has there.
+        helper.make_node(
+            "Reshape",
+            ["lengths", "batch_shape"],
+            ["utterance_lengths"],
+            "one_length_an_utterance",
+            allowzero=1,
+        ),
+        helper.make_node("Reshape", ["batch_shape", "scalar_shape"], ["batch_size"]),
+        helper.make_node("Loop", ["batch_size", "yes"], ["log_posteriors"], body=body, name="utterances"),
+    ]
+    graph = proto.graph
+    return helper.make_graph(nodes, "asr_bn_int8", graph.input, graph.output, [*tensors, scalar, yes])

@@ -1,0 +1,128 @@
+"""Start the server, post an utterance to it over HTTP, and compare its answer with the models."""
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from asr_bn.audio.reader import Waveform
+from asr_bn.features.fbank import compute_fbank
+from asr_bn.scoring.scorer import AcousticScorer
+
+STARTUP_SECONDS = 60.0
+
+
+@contextmanager
+def running_server(model: Path) -> Iterator[str]:
+    """``asr-bn serve`` on a free port of this machine; yields its URL once it is ready.
+
+    Raises:
+        ValueError: it ended, or was not ready in time (what it last printed is in the message).
+    """
+    port = _free_port()
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "asr_bn.cli.main",
+        "serve",
+        str(model),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ
+    ) as server:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_until_ready(server, url)
+            yield url
+        finally:
+            server.terminate()
+            server.communicate(timeout=30)
+
+
+def ask(url: str, waveform: Waveform) -> NDArray[np.float32]:
+    """Post ``waveform`` as a WAV file and return the log posteriors, ``[num_frames, num_pdfs]``."""
+    headers = {"Content-Type": "audio/wav", "Accept": "application/x-npy"}
+    answer = httpx.post(f"{url}/v1/posteriors", content=wav_bytes(waveform), headers=headers, timeout=60)
+    if answer.status_code != 200:
+        raise ValueError(f"{url}: HTTP {answer.status_code}, expected 200: {answer.text}")
+    result: NDArray[np.float32] = np.load(io.BytesIO(answer.content), allow_pickle=False)
+    return result
+
+
+def check_server(exp_dir: Path, utt_id: str, waveform: Waveform, allowed: float) -> dict[str, Any]:
+    """Largest differences in log posterior between the server's answer and both models' own.
+
+    Args:
+        exp_dir: folder with ``final.pt`` and ``model.onnx``.
+        utt_id: name of the utterance.
+        waveform: its samples.
+        allowed: as in `asr_bn.export.parity.compare`; ``is_explained`` is of the difference to PyTorch.
+    """
+    from asr_bn.acoustic_model.run import load_model
+    from asr_bn.export.parity import is_explained, trained_log_posteriors
+
+    with running_server(exp_dir / "model.onnx") as url:
+        answer = ask(url, waveform)
+    scorer = AcousticScorer.load(exp_dir / "model.onnx", device="cpu")
+    feats = compute_fbank(waveform.samples, scorer.metadata.fbank)
+    (exported,) = scorer.log_posteriors([scorer.with_deltas(feats)])
+    model, _ = load_model(exp_dir / "final.pt")
+    trained = trained_log_posteriors(model, feats)
+    if answer.shape != trained.shape:
+        raise ValueError(f"{utt_id}: the server answered {answer.shape}, expected {trained.shape}")
+    to_pytorch = float(np.abs(answer - trained).max())
+    return {
+        "utt_id": utt_id,
+        "num_frames": len(answer),
+        "difference_to_onnx": float(np.abs(answer - exported).max()),
+        "difference_to_pytorch": to_pytorch,
+        "is_explained": is_explained(to_pytorch, allowed, model, feats),
+    }
+
+
+def wav_bytes(waveform: Waveform) -> bytes:
+    """A 16-bit WAV file of ``waveform``."""
+    buffer = io.BytesIO()
+    samples = np.round(waveform.samples).astype(np.int16)
+    soundfile.write(buffer, samples, int(waveform.sample_frequency), format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _wait_until_ready(server: "subprocess.Popen[bytes]", url: str) -> None:
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            output = server.stdout.read().decode(errors="replace") if server.stdout else ""
+            raise ValueError(
+                f"the server ended at its start with exit code {server.returncode}: {output.strip()[-500:]}"
+            )
+        try:
+            if httpx.get(f"{url}/readyz", timeout=1).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise ValueError(f"the server was not ready within {STARTUP_SECONDS:.0f} seconds")

@@ -1,0 +1,82 @@
+"""The files made of a checkpoint: float32, 8 bits with its measured loss, half precision, front end."""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.acoustic_model.model import AcousticModel
+from asr_bn.acoustic_model.run import load_model
+from asr_bn.data.alignments import read_pdf_ids
+from asr_bn.export.acoustic import export_onnx, metadata_of
+from asr_bn.export.quantization import InputScale, quantize_onnx
+from asr_bn.kaldi_io.matrix_table import MatrixScp
+from asr_bn.scoring.corpus import score_all
+from asr_bn.scoring.metadata import ModelMetadata
+from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.files import sha256_of_file, write_json
+
+
+def write_variants(
+    checkpoint: Path,
+    path: Path,
+    int8: bool,
+    float16: bool,
+    with_frontend: Path | None,
+    data: Path,
+    ali: Path,
+) -> Iterator[str]:
+    """Write what is asked for and say what was written, a line each.
+
+    Raises:
+        OSError, ValueError: the checkpoint or, for ``int8``, the development data cannot be read.
+    """
+    model, state = load_model(checkpoint)
+    metadata = metadata_of(state, sha256_of_file(checkpoint))
+    if int8:
+        yield _write_int8(model, metadata, path, data, ali)
+    else:
+        export_onnx(model, metadata, path, half=float16)
+    yield f"{path}: {path.stat().st_size / 1e6:.1f} MB"
+    if with_frontend is not None:
+        from asr_bn.export.frontend import export_with_frontend
+
+        export_with_frontend(model, metadata, with_frontend)
+        yield f"{with_frontend}: {with_frontend.stat().st_size / 1e6:.1f} MB, takes samples"
+
+
+def frame_error_rate(
+    scorer: AcousticScorer, feats: MatrixScp, pdf_ids: Mapping[str, NDArray[np.int32]]
+) -> float:
+    """Share of the frames whose most likely pdf is another than the aligned one.
+
+    Raises:
+        ValueError: no utterance has both, or lengths differ.
+    """
+    wrong = total = 0
+    for utt_id, scores in score_all(scorer, ((u, feats[u]) for u in feats if u in pdf_ids), 1):
+        expected = pdf_ids[utt_id]
+        if len(expected) != len(scores):
+            raise ValueError(f"{utt_id}: {len(scores)} feature frames, {len(expected)} aligned pdf-ids")
+        wrong, total = wrong + int((scores.argmax(1) != expected).sum()), total + len(scores)
+    if not total:
+        raise ValueError(f"{feats.path}: none of its utterances is aligned")
+    return wrong / total
+
+
+def _write_int8(model: AcousticModel, metadata: ModelMetadata, path: Path, data: Path, ali: Path) -> str:
+    scale = InputScale(model.feats_mean.numpy(), model.feats_std.numpy())
+    feats, pdf_ids = MatrixScp(data / "feats.scp"), read_pdf_ids(ali)
+    with tempfile.TemporaryDirectory() as folder:
+        full, draft = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
+        export_onnx(model, metadata, full)
+        quantize_onnx(full, metadata, scale, draft)
+        scorers = [AcousticScorer.load(file, "cpu", num_threads=1) for file in (full, draft)]
+        before, after = (frame_error_rate(scorer, feats, pdf_ids) for scorer in scorers)
+        figures = {"dev_fer_float32": before, "dev_fer_int8": after, "int8_fer_loss": after - before}
+        quantize_onnx(full, dataclasses.replace(metadata, figures=metadata.figures | figures), scale, path)
+    write_json(path.with_suffix(".json"), figures)
+    return f"{path}: dev FER {before:.4f} in float32, {after:.4f} in 8 bits"

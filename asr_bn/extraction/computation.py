@@ -1,0 +1,148 @@
+"""From utterances to the bytes of an archive: what one process does, the same whoever runs it."""
+
+import io
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from mmap import mmap
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.audio.reader import SkippedSegment, WaveformReader
+from asr_bn.features.cmvn import Cmvn
+from asr_bn.features.deltas import add_deltas
+from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.options import FbankOptions
+from asr_bn.kaldi_io.data_dir import Utterance
+from asr_bn.kaldi_io.matrix_table import MatrixScp, encode_table_matrix
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An utterance in a chunk: where its matrix starts and ends (bytes), its frames and its seconds.
+
+    A segment that was left out has no bytes.
+    """
+
+    utt_id: str
+    start: int
+    end: int
+    num_frames: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some utterances' part of the archive."""
+
+    entries: list[Entry]
+    data: bytes | memoryview | mmap
+
+
+@dataclass(frozen=True)
+class Computation:
+    """How utterances become features.
+
+    Attributes:
+        root: where relative names in ``wav.scp`` start from (default: the current folder).
+        channel: of recordings with several, from 0.
+        resample: convert recordings of another rate to that of ``options``.
+        deltas: append first and second deltas.
+        feats_scp: read static features from there instead of computing them.
+        cmvn: normalize the static features.
+        compress: Kaldi's compressed matrices.
+        seed: of the dither; every utterance has a seed of its own, so their order does not matter.
+    """
+
+    options: FbankOptions
+    root: Path | None = None
+    channel: int | None = None
+    resample: bool = False
+    pipes: PipePolicy = DEFAULT_PIPES
+    deltas: bool = False
+    compress: bool = False
+    seed: int = 0
+    feats_scp: Path | None = None
+    cmvn: Cmvn | None = None
+
+    def feats(self, utterance: Utterance) -> tuple[NDArray[np.float32], float]:
+        """Features ``[num_frames, num_features]`` of an utterance and its length in seconds.
+
+        Raises:
+            ValueError: it cannot be read, or its rate is not the one of ``options``.
+        """
+        feats, seconds = self._computed(utterance) if self.feats_scp is None else self._read(utterance)
+        if self.cmvn is not None:
+            feats = self.cmvn.apply(utterance.utt_id, feats)
+        return (add_deltas(feats) if self.deltas else feats), seconds
+
+    def _computed(self, utterance: Utterance) -> tuple[NDArray[np.float32], float]:
+        waveform = self._reader.read(utterance)
+        seed = self.seed << 32 | zlib.crc32(utterance.utt_id.encode())
+        feats = compute_fbank(waveform.samples, self.options, seed)
+        return feats, len(waveform.samples) / waveform.sample_frequency
+
+    def _read(self, utterance: Utterance) -> tuple[NDArray[np.float32], float]:
+        feats = self._scp[utterance.utt_id].astype(np.float32, copy=False)
+        if feats.size and feats.shape[1] != self.options.num_features:
+            raise ValueError(
+                f"{utterance.utt_id}: {self.feats_scp}: {feats.shape[1]} columns, but fbank.conf says"
+                f" {self.options.num_features}"
+            )
+        return feats, len(feats) * self.options.frame_shift_ms / 1000
+
+    def write_chunk(self, utterances: Sequence[Utterance], stream: IO[bytes]) -> list[Entry]:
+        """Write the archive's bytes for ``utterances`` in their order; the first one's are the first.
+
+        Segments that Kaldi leaves out are left out, and that is said.
+        """
+        entries, end = [], 0
+        for utterance in utterances:
+            try:
+                feats, seconds = self.feats(utterance)
+            except SkippedSegment as error:
+                print(f"note: {error}; left out, as extract-segments does", file=sys.stderr)
+                entries.append(Entry(utterance.utt_id, end, end, 0, 0.0))
+                continue
+            key = f"{utterance.utt_id} ".encode()
+            method = 1 if self.compress else None
+            matrix = encode_table_matrix(utterance.utt_id, feats, compression_method=method)
+            # One by one: what was just computed is still in the processor's cache.
+            stream.write(key)
+            stream.write(matrix)
+            start, end = end + len(key), end + len(key) + len(matrix)
+            entries.append(Entry(utterance.utt_id, start, end, len(feats), seconds))
+        return entries
+
+    def chunk(self, utterances: Sequence[Utterance]) -> Chunk:
+        """The same, in memory."""
+        stream = io.BytesIO()
+        return Chunk(self.write_chunk(utterances, stream), stream.getbuffer())
+
+    @cached_property
+    def _reader(self) -> WaveformReader:
+        rate = self.options.sample_frequency
+        wanted = int(rate) if rate == int(rate) else None
+        return WaveformReader(self.root, self.channel, wanted, self.resample, self.pipes)
+
+    @cached_property
+    def _scp(self) -> MatrixScp:
+        if self.feats_scp is None:
+            raise ValueError("no feats.scp to read features from")
+        return MatrixScp(self.feats_scp, self.root, self.pipes)
+
+
+def in_chunks(utterances: Sequence[Utterance], size: int, num_jobs: int = 1) -> Iterator[list[Utterance]]:
+    """``size`` utterances at a time; for several jobs fewer towards the end, so that all end together."""
+    start = 0
+    while start < len(utterances):
+        left = len(utterances) - start
+        take = size if num_jobs == 1 else max(1, min(size, left // (2 * num_jobs)))
+        yield list(utterances[start : start + take])
+        start += take

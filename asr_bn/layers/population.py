@@ -1,0 +1,124 @@
+"""Population statistics by a final pass over training mini-batches (paper, section 2, last paragraph)."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asr_bn.data.batches import Batch
+from asr_bn.layers.module_modes import evaluating
+from asr_bn.layers.population_stats import PopulationStats
+from asr_bn.layers.recurrence.cells import State
+from asr_bn.layers.stack import NormalizedRecurrent, StatisticsTaken
+
+
+@torch.no_grad()
+def estimate_population_stats(
+    model: nn.Module, batches: Iterable[Any], forward: Callable[[nn.Module, Any], Any] | None = None
+) -> None:
+    """Replace the population statistics of ``model`` by those of ``batches``, all frames weighing alike.
+
+    Every mini-batch is normalized with its own statistics, as in training, while counts, sums and sums of
+    squares are pooled.  All else is in evaluation mode: no dropout of any kind, no other buffer changes.  Nor
+    does a parameter.  Where the model is in training mode, normalized layers in evaluation mode are frozen:
+    they use the statistics they have.  If the pass fails, the former statistics are back.
+
+    Args:
+        model: any module that holds :class:`BatchNormLSTM` or :class:`BatchNormRNN` layers.
+        batches: training mini-batches.
+        forward: how a batch goes through the model; by default ``model(batch)``.  What comes after the last
+            normalized layer need not be computed: see :func:`run_for_statistics`.
+
+    Raises:
+        ValueError: the model has no statistics to estimate, or ``batches`` is empty.
+    """
+    layers = [part for part in model.modules() if _statistics_in(part) and _is_estimated(part, model)]
+    if not layers:
+        raise ValueError("the model has no batch normalization, or none but frozen: nothing to estimate")
+    stats = [own for layer in layers for own in _statistics_in(layer)]
+    before = StatisticsCopy(model)
+    try:
+        with evaluating(model), _pooling(layers, stats):
+            for batch in batches:
+                model(batch) if forward is None else forward(model, batch)
+        if stats[0].count[0].item() == 0.0:
+            raise ValueError("no mini-batches were given to estimate population statistics from")
+    except BaseException:
+        before.put_back()
+        raise
+
+
+def _statistics_in(layer: nn.Module) -> list[PopulationStats]:
+    return [part for part in layer.children() if isinstance(part, PopulationStats)]
+
+
+def _is_estimated(layer: nn.Module, model: nn.Module) -> bool:
+    return layer.training or not model.training
+
+
+@contextmanager
+def _pooling(layers: list[nn.Module], stats: list[PopulationStats]) -> Iterator[None]:
+    """``layers`` in training mode without dropout, their statistics emptied and pooling all batches alike."""
+    momenta = [own.momentum for own in stats]
+    dropouts = [(layer, layer.dropout) for layer in layers if isinstance(layer, NormalizedRecurrent)]
+    for layer in layers:
+        layer.training = True
+    for layer, _ in dropouts:
+        layer.dropout = 0.0
+    for own in stats:
+        own.reset()
+        own.momentum = None
+    try:
+        yield
+    finally:
+        for own, momentum in zip(stats, momenta, strict=True):
+            own.momentum = momentum
+        for layer, dropout in dropouts:
+            layer.dropout = dropout
+
+
+def run_for_statistics(last: NormalizedRecurrent, model: nn.Module, *inputs: Any) -> State | None:
+    """Run ``model(*inputs)`` up to the statistics of ``last``, the normalized layers that it runs last, once.
+
+    For the ``forward`` of :func:`estimate_population_stats`: neither what follows ``last`` is computed, nor
+    what in its top layer no statistics depend on.
+
+    Returns:
+        The last states of ``last``; of a layer that did not run the first ones.  None where a batch is empty.
+    """
+    last.statistics_only = True
+    try:
+        model(*inputs)
+    except StatisticsTaken as taken:
+        return taken.state
+    finally:
+        last.statistics_only = False
+    return None
+
+
+def forward_batch(model: nn.Module, batch: Batch) -> None:
+    """How a :class:`Batch` goes through the acoustic model, as far as its statistics need."""
+    layers = model.get_submodule("layers")
+    assert isinstance(layers, NormalizedRecurrent)
+    run_for_statistics(layers, model, batch.feats.to(next(model.parameters()).device), batch.lengths)
+
+
+class StatisticsCopy:
+    """The population statistics of a model as they are now, to be put back after a step that is not taken."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._copies: list[tuple[PopulationStats, dict[str, Tensor]]] = [
+            (stats, {name: buffer[: stats.num_steps].clone() for name, buffer in stats.named_buffers()})
+            for stats in model.modules()
+            if isinstance(stats, PopulationStats)
+        ]
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Make the statistics what they were."""
+        for stats, buffers in self._copies:
+            stats.reset()
+            for name, buffer in buffers.items():
+                stats.get_buffer(name)[: len(buffer)] = buffer

@@ -1,0 +1,1 @@
+"""Recurrences over packed sequences, a file for each backend."""

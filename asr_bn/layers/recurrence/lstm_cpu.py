@@ -1,0 +1,152 @@
+"""The time steps of the LSTM (paper eqs. 12-16) for the CPU, in PyTorch's operations; see ``lstm_function``.
+
+``tanh(x)`` is computed as ``2 sigmoid(2 x) - 1``: PyTorch's CPU sigmoid is several times as fast as its
+tanh, and the doubling of the ``g`` rows is exact in binary floating point.
+"""
+
+import torch
+from torch import Tensor
+
+from asr_bn.layers.recurrence.packed_ops import HiddenGradient, StepBuffer, shifted
+from asr_bn.layers.recurrence.packing import PackedLayout
+from asr_bn.layers.recurrence.step_norm import StepNorm
+
+# Rows whose derivative factors are made at a time: few enough to stay in the cache, many enough that
+# the calls do not count.
+BLOCK_ROWS = 192
+
+
+def scaled(weight: Tensor) -> Tensor:
+    """A copy of ``[D, 4H, ...]`` whose ``g`` rows are doubled, for tanh by way of the sigmoid."""
+    hidden = weight.shape[1] // 4
+    doubled = weight.clone(memory_format=torch.contiguous_format)
+    doubled[:, 2 * hidden : 3 * hidden].mul_(2.0)
+    return doubled
+
+
+def scale_gates(gates: Tensor) -> None:
+    """Double the ``g`` columns; normalized gates are doubled after the normalization instead."""
+    hidden = gates.shape[-1] // 4
+    gates[..., 2 * hidden : 3 * hidden].mul_(2.0)
+
+
+def run_forward(
+    gates: Tensor,
+    w_hh: Tensor,
+    peephole: Tensor | None,
+    h_0: Tensor,
+    c_0: Tensor,
+    layout: PackedLayout,
+    norm: StepNorm | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fill ``gates`` (input part in, activations out) and return ``h, c, tanh(c)``, each ``[D, N, H]``."""
+    directions, rows, hidden = *gates.shape[:2], gates.shape[2] // 4
+    recurrent = w_hh.transpose(1, 2)
+    h, c, tanh_c = (gates.new_empty(directions, rows, hidden) for _ in range(3))
+    by_gate = gates.split(hidden, dim=2)
+    buffers = (gates, *by_gate, h, c, tanh_c)
+    sizes = layout.batch_sizes
+    steps = zip(sizes, *(buffer.split(sizes, dim=1) for buffer in buffers), strict=True)
+    scratch = StepBuffer(gates, layout.batch_size, 4 * hidden)
+    h_before, c_before = h_0, c_0
+    size_before = layout.batch_size
+    for step, (size, gates_t, i, f, g, o, h_t, c_t, tanh_c_t) in enumerate(steps):
+        if size < size_before:
+            h_before, c_before, size_before = h_before[:, :size], c_before[:, :size], size
+        sums = torch.baddbmm(gates_t, h_before, recurrent, out=scratch.of(size))
+        if norm is not None:
+            norm.forward(sums, step)
+            sums[..., 2 * hidden : 3 * hidden].mul_(2.0)
+        torch.sigmoid(sums, out=gates_t)
+        torch.mul(f, c_before, out=c_t)
+        c_t.addcmul_(i, g, value=2.0).sub_(i)  # i * tanh, with tanh = 2 g - 1
+        if peephole is not None:
+            torch.addcmul(sums[..., 3 * hidden :], peephole[:, None], c_t, out=o).sigmoid_()
+        torch.add(c_t, c_t, out=tanh_c_t)
+        tanh_c_t.sigmoid_().mul_(2.0).sub_(1.0)
+        torch.mul(o, tanh_c_t, out=h_t)
+        h_before, c_before = h_t, c_t
+    return h, c, tanh_c
+
+
+def run_backward(
+    grad_outputs: tuple[Tensor, ...],
+    gates: Tensor,
+    c: Tensor,
+    tanh_c: Tensor | None,
+    w_hh: Tensor,
+    peephole: Tensor | None,
+    c_0: Tensor,
+    layout: PackedLayout,
+    norm: StepNorm | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Gradients of the input projections ``[D, N, 4H]``, of ``h_0``, of ``c_0`` and of the peephole."""
+    assert tanh_c is not None  # run_forward gave it
+    grad_of_outputs, grad_h_n, grad_c_n = grad_outputs
+    grad_h = HiddenGradient(grad_of_outputs, grad_h_n, w_hh, layout)
+    steps = _BackwardSteps(gates, c, peephole, grad_h, grad_c_n, layout, norm)
+    for block in reversed(layout.blocks(BLOCK_ROWS)):
+        first = layout.offsets[block.start]
+        rows = slice(first, layout.offsets[block[-1]] + layout.batch_sizes[block[-1]])
+        c_before = shifted(c, c_0, rows, layout)
+        grad_gates = steps.grad_gates[:, rows]
+        through_c = _fill_local_derivatives(grad_gates, gates[:, rows], tanh_c[:, rows], c_before)
+        through_c_steps = through_c.split(layout.batch_sizes[block.start : block.stop], dim=1)
+        for step in reversed(block):
+            steps.run(step, through_c_steps[step - block.start])
+    return steps.grad_gates, grad_h.value, steps.grad_c, steps.grad_peephole
+
+
+class _BackwardSteps:
+    """The part of the backward pass that must go one time step after the other."""
+
+    def __init__(
+        self,
+        gates: Tensor,
+        c: Tensor,
+        peephole: Tensor | None,
+        grad_h: HiddenGradient,
+        grad_c_n: Tensor,
+        layout: PackedLayout,
+        norm: StepNorm | None,
+    ) -> None:
+        hidden, sizes = c.shape[2], layout.batch_sizes
+        self.grad_h, self.layout, self.norm = grad_h, layout, norm
+        self.peephole = None if peephole is None else peephole[:, None]
+        self.grad_gates = torch.empty_like(gates)
+        self.grad_c = grad_c_n.clone(memory_format=torch.contiguous_format)
+        self.grad_peephole = None if peephole is None else torch.zeros_like(peephole)
+        self._grad_steps = self.grad_gates.split(sizes, dim=1)
+        by_gate = self.grad_gates.view(len(gates), -1, 4, hidden)
+        self._grad_ifg = by_gate[:, :, :3].split(sizes, dim=1)
+        self._grad_o = by_gate[:, :, 3].split(sizes, dim=1)
+        self._forget = gates[..., hidden : 2 * hidden].split(sizes, dim=1)
+        self._c = c.split(sizes, dim=1)
+
+    def run(self, step: int, through_c: Tensor) -> None:
+        """Turn the local derivatives of ``step`` into gradients and pass them to the step before."""
+        grad_h, grad_c = self.grad_h.value, self.grad_c[:, : self.layout.batch_sizes[step]]
+        grad_o = self._grad_o[step].mul_(grad_h)
+        grad_c.addcmul_(through_c, grad_h)
+        if self.peephole is not None and self.grad_peephole is not None:
+            grad_c.addcmul_(grad_o, self.peephole)
+            self.grad_peephole += (grad_o * self._c[step]).sum(1)
+        self._grad_ifg[step].mul_(grad_c.unsqueeze(2))
+        grad_c.mul_(self._forget[step])
+        grad_gates = self._grad_steps[step]
+        if self.norm is not None:
+            self.norm.backward(grad_gates, step)
+        self.grad_h.pass_back(grad_gates)
+
+
+def _fill_local_derivatives(grad_gates: Tensor, gates: Tensor, tanh_c: Tensor, c_before: Tensor) -> Tensor:
+    """Fill ``grad_gates`` with d(c or h)/d(gate before activation); return ``dh/dc``, each gate as it is."""
+    hidden = tanh_c.shape[-1]
+    torch.addcmul(gates, gates, gates, value=-1.0, out=grad_gates)  # sigmoid' = s - s^2
+    i, _, g, o = gates.split(hidden, dim=2)
+    to_i, to_f, to_g, to_o = grad_gates.split(hidden, dim=2)
+    to_i.mul_(g.mul(2.0).sub_(1.0))
+    to_f.mul_(c_before)
+    to_g.mul_(i).mul_(4.0)  # 1 - tanh^2 = 4 (s - s^2)
+    to_o.mul_(tanh_c)
+    return torch.addcmul(o, o, tanh_c.square(), value=-1.0)

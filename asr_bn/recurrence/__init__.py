@@ -1,1 +1,0 @@
-"""Recurrences over packed sequences, one file per backend."""

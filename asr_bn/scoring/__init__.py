@@ -1,0 +1,1 @@
+"""Posteriors from an exported model by ONNX Runtime, without PyTorch."""

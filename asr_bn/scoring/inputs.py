@@ -1,0 +1,116 @@
+"""What can be scored: data folders, tables of features, audio files; one utterance in memory at a time."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.audio.reader import SkippedSegment, WaveformReader
+from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.options import FbankOptions, kaldi_name
+from asr_bn.kaldi_io.data_dir import DataDir, Utterance
+from asr_bn.kaldi_io.matrix_table import read_matrices
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
+from asr_bn.kaldi_io.script_file import read_table
+from asr_bn.kaldi_io.specifiers import is_specifier
+
+Feats = Iterator[tuple[str, NDArray[np.float32] | NDArray[np.float64]]]
+
+
+@dataclass(frozen=True)
+class ScoringInput:
+    """Utterances as features, computed where needed with the options of the model.
+
+    Attributes:
+        options: of the model's filter bank; its dither is left out.
+        root: where relative names start from (default: the current folder).
+        channel: of recordings with several, from 0.
+        resample: convert recordings of another rate, instead of refusing them.
+        pipes: whether commands in ``wav.scp`` are run.
+    """
+
+    options: FbankOptions
+    root: Path | None = None
+    channel: int | None = None
+    resample: bool = False
+    pipes: PipePolicy = DEFAULT_PIPES
+
+    def feats(self, inputs: Sequence[str]) -> tuple[Feats, int | None]:
+        """Utterance ids and features in order, and how many there are, where that is known beforehand.
+
+        Args:
+            inputs: a data folder, an ``ark:`` or ``scp:`` rspecifier of features, ``-`` (an archive of
+                features on standard input), or one or more audio files, whose names are their ids.
+
+        Raises:
+            OSError: no such file.
+            ValueError: no input, several that are not all audio files, or an unreadable folder.
+        """
+        if not inputs:
+            raise ValueError("nothing to score: expected a data folder, an rspecifier or audio files")
+        first = inputs[0]
+        if is_table(first) or Path(first).is_dir():
+            if len(inputs) > 1:
+                raise ValueError(f"{first}: expected it alone, or audio files only ({len(inputs)} inputs)")
+            return self._of_table(first) if is_table(first) else self._of_data_dir(Path(first))
+        utterances = [Utterance(Path(name).stem, name, name, None, None, None) for name in inputs]
+        return replace(self, root=None)._of_audio(utterances), len(utterances)
+
+    def _of_table(self, rspecifier: str) -> tuple[Feats, None]:
+        table = "ark:-" if rspecifier == "-" else rspecifier
+        return read_matrices(table, self.root, self.pipes), None
+
+    def _of_data_dir(self, path: Path) -> tuple[Feats, int | None]:
+        if has_only_feats(path):
+            self._check_conf(path / "fbank.conf")
+            return self._of_table(f"scp:{path / 'feats.scp'}")
+        utterances = list(DataDir.read(path, self.root).utterances.values())
+        return self._of_audio(utterances), len(utterances)
+
+    def _check_conf(self, path: Path) -> None:
+        """Refuse features that were made with other options, where the folder says how they were made."""
+        if not path.exists():
+            return
+        theirs = FbankOptions.read_conf(path, sample_frequency=self.options.sample_frequency)
+        for option in fields(theirs):
+            found, expected = getattr(theirs, option.name), getattr(self.options, option.name)
+            if found != expected and option.name != "dither":
+                raise ValueError(
+                    f"{path}: {kaldi_name(option.name)} is {found}, but the model's features have {expected}"
+                )
+
+    def _of_audio(self, utterances: Sequence[Utterance]) -> Feats:
+        rate = self.options.sample_frequency
+        reader = WaveformReader(self.root, self.channel, int(rate), self.resample, self.pipes)
+        options = replace(self.options, dither=0.0)
+        for utterance in utterances:
+            try:
+                samples = reader.read(utterance).samples
+            except SkippedSegment as error:
+                print(f"note: {error}; left out, as extract-segments does", file=sys.stderr)
+                continue
+            yield utterance.utt_id, compute_fbank(samples, options)
+
+
+def has_only_feats(data_dir: Path) -> bool:
+    """True for a data folder that is scored from its ``feats.scp``, since it has no ``wav.scp``."""
+    return not (data_dir / "wav.scp").exists() and (data_dir / "feats.scp").exists()
+
+
+def utterance_ids(data_dir: Path) -> list[str]:
+    """The utterances that a data folder is scored by.
+
+    Raises:
+        OSError, ValueError: see `DataDir.read`.
+    """
+    if has_only_feats(data_dir):
+        return list(read_table(data_dir / "feats.scp"))
+    return list(DataDir.read(data_dir).utterances)
+
+
+def is_table(name: str) -> bool:
+    """True for ``ark:``, ``scp:`` (with options), ``-`` and a bare ``*.ark`` or ``*.scp``."""
+    return name == "-" or is_specifier(name) or name.endswith((".ark", ".scp"))

@@ -1,0 +1,149 @@
+"""The layers of an exported model as sessions of their own, on the CPU, their states in and out.
+
+An LSTM node runs a padded batch from its first frame to its last.  Layer by layer a recurrence can be stopped
+and continued, which `asr_bn.scoring.long` and `asr_bn.scoring.packed` do.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from asr_bn.onnx_io.model_check import check_model
+from asr_bn.onnx_io.session import session_options
+from asr_bn.onnx_io.versions import IR_VERSION, OPSET, QUANTIZATION_DOMAIN, QUANTIZATION_OPSET
+
+Array = NDArray[np.float32]
+Direction: TypeAlias = onnxruntime.InferenceSession
+"""``X`` ``[num_frames, batch, size]``, ``h`` and ``c`` ``[1, batch, hidden_size]`` to ``Y`` ``[num_frames, 1,
+batch, hidden_size]``, ``h`` and ``c``; the backward one begins with the last frame."""
+
+
+@dataclass(frozen=True)
+class LayerSessions:
+    """Sessions of the directions of every layer, and of what follows the last one, which takes ``X``
+    ``[num_frames, batch, 2 * hidden_size]``.
+
+    ``mean`` and ``std`` are of the features, where the model does not normalize them in its weights.
+    """
+
+    directions: list[tuple[Direction, Direction]]
+    output: onnxruntime.InferenceSession
+    hidden_size: int
+    mean: Array | None
+    std: Array | None
+
+
+class ModelLayers:
+    """What is in a model file, layer by layer.
+
+    Args:
+        path: the ONNX file; half-precision weights are read as float32.
+
+    Attributes:
+        is_exact: the layers in sessions of their own give the bits of the whole model.
+
+    Raises:
+        ValueError: not a model that ``asr-bn export`` wrote.
+    """
+
+    def __init__(self, path: Path) -> None:
+        nodes, self._weights, is_half = _read(path)
+        self._lstms = [node for node in nodes if node.op_type in ("LSTM", "DynamicQuantizeLSTM")]
+        if not self._lstms or "output.weight" not in self._weights:
+            raise ValueError(f"{path}: no layers in it that can be run one by one")
+        self._is_quantized = self._lstms[0].op_type != "LSTM"
+        self.is_exact = not self._is_quantized and not is_half
+
+    def sessions(self, num_threads: int) -> LayerSessions:
+        """Load them for ``num_threads``, which the directions of a layer share: they can run at a time."""
+        each = max(num_threads // 2, 1)
+        directions = [
+            (self._direction(node, 0, each), self._direction(node, 1, each)) for node in self._lstms
+        ]
+        mean, std = self._weights.get("feats.mean"), self._weights.get("feats.std")
+        output = self._output(num_threads)
+        return LayerSessions(directions, output, _hidden_size(self._lstms[0]), mean, std)
+
+    def _direction(self, node: onnx.NodeProto, index: int, num_threads: int) -> Direction:
+        """One direction of an LSTM node (X, W, R, B, lengths, h, c, P, scales ...)."""
+        names = [name for name in node.input[1:] if name in self._weights]
+        constants = {name: self._weights[name][index : index + 1] for name in names}
+        inputs = ["X", *node.input[1:4], "", "h", "c", *node.input[7:]]
+        size = _hidden_size(node)
+        width = self._weights[node.input[1]].shape[1 if self._is_quantized else 2]
+        lstm = helper.make_node(
+            node.op_type,
+            inputs,
+            ["Y", "Yh", "Yc"],
+            domain=node.domain,
+            hidden_size=size,
+            direction="reverse" if index else "forward",
+        )
+        state = [1, "B", size]
+        inputs_info = [_info("X", ["T", "B", width]), _info("h", state), _info("c", state)]
+        outputs_info = [_info("Y", ["T", 1, "B", size]), _info("Yh", state), _info("Yc", state)]
+        return _session([lstm], inputs_info, outputs_info, constants, num_threads)
+
+    def _output(self, num_threads: int) -> onnxruntime.InferenceSession:
+        names = ("weight", "scale", "zero", "bias") if self._is_quantized else ("weight", "bias")
+        constants = {name: self._weights[f"output.{name}"] for name in names}
+        if self._is_quantized:
+            kind, domain = "DynamicQuantizeMatMul", QUANTIZATION_DOMAIN
+            nodes = [helper.make_node(kind, ["X", *names], ["scores"], domain=domain)]
+        else:
+            nodes = [
+                helper.make_node("MatMul", ["X", "weight"], ["logits"]),
+                helper.make_node("Add", ["logits", "bias"], ["scores"]),
+            ]
+        nodes.append(helper.make_node("LogSoftmax", ["scores"], ["log_posteriors"], axis=-1))
+        size, num_pdfs = constants["weight"].shape
+        # Of three dimensions, as in the whole model: of two, ONNX Runtime joins the product and the bias in
+        # one operation that rounds otherwise.
+        outputs_info = [_info("log_posteriors", ["T", "B", num_pdfs])]
+        return _session(nodes, [_info("X", ["T", "B", size])], outputs_info, constants, num_threads)
+
+
+def _read(path: Path) -> tuple[list[onnx.NodeProto], dict[str, NDArray[Any]], bool]:
+    """Nodes, those inside a ``Loop`` too; constants, halves as float32; and whether there are halves."""
+    check_model(path)
+    proto = onnx.load(path, load_external_data=False)
+    nodes = list(proto.graph.node)
+    for node in proto.graph.node:
+        nodes += [inner for attribute in node.attribute for inner in attribute.g.node]
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    halves = {
+        name: values.astype(np.float32) for name, values in weights.items() if values.dtype == np.float16
+    }
+    return nodes, weights | halves, bool(halves)
+
+
+def _hidden_size(lstm: onnx.NodeProto) -> int:
+    return int(next(attribute.i for attribute in lstm.attribute if attribute.name == "hidden_size"))
+
+
+def _info(name: str, shape: list[Any]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _session(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    constants: dict[str, NDArray[Any]],
+    num_threads: int,
+) -> onnxruntime.InferenceSession:
+    tensors = [
+        numpy_helper.from_array(np.ascontiguousarray(values), name) for name, values in constants.items()
+    ]
+    graph = helper.make_graph(nodes, "layer", inputs, outputs, tensors)
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(QUANTIZATION_DOMAIN, QUANTIZATION_OPSET)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="asr_bn")
+    return onnxruntime.InferenceSession(
+        proto.SerializeToString(), session_options(num_threads), providers=["CPUExecutionProvider"]
+    )

@@ -1,0 +1,175 @@
+"""Several utterances of any lengths in a call, without computing padding; on the CPU.
+
+An LSTM node computes every row of a padded batch to the end of the longest.  Here the utterances lie in
+order of length, as in PyTorch's ``PackedSequence``: the frames are cut into chunks in which the same
+utterances go on, and a layer's recurrences run from chunk to chunk with their states handed over.
+Every answer is that of a call of the whole model with the utterance alone, bit for bit.
+"""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.scoring.layer_sessions import Direction, ModelLayers
+from asr_bn.scoring.scorer import AcousticScorer, Features
+
+Array = NDArray[np.float32]
+_log = logging.getLogger(__name__)
+_MOST_CALLS = 128
+
+
+class BatchScorer(Protocol):
+    """What scores several utterances in a call."""
+
+    def log_posteriors(self, feats: Sequence[Features]) -> list[Array]:
+        """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, num_features]``."""
+        ...
+
+
+def batch_scorer(scorer: AcousticScorer, num_threads: int = 1) -> BatchScorer:
+    """A `PackedScorer` of the same model with ``num_threads``, or ``scorer`` itself, which pads.
+
+    Packed are float32 models on the CPU, and of those the ones for which a trial gives the whole model's
+    bits: a graph that was altered after its export may not.
+    """
+    if scorer.path is None or scorer.on_cuda or scorer.is_quantized:
+        return scorer
+    try:
+        layers = ModelLayers(scorer.path)
+    except ValueError as error:
+        _log.warning("%s; batches are padded", error)
+        return scorer
+    if not layers.is_exact:
+        return scorer
+    packed = PackedScorer(layers, num_threads)
+    if not _answers_agree(scorer, packed):
+        _log.warning("%s: its layers alone give other answers; batches are padded", scorer.path)
+        return scorer
+    return packed
+
+
+def _answers_agree(scorer: AcousticScorer, packed: "PackedScorer") -> bool:
+    rng = np.random.default_rng(0)
+    size = scorer.metadata.num_features
+    feats = [rng.standard_normal((length, size), dtype=np.float32) for length in (7, 12, 3)]
+    try:
+        answers = packed.log_posteriors(feats)
+    except Exception:  # ONNX Runtime's own errors share no base class
+        return False
+    return all(map(np.array_equal, answers, scorer.log_posteriors(feats)))
+
+
+class PackedScorer:
+    """A `BatchScorer` that computes real frames only.
+
+    Args:
+        model: with ``is_exact``.
+        num_threads: of a call; from two on, both directions run at a time.
+    """
+
+    def __init__(self, model: ModelLayers, num_threads: int = 1) -> None:
+        self._layers = model.sessions(num_threads)
+        # Each of the calls that run side by side takes one of these threads, beside its own.
+        self._backwards = ThreadPoolExecutor(_MOST_CALLS, "backward") if num_threads > 1 else None
+
+    def log_posteriors(self, feats: Sequence[Features]) -> list[Array]:
+        """As `BatchScorer.log_posteriors`; every utterance has at least one frame."""
+        if not feats:
+            return []
+        order = sorted(range(len(feats)), key=lambda k: -len(feats[k]))
+        packing = Packing.of([len(feats[k]) for k in order])
+        hidden = packing.pack([feats[k] for k in order])
+        for sessions in self._layers.directions:
+            hidden = self._layer(*sessions, hidden, packing)
+        answers: list[Array] = [np.empty(0, np.float32)] * len(feats)
+        for row, k in enumerate(order):
+            scores = self._layers.output.run(None, {"X": packing.utterance(hidden, row)[:, None]})[0]
+            answers[k] = scores[:, 0]
+        return answers
+
+    def _layer(self, forward: Direction, backward: Direction, hidden: Array, packing: "Packing") -> Array:
+        if self._backwards is None:
+            outputs = [self._forward(forward, hidden, packing), self._backward(backward, hidden, packing)]
+        else:
+            beside = self._backwards.submit(self._backward, backward, hidden, packing)
+            outputs = [self._forward(forward, hidden, packing), beside.result()]
+        return np.concatenate(outputs, axis=1)
+
+    def _forward(self, direction: Direction, hidden: Array, packing: "Packing") -> Array:
+        output = np.empty((len(hidden), self._layers.hidden_size), np.float32)
+        h = c = self._zeros(packing.chunks[0].size)
+        for chunk in packing.chunks:
+            h, c = h[:, : chunk.size], c[:, : chunk.size]  # the shortest have ended
+            y, h, c = direction.run(None, {"X": chunk.rows(hidden), "h": h, "c": c})
+            chunk.rows(output)[:] = y[:, 0]
+        return output
+
+    def _backward(self, direction: Direction, hidden: Array, packing: "Packing") -> Array:
+        output = np.empty((len(hidden), self._layers.hidden_size), np.float32)
+        h = c = self._zeros(0)
+        for chunk in reversed(packing.chunks):
+            beginning = self._zeros(chunk.size - h.shape[1])  # shorter ones join at their last frame
+            h, c = np.concatenate([h, beginning], axis=1), np.concatenate([c, beginning], axis=1)
+            y, h, c = direction.run(None, {"X": chunk.rows(hidden), "h": h, "c": c})
+            chunk.rows(output)[:] = y[:, 0]
+        return output
+
+    def _zeros(self, size: int) -> Array:
+        return np.zeros((1, size, self._layers.hidden_size), np.float32)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Frames ``start`` to ``stop`` of the ``size`` longest utterances, at ``offset`` of the packed rows."""
+
+    start: int
+    stop: int
+    size: int
+    offset: int
+
+    def rows(self, packed: Array) -> Array:
+        """Its rows of ``packed`` ``[total_frames, size]`` as ``[num_frames, batch, size]``, not copied."""
+        num_frames = self.stop - self.start
+        rows = packed[self.offset : self.offset + num_frames * self.size]
+        return rows.reshape(num_frames, self.size, -1)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the frames of utterances lie, which come longest first.
+
+    >>> Packing.of([3, 1]).chunks
+    [Chunk(start=0, stop=1, size=2, offset=0), Chunk(start=1, stop=3, size=1, offset=2)]
+    """
+
+    lengths: list[int]
+    chunks: list[Chunk]
+
+    @classmethod
+    def of(cls, lengths: list[int]) -> "Packing":
+        """The chunks of utterances of ``lengths``, in descending order."""
+        chunks, start, offset = [], 0, 0
+        for stop in sorted(set(lengths)):
+            size = sum(length >= stop for length in lengths)
+            chunks.append(Chunk(start, stop, size, offset))
+            start, offset = stop, offset + (stop - start) * size
+        return cls(lengths, chunks)
+
+    def pack(self, utterances: list[Array]) -> Array:
+        """``[total_frames, size]`` from ``[num_frames, size]`` each."""
+        packed = np.empty((sum(self.lengths), utterances[0].shape[1]), np.float32)
+        for chunk in self.chunks:
+            rows = chunk.rows(packed)
+            for row in range(chunk.size):
+                rows[:, row] = utterances[row][chunk.start : chunk.stop]
+        return packed
+
+    def utterance(self, packed: Array, row: int) -> Array:
+        """The frames ``[num_frames, size]`` of an utterance."""
+        chunks = [chunk for chunk in self.chunks if chunk.stop <= self.lengths[row]]
+        return np.concatenate([chunk.rows(packed)[:, row] for chunk in chunks])

@@ -1,0 +1,1 @@
+"""Atomic files, stamps, memory and TOML configurations: what the operating system gives."""

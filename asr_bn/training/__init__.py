@@ -1,0 +1,1 @@
+"""What any training run is made of: checkpoints, run folder, resume, ranks, device, log."""

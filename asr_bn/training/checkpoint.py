@@ -1,0 +1,81 @@
+"""Checkpoints: one file, self-describing, checked against a SHA-256 of itself when it is read.
+
+A checkpoint is an ordinary ``torch.save`` file.  Its checksum is the comment of the zip archive that such
+a file is, so that ``torch.load(path, weights_only=True)`` reads it too.
+"""
+
+import hashlib
+import io
+import struct
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr_bn.system.files import write_bytes
+
+ACOUSTIC_MODEL = "asr_bn acoustic model, version 1"
+LANGUAGE_MODEL = "asr_bn language model, version 1"
+_PREFIX = b"sha256:"
+_COMMENT_BYTES = len(_PREFIX) + 64
+
+
+def save_checkpoint(path: Path, state: dict[str, Any], kind: str) -> None:
+    """Write ``state`` (tensors, numbers, strings and containers of them) to ``path`` atomically.
+
+    ``kind`` says what it is the state of: ``ACOUSTIC_MODEL`` or ``LANGUAGE_MODEL``.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": kind, **state}, buffer)
+    body = buffer.getvalue()
+    # The last field of a zip archive is the length of its comment; the checksum covers all before it.
+    body = body[:-2] + struct.pack("<H", _COMMENT_BYTES)
+    write_bytes(path, body + _PREFIX + hashlib.sha256(body).hexdigest().encode())
+
+
+def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
+    """Read a checkpoint of the given kind onto the CPU.
+
+    Raises:
+        ValueError: cut short, damaged, or not a checkpoint of this program (one sentence names the file).
+        FileNotFoundError: there is none.
+    """
+    data = path.read_bytes()
+    body, comment = data[:-_COMMENT_BYTES], data[-_COMMENT_BYTES:]
+    if not comment.startswith(_PREFIX) or not zipfile.is_zipfile(io.BytesIO(data)):
+        raise ValueError(
+            f"{path}: not a whole checkpoint (no checksum at its end); it was cut short or is another file"
+        )
+    if comment[len(_PREFIX) :].decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
+        raise ValueError(f"{path}: damaged checkpoint (its SHA-256 does not match its contents)")
+    state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if state.get("format") != kind:
+        raise ValueError(f"{path}: format is {state.get('format')!r}, expected {kind!r}")
+    return state
+
+
+def load_first_whole(paths: Sequence[Path], kind: str) -> tuple[Path, dict[str, Any], list[str]]:
+    """The first of ``paths`` that is there and whole.
+
+    Returns:
+        Its path, what it holds, and a sentence for each one before it that is damaged.
+
+    Raises:
+        ValueError: none is whole; the message is of the first one.
+        FileNotFoundError: none is there.
+    """
+    damages: list[str] = []
+    for path in paths:
+        try:
+            return path, load_checkpoint(path, kind), damages
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            damages.append(str(error))
+    if not damages:
+        raise FileNotFoundError(2, "no such file", str(paths[0]))
+    raise ValueError(
+        f"{damages[0]}; there is no other whole checkpoint beside it, so the run must start anew"
+    )

@@ -1,0 +1,37 @@
+"""Where a model is trained, and how many processes read for it."""
+
+import os
+
+import torch
+
+from asr_bn.training.ranks import Ranks
+
+
+def choose_device(name: str, ranks: Ranks = Ranks()) -> torch.device:
+    """``auto`` is CUDA where there is one, each rank its own.
+
+    Raises:
+        ValueError: CUDA is asked for and there is none, or there are more ranks here than GPUs.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ValueError("device 'cuda' was asked for, but PyTorch finds no CUDA device here")
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device is {name!r}, expected 'auto', 'cpu' or 'cuda'")
+    if not available or name == "cpu":
+        return torch.device("cpu")
+    if ranks.size == 1:
+        return torch.device("cuda")
+    if ranks.local_size > torch.cuda.device_count():
+        raise ValueError(
+            f"{ranks.local_size} processes were started here, but there are {torch.cuda.device_count()} GPUs"
+        )
+    return torch.device("cuda", ranks.local_rank)
+
+
+def default_num_workers(device: torch.device, ranks: Ranks = Ranks()) -> int:
+    """Processes that read ahead: none beside a CPU that computes, up to four for each GPU."""
+    if device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, cores // ranks.local_size - 1))

@@ -1,0 +1,289 @@
+"""Dynamic batching: utterances of like length share a call, and every answer is the answer alone.
+
+One queue and one set of concurrent calls serve all models; clients take turns
+(`serve.limits.fairness.Turns`).  A free call never waits for company, unless requests are known to be on
+their way (`Batcher.announce`), and then only for ``join_s``.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from serve.batching.batch_policy import (
+    BatchLimits,
+    Matrix,
+    Scored,
+    Scorer,
+    Ticket,
+    choose_batch,
+    cost_of,
+    is_long,
+)
+from serve.limits.estimates import CallTimes, Estimate
+from serve.limits.fairness import Turns
+
+
+class DeadlinePassed(Exception):
+    """The request's deadline passed while it waited; it was not computed."""
+
+
+BatchObserver = Callable[[int, int, int, float], None]
+"""Called after each call with its size, real frames, padded frames and seconds."""
+
+
+def ignore_batch(size: int, frames: int, padded_frames: int, seconds: float) -> None:
+    """Observe nothing."""
+
+
+class Announcement:
+    """A request that is on its way to the queue."""
+
+    def __init__(self, batcher: "Batcher", client: str) -> None:
+        self._batcher: Batcher | None = batcher
+        self.client = client
+
+    def end(self) -> bool:
+        """It has arrived, or will not; true the first time."""
+        batcher, self._batcher = self._batcher, None
+        if batcher:
+            batcher.arrived(self.client)
+        return batcher is not None
+
+
+@dataclass(eq=False)
+class Call:
+    """A batch that runs, since when and for about how long."""
+
+    batch: list[Ticket]
+    started: float
+    expected_s: float
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that it takes."""
+        return self.batch[0].scorer.num_threads
+
+
+class Batcher:
+    """Utterances in, log posteriors out; to be used from one event loop."""
+
+    def __init__(self, limits: BatchLimits, observe: BatchObserver = ignore_batch) -> None:
+        self.limits = limits
+        self._observe = observe
+        self._waiting: list[Ticket] = []
+        self._announced: Counter[str] = Counter()
+        self._turns = Turns()
+        self._running: list[Call] = []
+        self._wake: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._call_times: WeakKeyDictionary[Scorer, CallTimes] = WeakKeyDictionary()
+        self._work_per_utterance = Estimate()
+        self._seconds_per_call = Estimate()
+        # Twice: short calls may run beside long ones that have taken every thread.
+        self._executor = ThreadPoolExecutor(2 * limits.num_threads, thread_name_prefix="onnxruntime")
+
+    @property
+    def num_waiting(self) -> int:
+        """Utterances in the queue."""
+        return len(self._waiting)
+
+    def wait_s(self, client: str) -> float:
+        """About how long an utterance of ``client`` that comes now would wait for its turn, in seconds."""
+        now = time.monotonic()
+        running = sum(
+            call.num_threads * max(0.0, call.started + call.expected_s - now) for call in self._running
+        )
+        waiting = self._num_before(client) * self._work_per_utterance.mean
+        return (running + waiting) / self.limits.num_threads
+
+    def _num_before(self, client: str) -> int:
+        """Utterances whose turn comes before that of ``client``'s next one."""
+        waiting = Counter(ticket.client for ticket in self._waiting) + self._announced
+        own = waiting.pop(client, 0)
+        return own + sum(min(own + 1, others) for others in waiting.values())
+
+    @property
+    def call_s(self) -> float:
+        """What a call will hardly exceed, in seconds."""
+        return self._seconds_per_call.upper
+
+    @contextmanager
+    def announce(self, client: str = "") -> Iterator["Announcement"]:
+        """Until its utterances are queued, or it ends, a request is on its way: a call that could still
+        grow waits a little for it."""
+        announcement = Announcement(self, client)
+        self._announced[client] += 1
+        try:
+            yield announcement
+        finally:
+            if announcement.end():
+                self._dispatch()
+
+    async def score(
+        self,
+        scorer: Scorer,
+        feats: Sequence[Matrix],
+        deadline: float,
+        announced: "Announcement | None" = None,
+        client: str = "",
+    ) -> list[Scored]:
+        """Score ``feats``, each ``[num_frames, feature_dim]``, before ``deadline`` (`time.monotonic`).
+
+        When the caller is cancelled, what still waits is dropped unserved.
+
+        Raises:
+            DeadlinePassed: ``deadline`` came before their turn.
+        """
+        tickets = [self._enqueue(scorer, matrix, deadline, client) for matrix in feats]
+        if announced:
+            announced.end()
+        self._dispatch()
+        try:
+            return [await ticket.future for ticket in tickets]
+        finally:
+            for ticket in tickets:
+                self._drop(ticket)
+
+    def arrived(self, client: str) -> None:
+        """An announced request is no longer on its way."""
+        self._announced -= Counter({client: 1})
+
+    async def drain(self) -> None:
+        """Wait until nothing waits and nothing runs."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Finish what was accepted and end the threads."""
+        await self.drain()
+        self._executor.shutdown()
+
+    def _enqueue(self, scorer: Scorer, feats: Matrix, deadline: float, client: str) -> Ticket:
+        loop = asyncio.get_running_loop()
+        now = time.monotonic()
+        ticket = Ticket(scorer, feats, loop.create_future(), now, deadline, client)
+        # The answer is due at the deadline, not the turn: what could not be done in time is not begun.
+        latest_start = deadline - self._upper_s([ticket])
+        ticket.timer = loop.call_later(max(0.0, latest_start - now), self._expire, ticket)
+        self._waiting.append(ticket)
+        self._idle.clear()
+        return ticket
+
+    def _times(self, scorer: Scorer) -> CallTimes:
+        return self._call_times.setdefault(scorer, CallTimes())
+
+    def _upper_s(self, batch: list[Ticket]) -> float:
+        """What a call with ``batch`` will hardly exceed, in seconds."""
+        return self._times(batch[0].scorer).upper(cost_of(batch))
+
+    def _expire(self, ticket: Ticket) -> None:
+        if ticket in self._waiting and not ticket.future.done():
+            ticket.future.set_exception(DeadlinePassed("the deadline passed before a turn came"))
+            self._drop(ticket)
+
+    def _drop(self, ticket: Ticket) -> None:
+        if ticket.timer:
+            ticket.timer.cancel()
+        ticket.future.cancel()
+        # Nobody may be left to look at it when the first of several utterances failed.
+        if ticket.future.done() and not ticket.future.cancelled():
+            ticket.future.exception()
+        if ticket in self._waiting:
+            self._waiting.remove(ticket)
+            self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._waiting and not self._running:
+            self._idle.set()
+
+    def _dispatch(self) -> None:
+        while True:
+            eligible = self._eligible()
+            batch = choose_batch(eligible, self.limits, self._in_time)
+            if not batch:
+                return
+            wait_s = self._time_to_wait(batch)
+            if wait_s > 0:
+                self._wake_in(wait_s)
+                return
+            self._turns.begin(eligible[0].client)
+            self._start(batch)
+
+    def _eligible(self) -> list[Ticket]:
+        """What finds threads now; nobody is overtaken for want of threads.
+
+        Long calls leave those of one call to the short ones; where there are no more than that, a short call
+        runs beside a long one all the same.
+        """
+        limits, eligible = self.limits, []
+        used = sum(call.num_threads for call in self._running)
+        by_long = sum(call.num_threads for call in self._running if is_long(call.batch, limits))
+        for ticket in self._turns.order(self._waiting):
+            own, long = ticket.scorer.num_threads, is_long([ticket], limits)
+            most_for_long = limits.num_threads - own
+            if long and by_long + own > max(own, most_for_long):
+                continue
+            beyond = 0 if long else max(0, by_long - most_for_long)
+            if used - beyond + own > limits.num_threads:
+                break
+            eligible.append(ticket)
+        return eligible
+
+    def _in_time(self, batch: list[Ticket]) -> bool:
+        """Whether a call with ``batch`` would end before the deadlines of all in it."""
+        end = time.monotonic() + self._upper_s(batch)
+        return end <= min(ticket.deadline for ticket in batch)
+
+    def _time_to_wait(self, batch: list[Ticket]) -> float:
+        if not self._announced or len(batch) >= batch[0].scorer.max_batch_size:
+            return 0.0
+        oldest = min(ticket.enqueued for ticket in batch)
+        return oldest + self.limits.join_s - time.monotonic()
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._wake:
+            self._wake.cancel()
+        self._wake = asyncio.get_running_loop().call_later(seconds, self._dispatch)
+
+    def _start(self, batch: list[Ticket]) -> None:
+        for ticket in batch:
+            self._waiting.remove(ticket)
+            self._turns.charge(ticket.client, ticket.cost)
+        expected_s = self._times(batch[0].scorer).expected(cost_of(batch))
+        call = Call(batch, time.monotonic(), expected_s)
+        feats = [ticket.feats for ticket in batch]
+        loop = asyncio.get_running_loop()
+        task = loop.run_in_executor(self._executor, batch[0].scorer.log_posteriors, feats)
+        self._running.append(call)  # not before: what is not begun has no end
+        task.add_done_callback(lambda done: self._finish(call, done))
+
+    def _finish(self, call: Call, done: "asyncio.Future[list[Matrix]]") -> None:
+        seconds = time.monotonic() - call.started
+        self._running.remove(call)
+        self._times(call.batch[0].scorer).observe(cost_of(call.batch), seconds)
+        self._work_per_utterance.observe(seconds * call.num_threads / len(call.batch))
+        self._seconds_per_call.observe(seconds)
+        self._deliver(call.batch, call.started, seconds, done)
+        self._note_idle()
+        self._dispatch()
+
+    def _deliver(
+        self, batch: list[Ticket], started: float, seconds: float, done: "asyncio.Future[list[Matrix]]"
+    ) -> None:
+        error = done.exception()
+        if error is None:
+            lengths = [ticket.num_frames for ticket in batch]
+            self._observe(len(batch), sum(lengths), max(lengths) * len(batch), seconds)
+        for index, ticket in enumerate(batch):
+            if ticket.future.done():
+                continue
+            if error is not None:
+                ticket.future.set_exception(error)
+                continue
+            queue_s = started - ticket.enqueued
+            ticket.future.set_result(Scored(done.result()[index], queue_s, seconds, len(batch)))

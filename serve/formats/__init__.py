@@ -1,0 +1,1 @@
+"""Bytes to arrays and back: bodies, forms, tensors, parameters, answers."""

@@ -1,0 +1,176 @@
+"""The answer of ``/v1/posteriors`` in its three forms: JSON, npy, Kaldi archive."""
+
+import io
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from serve.limits.refusal import Refusal
+
+JSON = "application/json"
+NPY = "application/x-npy"
+KALDI_ARK = "application/x-kaldi-ark"
+Chunks = list[bytes | memoryview]
+MEDIA_TYPES = (JSON, NPY, KALDI_ARK)
+
+_PIECE_BYTES = 1 << 20
+_VALUES_AT_ONCE = 1 << 14
+# So many of the largest values of a frame are looked for one by one.
+_FEW = 32
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A body: its chunks, and what follows them, made as it is taken; None where nothing does."""
+
+    chunks: Chunks
+    rest: Iterator[bytes] | None = None
+
+
+def negotiate(accept: str) -> str:
+    """The best of `MEDIA_TYPES` for an ``Accept`` header; JSON when the client does not mind.
+
+    Raises:
+        Refusal: 406 none of them will do.
+    """
+    best, best_quality = "", 0.0
+    for media_type in MEDIA_TYPES:
+        quality = _quality(accept or "*/*", media_type)
+        if quality > best_quality:
+            best, best_quality = media_type, quality
+    if not best:
+        raise Refusal(406, f"Accept is {accept!r}, offered are {', '.join(MEDIA_TYPES)}")
+    return best
+
+
+def _quality(accept: str, media_type: str) -> float:
+    """The ``q`` of the most specific range of ``accept`` that covers ``media_type``."""
+    ranges = {media_type: 2, media_type.split("/")[0] + "/*": 1, "*/*": 0}
+    found = (-1, 0.0)
+    for item in accept.split(","):
+        name, *parameters = (text.strip().lower() for text in item.split(";"))
+        if name in ranges:
+            found = max(found, (ranges[name], _q(parameters)))
+    return found[1]
+
+
+def _q(parameters: list[str]) -> float:
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return min(1.0, max(0.0, float(parameter[2:])))
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def top(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The ``count`` largest of each row, largest first, equal ones by pdf-id.
+
+    Returns:
+        ``pdf_ids`` and ``values``, both ``[num_frames, min(count, num_pdfs)]``.
+    """
+    count = min(count, values.shape[1])
+    if count <= min(_FEW, values.shape[1] // 4) and np.isfinite(values).all():
+        return _few(values, count)
+    if 4 * count < values.shape[1]:
+        # argpartition may cut between equal values: the threshold decides which of them count
+        threshold = np.partition(values, -count, axis=1)[:, -count]
+        kept = np.where(values >= threshold[:, None], values, -np.inf)
+    else:
+        kept = values
+    pdf_ids = np.argsort(-kept, axis=1, kind="stable")[:, :count].astype(np.int32)
+    return pdf_ids, np.take_along_axis(values, pdf_ids, axis=1)
+
+
+def _few(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """One maximum after the other, of which NumPy takes the first: ten times as fast as sorting."""
+    rest, frames = values.copy(), np.arange(len(values))
+    pdf_ids = np.empty((len(values), count), np.int32)
+    for rank in range(count):
+        pdf_ids[:, rank] = rest.argmax(axis=1)
+        rest[frames, pdf_ids[:, rank]] = -np.inf
+    return pdf_ids, np.take_along_axis(values, pdf_ids, axis=1)
+
+
+def json_pieces(fields: dict[str, Any], values: NDArray[np.float32], top_k: int | None) -> Iterator[bytes]:
+    """``fields`` with the matrix, or its ``top_k`` of each frame, as JSON, in pieces made as they are taken.
+
+    The text of an answer may be four times as large as its values: it is never in memory as a whole.
+    """
+    matrices: dict[str, NDArray[Any]] = {"values": values}
+    if top_k is not None:
+        pdf_ids, best = top(values, top_k)
+        matrices = {"pdf_ids": pdf_ids, "values": best}
+    texts = [orjson.dumps(fields)[:-1]]
+    for name, matrix in matrices.items():
+        texts.append(b',"%s":[' % name.encode())
+        for number, text in enumerate(json_items(matrix)):
+            texts.append(b"," + text if number else text)
+            if sum(map(len, texts)) >= _PIECE_BYTES:
+                yield b"".join(texts)
+                texts = []
+        texts.append(b"]")
+    yield b"".join([*texts, b"}"])
+
+
+def json_items(array: NDArray[Any]) -> Iterator[bytes]:
+    """The items of an array along its first axis, as JSON, some at a time, with commas between them.
+
+    Each call of orjson holds the interpreter's lock from beginning to end, and the event loop needs it too.
+    """
+    step = max(1, _VALUES_AT_ONCE // max(1, math.prod(array.shape[1:])))
+    for start in range(0, len(array), step):
+        some = np.ascontiguousarray(array[start : start + step])
+        yield orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+
+
+def npy_chunks(values: NDArray[np.float32], top_k: int | None) -> Chunks:
+    """The matrix ``[num_frames, num_pdfs]``; with ``top_k`` a ``[num_frames, top_k]`` array of records
+    ``(pdf_id int32, value float32)``."""
+    array: NDArray[Any] = np.ascontiguousarray(values)
+    if top_k is not None:
+        pdf_ids, best = top(values, top_k)
+        array = np.empty(best.shape, dtype=[("pdf_id", "<i4"), ("value", "<f4")])
+        array["pdf_id"], array["value"] = pdf_ids, best
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+    return [stream.getvalue(), _bytes_of(array)]
+
+
+def kaldi_ark_chunks(utt_id: str, values: NDArray[np.float32]) -> Chunks:
+    """A binary Kaldi archive of one float matrix (Kaldi's ``matrix/kaldi-matrix.cc``, ``Matrix::Write``)."""
+    rows, columns = values.shape
+    header = f"{utt_id} ".encode() + b"\0BFM " + struct.pack("<bibi", 4, rows, 4, columns)
+    return [header, _bytes_of(np.ascontiguousarray(values, dtype="<f4"))]
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    """The memory of ``array``, not a copy: an answer of a long utterance has tens of megabytes."""
+    return array.view(np.uint8).reshape(-1).data
+
+
+def encode(
+    media_type: str, fields: dict[str, Any], values: NDArray[np.float32], top_k: int | None
+) -> Encoded:
+    """The body of an answer.
+
+    Raises:
+        Refusal: 406 ``top_k`` of a Kaldi archive, which has no form for it.
+    """
+    if media_type == JSON:
+        pieces = json_pieces(fields, values, top_k)
+        first: Chunks = list(islice(pieces, 2))
+        return Encoded(first, pieces if len(first) == 2 else None)
+    if media_type == NPY:
+        return Encoded(npy_chunks(values, top_k))
+    if top_k is not None:
+        raise Refusal(406, f"top_k has no form in {KALDI_ARK}; accept {JSON} or {NPY}")
+    return Encoded(kaldi_ark_chunks(str(fields["utt_id"]), values))

@@ -1,0 +1,307 @@
+"""Tensors of the Open Inference Protocol, in JSON or as binary data behind it.
+
+Source: kserve/open-inference-protocol ``inference_rest.md``; Triton's ``extension_binary_data.md``.
+"""
+
+import math
+import struct
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from serve.formats.answers import Chunks, json_items
+from serve.limits.refusal import Refusal, shown
+
+# The types that tensors of an acoustic model have; little-endian on the wire.
+DATATYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4")}
+
+# How JSON numbers are packed as each, and which Python types may be among them (True is no number).
+_PACKED: dict[str, tuple[str, frozenset[type]]] = {
+    "FP32": ("f", frozenset({int, float})),
+    "INT32": ("i", frozenset({int})),
+}
+MAX_TENSORS = 16
+MAX_CHARACTERS = 256
+# The parameters that the protocol and Triton's extensions define; others may have any of these types.
+_PARAMETERS: dict[str, tuple[type, ...]] = {
+    "binary_data": (bool,),
+    "binary_data_output": (bool,),
+    "binary_data_size": (int,),
+    "classification": (int,),
+    "priority": (int,),
+    "sequence_end": (bool,),
+    "sequence_id": (int, str),
+    "sequence_start": (bool,),
+    "shared_memory_byte_size": (int,),
+    "shared_memory_offset": (int,),
+    "shared_memory_region": (str,),
+    "timeout": (int,),
+}
+_ANY_TYPE = (bool, int, float, str)
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, datatype and shape (-1: any size) of an input or output."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """As in a model's metadata."""
+        return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """An ``infer`` call: its id, parameters, inputs by name, and the outputs asked for (none: all).
+
+    ``parameters`` are those of ``_PARAMETERS``, of the types there; each of ``outputs`` has ``name`` and
+    ``parameters``.
+    """
+
+    id: str | None
+    parameters: dict[str, Any]
+    inputs: dict[str, Array]
+    outputs: list[dict[str, Any]] | None
+
+    def wants_binary(self, output: str) -> bool:
+        """True if ``output`` is to be answered as binary data; its own parameter wins."""
+        default: bool = self.parameters.get("binary_data_output", False)
+        for asked in self.outputs or []:
+            if asked["name"] == output:
+                return bool(asked["parameters"].get("binary_data", default))
+        return default
+
+
+def read_request(body: bytes, json_size: str | None, specs: list[TensorSpec]) -> InferRequest:
+    """An ``infer`` request.
+
+    Args:
+        body: JSON, then the binary tensors in the order of the inputs.
+        json_size: the ``Inference-Header-Content-Length``; None: all of the body is JSON.
+        specs: the model's inputs.
+
+    Raises:
+        Refusal: 400 malformed, or not what ``specs`` ask for.
+    """
+    size, whole = json_bytes(body, json_size), memoryview(body)
+    call = _object(_parse(whole[:size]), "the request")
+    request_id = call.get("id")
+    if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= MAX_CHARACTERS):
+        raise Refusal(400, f"id: expected a string of up to {MAX_CHARACTERS} characters")
+    outputs = call.get("outputs")
+    return InferRequest(
+        request_id,
+        _parameters(call, "parameters"),
+        _read_inputs(
+            _tensors(call.get("inputs"), "inputs"), whole[size:], {spec.name: spec for spec in specs}
+        ),
+        None if outputs is None else _outputs(outputs),
+    )
+
+
+def pack_request(call: InferRequest) -> tuple[dict[str, Any], bytes]:
+    """``call`` as it goes from process to process: a JSON object, and the tensors one after the other."""
+    fields = {"id": call.id, "parameters": call.parameters, "outputs": call.outputs}
+    inputs = [[name, values.dtype.str, values.shape] for name, values in call.inputs.items()]
+    return fields | {"inputs": inputs}, b"".join(values.tobytes() for values in call.inputs.values())
+
+
+def unpack_request(head: dict[str, Any], payload: bytes) -> InferRequest:
+    """What :func:`pack_request` packed."""
+    inputs: dict[str, Array] = {}
+    offset = 0
+    for name, dtype, shape in head["inputs"]:
+        inputs[name] = np.frombuffer(payload, dtype, math.prod(shape), offset).reshape(shape)
+        offset += inputs[name].nbytes
+    return InferRequest(head["id"], head["parameters"], inputs, head["outputs"])
+
+
+def json_bytes(body: bytes, given: str | None) -> int:
+    """How much of an ``infer`` request is JSON: what its header says, or all of it.
+
+    Raises:
+        Refusal: 400 the header is no size, or more than there is.
+    """
+    if given is None:
+        return len(body)
+    if not given.isascii() or not given.isdigit() or len(given) > 18 or int(given) > len(body):
+        raise Refusal(400, f"Inference-Header-Content-Length is {given!r}, the body has {len(body)} bytes")
+    return int(given)
+
+
+def _parse(text: memoryview) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Refusal(400, f"failed to parse the request JSON buffer: {error}") from error
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Refusal(400, f"{what}: expected a JSON object")
+    return value
+
+
+def _parameters(owner: dict[str, Any], what: str) -> dict[str, Any]:
+    """The parameters of a request or tensor that are known here; all have to be of a right type."""
+    known = {}
+    for name, value in _object(owner.get("parameters", {}), what).items():
+        types = _PARAMETERS.get(name, _ANY_TYPE)
+        if type(value) not in types:
+            wanted = " or ".join(kind.__name__ for kind in types)
+            raise Refusal(400, f"{what}: {shown(name)} is {shown(value)}, expected {wanted}")
+        if name not in _PARAMETERS:
+            continue
+        if type(value) is int and value < 0 or type(value) is str and len(value) > MAX_CHARACTERS:
+            raise Refusal(400, f"{what}: {name} is {shown(value)}, which is out of range")
+        known[name] = value
+    return known
+
+
+def _tensors(value: Any, what: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or len(value) > MAX_TENSORS:
+        raise Refusal(400, f"{what}: expected a list of up to {MAX_TENSORS} objects")
+    for item in value:
+        name = _object(item, what).get("name")
+        if not isinstance(name, str) or len(name) > MAX_CHARACTERS:
+            raise Refusal(400, f"{what}: each needs a name of up to {MAX_CHARACTERS} characters")
+    return value
+
+
+def _outputs(value: Any) -> list[dict[str, Any]]:
+    return [
+        {"name": item["name"], "parameters": _parameters(item, f"output {item['name']!r}")}
+        for item in _tensors(value, "outputs")
+    ]
+
+
+def _read_inputs(
+    inputs: list[dict[str, Any]], binary: memoryview, specs: dict[str, TensorSpec]
+) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    offset = 0
+    for tensor in inputs:
+        name = tensor["name"]
+        if name not in specs or name in found:
+            raise Refusal(400, f"unexpected inference input {name!r}, expected {', '.join(specs)}, once each")
+        shape = _shape(tensor, specs[name])
+        size = _binary_size(tensor)
+        if size is None:
+            found[name] = _from_json(tensor, specs[name], shape)
+            continue
+        found[name] = _from_binary(binary[offset : offset + size], size, specs[name], shape)
+        offset += size
+    if offset < len(binary):
+        raise Refusal(400, f"unexpected additional input data: {len(binary) - offset} bytes")
+    if missing := specs.keys() - found.keys():
+        raise Refusal(400, f"expected {len(specs)} inputs, {', '.join(sorted(missing))} missing")
+    return found
+
+
+def _shape(tensor: dict[str, Any], spec: TensorSpec) -> tuple[int, ...]:
+    if tensor.get("datatype") != spec.datatype:
+        raise Refusal(
+            400,
+            f"input {spec.name!r}: datatype {shown(tensor.get('datatype'))}, expected {spec.datatype!r}",
+        )
+    shape = tensor.get("shape")
+    if not isinstance(shape, list) or len(shape) != len(spec.shape):
+        raise Refusal(
+            400, f"input {spec.name!r}: unexpected shape {shown(shape)}, expected {list(spec.shape)}"
+        )
+    if not all(type(size) is int and 0 <= size < 1 << 31 for size in shape):
+        raise Refusal(400, f"input {spec.name!r}: shape {shown(shape)}, expected a list of sizes")
+    if not all(want in (-1, got) for want, got in zip(spec.shape, shape, strict=True)):
+        raise Refusal(400, f"input {spec.name!r}: unexpected shape {shape}, expected {list(spec.shape)}")
+    return tuple(shape)
+
+
+def _binary_size(tensor: dict[str, Any]) -> int | None:
+    what = f"input {tensor['name']!r}"
+    parameters = _parameters(tensor, what)
+    if "shared_memory_region" in parameters:
+        raise Refusal(400, "shared memory is not supported")
+    if "binary_data_size" in parameters and "data" in tensor:
+        raise Refusal(400, f"{what}: has both data and binary_data_size")
+    return parameters.get("binary_data_size")
+
+
+def _from_binary(data: memoryview, size: int, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+    dtype = DATATYPES[spec.datatype]
+    expected = math.prod(shape) * dtype.itemsize
+    if size != expected or len(data) != size:
+        raise Refusal(
+            400, f"unexpected size for input {spec.name!r}: {len(data)} of {size} bytes, expected {expected}"
+        )
+    return np.frombuffer(bytes(data), dtype).reshape(shape)  # copied, to lie on a word's boundary
+
+
+def _from_json(tensor: dict[str, Any], spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+    data = tensor.get("data")
+    if not isinstance(data, list):
+        raise Refusal(400, f"input {spec.name!r}: data missing, expected a list or binary_data_size")
+    values = _flat(data, shape, spec)
+    code, types = _PACKED[spec.datatype]
+    if not types.issuperset(map(type, values)):
+        raise Refusal(400, f"input {spec.name!r}: data hold something that is no {spec.datatype} number")
+    try:
+        packed = struct.pack(f"<{len(values)}{code}", *values)
+    except (struct.error, OverflowError) as error:
+        raise Refusal(400, f"input {spec.name!r}: a value does not fit {spec.datatype}") from error
+    return np.frombuffer(packed, DATATYPES[spec.datatype]).reshape(shape)
+
+
+def _flat(data: list[Any], shape: tuple[int, ...], spec: TensorSpec) -> list[Any]:
+    """``data`` in one list, from a list or from lists in lists as ``shape`` says.
+
+    Raises:
+        Refusal: 400 more or fewer values, or uneven lists.
+    """
+    if not data or type(data[0]) is not list:
+        if len(data) != math.prod(shape):
+            raise Refusal(
+                400, f"input {spec.name!r}: {len(data)} values of data, expected shape {list(shape)}"
+            )
+        return data
+    level, sizes = [data], list(shape)
+    for size in sizes:
+        if any(type(item) is not list or len(item) != size for item in level):
+            raise Refusal(400, f"input {spec.name!r}: data nested unevenly, expected shape {sizes}")
+        level = list(chain.from_iterable(level))
+    return level
+
+
+def write_response(
+    head: dict[str, Any], outputs: list[tuple[TensorSpec, Array, bool]]
+) -> tuple[Chunks, int | None]:
+    """An ``infer`` response.
+
+    Args:
+        head: ``model_name``, ``model_version`` and, if the request had one, ``id``.
+        outputs: for each its name and datatype, its values, and whether as binary data.
+
+    Returns:
+        The body, and the size of its JSON if binary data follow.
+    """
+    texts, binary = [orjson.dumps(head)[:-1], b',"outputs":['], []
+    for number, (spec, values, as_binary) in enumerate(outputs):
+        tensor: dict[str, Any] = spec.describe() | {"shape": list(values.shape)}
+        data = np.ascontiguousarray(values, dtype=DATATYPES[spec.datatype])
+        texts.append(b"," if number else b"")
+        if as_binary:
+            tensor["parameters"] = {"binary_data_size": data.nbytes}
+            binary.append(data.view(np.uint8).reshape(-1).data)
+            texts.append(orjson.dumps(tensor))
+        else:
+            texts += [orjson.dumps(tensor)[:-1], b',"data":[', b",".join(json_items(data.ravel())), b"]}"]
+    text = b"".join([*texts, b"]}"])
+    return [text, *binary], len(text) if binary else None

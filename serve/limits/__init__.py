@@ -1,0 +1,1 @@
+"""Settings, fair shares among clients, and the exceptions by which a request is refused."""

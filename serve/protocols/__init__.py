@@ -1,0 +1,1 @@
+"""The HTTP interface: routes, keys, errors, OpenAPI, pages."""

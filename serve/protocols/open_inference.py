@@ -1,0 +1,348 @@
+"""The Open Inference Protocol, version 2, under ``/v2``: what ``tritonclient[http]`` speaks."""
+
+import asyncio
+import gzip
+import logging
+import math
+import time
+import zlib
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import JSONResponse, Response
+from numpy.typing import NDArray
+
+import asr_bn
+from serve.formats import schemas
+from serve.formats.answers import Chunks, Encoded
+from serve.formats.parameters import StrictRoute
+from serve.formats.tensors import InferRequest, TensorSpec, json_bytes, read_request, write_response
+from serve.limits.refusal import Refusal
+from serve.protocols.access import ADMIN_HEADER, Secrets
+from serve.protocols.openapi import ADMIN, INFER, INFER_ANSWER, v2_answers
+from serve.protocols.request_flow import HeldResponse, receive, timing_of, unless_client_leaves
+from serve.service.models import ServedModel
+from serve.service.service import Service, Timing, before
+
+logger = logging.getLogger("serve")
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=StrictRoute)
+public = APIRouter(prefix="/v2", tags=["open inference protocol"])
+Matrix = NDArray[np.float32]
+# Less is read on the event loop: a thread would cost more time.  More JSON goes to a process of its own.
+_SMALL_BYTES = 1 << 18
+
+Name = Annotated[str, Path(pattern=r"^[^/]{1,200}$")]
+Version = Annotated[str, Path(pattern=r"^[0-9]{1,18}$")]
+
+
+def inputs_of(model: ServedModel) -> list[TensorSpec]:
+    """The tensors that a model takes."""
+    features = TensorSpec("features", "FP32", (-1, -1, model.metadata.num_features))
+    return [features, TensorSpec("lengths", "INT32", (-1,))]
+
+
+def output_of(model: ServedModel) -> TensorSpec:
+    """The tensor that a model gives."""
+    return TensorSpec("log_posteriors", "FP32", (-1, -1, model.metadata.num_pdfs))
+
+
+Handler = Callable[[Request, str, str], Awaitable[Response]]
+
+
+def for_model(
+    method: str, suffix: str, model: Any, *statuses: int, extra: dict[str, Any] | None = None
+) -> Callable[[Handler], Handler]:
+    """Route a handler for a model's newest version, and for the version that the path names.
+
+    Args:
+        method, suffix: of the request, behind the model and version.
+        model: of the answer, for the OpenAPI document.
+        statuses: of its refusals.
+        extra: more for the OpenAPI document.
+    """
+
+    def register(handler: Handler) -> Handler:
+        async def newest(request: Request, name: Name) -> Response:
+            return await handler(request, name, "")
+
+        async def versioned(request: Request, name: Name, version: Version) -> Response:
+            return await handler(request, name, version)
+
+        for function, path in ((newest, "/models/{name}"), (versioned, "/models/{name}/versions/{version}")):
+            router.add_api_route(
+                path + suffix,
+                function,
+                methods=[method],
+                name=handler.__name__,
+                description=handler.__doc__,
+                responses=v2_answers(model, 404, *statuses),
+                openapi_extra=extra,
+            )
+        return handler
+
+    return register
+
+
+@public.get("/health/live", responses=v2_answers(schemas.ServerLive))
+async def live() -> Response:
+    """The server answers."""
+    return JSONResponse({"live": True})
+
+
+@public.get("/health/ready", responses=v2_answers(schemas.ServerReady, 503))
+async def ready(request: Request) -> Response:
+    """New requests are welcome."""
+    if not _service(request).ready:
+        raise Refusal(503, "the server is starting or shutting down")
+    return JSONResponse({"ready": True})
+
+
+@router.get("", responses=v2_answers(schemas.ServerMetadata))
+async def server_metadata() -> Response:
+    """The server's name, version and extensions."""
+    extensions = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
+    return JSONResponse({"name": "asr-bn", "version": asr_bn.__version__, "extensions": extensions})
+
+
+@router.get("/models/stats", responses=v2_answers(schemas.Statistics))
+async def all_statistics(request: Request) -> Response:
+    """How many utterances and calls each model has served."""
+    return _statistics(_service(request).models.all())
+
+
+@for_model("GET", "", schemas.ModelMetadata)
+async def model_metadata(request: Request, name: str, version: str) -> Response:
+    """A model's tensors and versions."""
+    model = _service(request).models.get(name, version)
+    return JSONResponse(
+        {
+            "name": name,
+            "versions": _service(request).models.versions(name),
+            "platform": "onnxruntime_onnx",
+            "inputs": [spec.describe() for spec in inputs_of(model)],
+            "outputs": [output_of(model).describe()],
+        }
+    )
+
+
+@for_model("GET", "/ready", schemas.ModelReady, 503)
+async def model_ready(request: Request, name: str, version: str) -> Response:
+    """A model can be used."""
+    _service(request).models.get(name, version)
+    if not _service(request).ready:
+        raise Refusal(503, "the server is shutting down")
+    return JSONResponse({"name": name, "ready": True})
+
+
+@for_model("GET", "/config", schemas.ModelConfig)
+async def model_config(request: Request, name: str, version: str) -> Response:
+    """A model's configuration in Triton's words."""
+    model = _service(request).models.get(name, version)
+
+    def describe(spec: TensorSpec) -> dict[str, Any]:
+        return {"name": spec.name, "data_type": f"TYPE_{spec.datatype}", "dims": list(spec.shape)}
+
+    return JSONResponse(
+        {
+            "name": name,
+            "platform": "onnxruntime_onnx",
+            "backend": "onnxruntime",
+            "max_batch_size": 0,
+            "input": [describe(spec) for spec in inputs_of(model)],
+            "output": [describe(output_of(model))],
+        }
+    )
+
+
+@for_model("GET", "/stats", schemas.Statistics)
+async def statistics(request: Request, name: str, version: str) -> Response:
+    """How many utterances and calls a model has served."""
+    return _statistics([_service(request).models.get(name, version)])
+
+
+def _statistics(chosen: list[ServedModel]) -> Response:
+    stats = [
+        {
+            "name": model.name,
+            "version": model.version,
+            "inference_count": model.num_utterances,
+            "execution_count": model.num_calls,
+        }
+        for model in chosen
+    ]
+    return JSONResponse({"model_stats": stats})
+
+
+@router.post("/repository/index", responses=v2_answers(list[schemas.IndexEntry]))
+async def repository_index(request: Request) -> Response:
+    """Every model of the folder, loaded or not."""
+    models = _service(request).models
+    return JSONResponse(
+        [
+            {"name": name, "version": version, "state": "READY" if models.is_loaded(name) else "UNAVAILABLE"}
+            for name, versions in models.files.items()
+            for version in versions
+        ]
+    )
+
+
+@router.post(
+    "/repository/models/{name}/load", responses=v2_answers(schemas.Done, 403, 404), openapi_extra=ADMIN
+)
+async def load_model(request: Request, name: Name) -> Response:
+    """Load a model of the folder, or load it again; for holders of the admin token."""
+    service = _service(request)
+    _check_admin(request, service)
+    try:
+        await asyncio.to_thread(service.models.load, name)
+    except (ValueError, OSError) as error:
+        logger.exception("model %s could not be loaded", name)
+        raise Refusal(400, f"model {name!r} could not be loaded") from error
+    return JSONResponse({})
+
+
+@router.post(
+    "/repository/models/{name}/unload", responses=v2_answers(schemas.Done, 403, 404), openapi_extra=ADMIN
+)
+async def unload_model(request: Request, name: Name) -> Response:
+    """Unload a model; for holders of the admin token."""
+    service = _service(request)
+    _check_admin(request, service)
+    service.models.unload(name)
+    return JSONResponse({})
+
+
+@for_model("POST", "/infer", INFER_ANSWER, 413, 429, 503, extra=INFER)
+async def infer(request: Request, name: str, version: str) -> Response:
+    """Log posteriors of a batch of utterances, padded to the longest; padding is answered with zeros."""
+    service = _service(request)
+    service.models.get(name, version)
+    timing = timing_of(request)
+    body = await receive(request, service, timing, service.deadline(timing, None))
+    return await unless_client_leaves(request, _infer(request, service, name, version, body, timing))
+
+
+async def _infer(
+    request: Request, service: Service, name: str, version: str, body: bytes, timing: Timing
+) -> Response:
+    with ExitStack() as held:
+        deadline = service.deadline(timing, None)
+        place = held.enter_context(service.admit(timing.client, deadline, len(body)))
+        model = service.models.get(name, version)
+        json_size = request.headers.get("inference-header-content-length")
+        reading = _read(service, model, body, json_size, timing.client)
+        call, feats = await before(deadline, reading, "its tensors were read")
+        place.take_batch(model, len(feats), math.prod(call.inputs["features"].shape[:2]))
+        scored = await service.score(model, feats, _deadline(service, timing, call), timing)
+        started = time.monotonic()
+        rows = [result.log_posteriors for result in scored]
+        encoding = _encoding(request.headers.get("accept-encoding", ""))
+        answer, headers = await service.encoders.run(timing.client, _encode, model, call, rows, encoding)
+        service.note(timing, "serialize", time.monotonic() - started)
+        headers["server-timing"] = timing.server_timing()
+        return HeldResponse(service, place, held.pop_all(), Encoded(answer), headers=headers)
+
+
+def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
+    for asked in call.outputs or []:
+        if asked["name"] != spec.name:
+            raise Refusal(
+                400, f"unexpected inference output {asked['name']!r}, the model gives {spec.name!r}"
+            )
+        unsupported = asked.get("parameters", {}).keys() & {"classification", "shared_memory_region"}
+        if unsupported:
+            raise Refusal(400, f"output parameter {min(unsupported)!r} is not supported")
+
+
+async def _read(
+    service: Service, model: ServedModel, body: bytes, json_size: str | None, client: str
+) -> tuple[InferRequest, list[Matrix]]:
+    """A call and its utterances; in threads or processes where that would keep others waiting."""
+    specs = inputs_of(model)
+    if len(body) <= _SMALL_BYTES:
+        call = read_request(body, json_size, specs)
+        return call, _utterances(model, call)
+    if json_bytes(body, json_size) > _SMALL_BYTES:
+        call = await service.processes.run(client, lambda: service.front_end.tensors(body, json_size, specs))
+    else:
+        call = await service.readers.run(client, read_request, body, json_size, specs)
+    return call, await service.readers.run(client, _utterances, model, call)
+
+
+def _utterances(model: ServedModel, call: InferRequest) -> list[Matrix]:
+    """The rows of ``features`` cut to their ``lengths``, of a call that asks for what there is."""
+    _check_outputs(call, output_of(model))
+    features, lengths = call.inputs["features"], call.inputs["lengths"]
+    if len(features) != len(lengths):
+        raise Refusal(400, f"{len(features)} utterances in features, {len(lengths)} in lengths")
+    utterances = []
+    for row, (matrix, length) in enumerate(zip(features, lengths, strict=True)):
+        if not 1 <= length <= len(matrix):
+            raise Refusal(400, f"lengths[{row}] is {length}, expected 1 to {len(matrix)}")
+        if not np.isfinite(matrix[:length]).all():
+            raise Refusal(400, f"features[{row}] hold a value that is not finite")
+        utterances.append(matrix[:length])
+    return utterances
+
+
+def _deadline(service: Service, timing: Timing, call: InferRequest) -> float:
+    timeout = call.parameters.get("timeout", 0)
+    if type(timeout) is not int or timeout < 0:
+        raise Refusal(400, "timeout: expected microseconds, a whole number")
+    return service.deadline(timing, timeout / 1e6 if timeout else None)
+
+
+def _encode(
+    model: ServedModel, call: InferRequest, rows: list[Matrix], encoding: str
+) -> tuple[Chunks, dict[str, str]]:
+    padded = _pad(rows, (*call.inputs["features"].shape[:2], model.metadata.num_pdfs))
+    spec = output_of(model)
+    head = {"model_name": model.name, "model_version": model.version}
+    if call.id is not None:
+        head["id"] = call.id
+    body, json_size = write_response(head, [(spec, padded, call.wants_binary(spec.name))])
+    headers = {"content-type": "application/json"}
+    if json_size is not None:
+        headers["content-type"] = "application/octet-stream"
+        headers["inference-header-content-length"] = str(json_size)
+    if encoding:
+        headers["content-encoding"] = encoding
+        plain = b"".join(body)
+        body = [gzip.compress(plain, 1) if encoding == "gzip" else zlib.compress(plain, 1)]
+    return body, headers
+
+
+def _pad(rows: list[Matrix], shape: tuple[int, int, int]) -> Matrix:
+    """``[batch, num_frames, num_pdfs]``, zero where a row has ended; a single whole row is not copied."""
+    if len(rows) == 1 and len(rows[0]) == shape[1]:
+        return rows[0][None]
+    padded = np.zeros(shape, dtype=np.float32)
+    for row, scores in enumerate(rows):
+        padded[row, : len(scores)] = scores
+    return padded
+
+
+def _encoding(accept_encoding: str) -> str:
+    """The compression to answer with, empty for none.
+
+    Only a header that names a single encoding asks for it: HTTP libraries name all they know in every
+    request, and compressing floats costs more time than it saves.
+    """
+    wanted = accept_encoding.strip().lower()
+    return wanted if wanted in ("gzip", "deflate") else ""
+
+
+def _check_admin(request: Request, service: Service) -> None:
+    if service.settings.processes > 1:
+        raise Refusal(400, "one of several processes cannot load or unload the models of all")
+    tokens: Secrets = request.app.state.admin_tokens
+    if tokens.find(request.scope["headers"], ADMIN_HEADER) is None:
+        raise Refusal(403, "loading and unloading need the admin token")
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service

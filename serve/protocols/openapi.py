@@ -1,0 +1,200 @@
+"""The parts of the OpenAPI document that code cannot tell: raw bodies, keys, headers, refusals."""
+
+from collections.abc import Callable, Collection
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from serve.formats.schemas import InferenceError, InferRequest, InferResponse, Problem
+
+Responses = dict[int | str, dict[str, Any]]
+
+DESCRIPTION = """Framewise posteriors of speech, from a batch-normalized recurrent acoustic model.
+POST /v1/posteriors takes audio or features; /v2 speaks the Open Inference Protocol.
+
+Where the server has API keys (setting ASR_BN_API_KEYS_FILE), everything but health, metrics, the pages and
+this document needs one: X-API-Key: KEY, or Authorization: Bearer KEY; without it the answer is 401.
+Loading and unloading models needs the admin token (ASR_BN_ADMIN_TOKEN_FILE) beside the key:
+X-Admin-Token: TOKEN, or Authorization: Bearer TOKEN; without it the answer is 403.
+
+Clients share the server fairly.  Who asks for more than there is room for is answered 429; Retry-After says
+in how many seconds there should be room."""
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+BODY: dict[str, Any] = {
+    "required": True,
+    "description": "an audio file as it is, a form with the part 'file', or a matrix of features "
+    "(float, [num_frames, 41] static or [num_frames, 123] with deltas) in NumPy's npy format",
+    "content": {
+        "audio/wav": _BINARY,
+        "audio/flac": _BINARY,
+        "application/octet-stream": _BINARY,
+        "application/x-npy": _BINARY,
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+                "additionalProperties": False,
+            }
+        },
+    },
+}
+
+_REFUSALS = {
+    400: "the request is malformed",
+    401: "a key is needed and was not given",
+    403: "the admin token is needed and was not given",
+    404: "no such model",
+    406: "none of the answer's forms is acceptable",
+    408: "the body did not arrive in time",
+    413: "the body, or what it holds, is too large, now and ever",
+    415: "not a format that this server reads",
+    422: "a parameter, or what the body holds, has a bad value",
+    429: "too much is asked for; Retry-After says when to try again",
+    500: "an error of this server",
+    503: "not ready, or the deadline passed",
+    504: "the request's deadline passed while it waited",
+}
+
+
+def refusals(*statuses: int) -> Responses:
+    """The documentation of problem answers."""
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {
+        status: {
+            "description": _REFUSALS[status],
+            "content": {"application/problem+json": {"schema": schema}},
+        }
+        for status in statuses
+    }
+
+
+_V1_REFUSALS = refusals(*(status for status in _REFUSALS if status != 403))
+
+
+def v2_answers(answer: Any, *statuses: int) -> Responses:
+    """The documentation of an answer under ``/v2``, a model or more, and of refusals, ``{"error": text}``."""
+    answers: Responses = {200: answer if isinstance(answer, dict) else {"model": answer}}
+    return answers | {
+        status: {"description": _REFUSALS[status], "model": InferenceError}
+        for status in (400, 401, *statuses, 500)
+    }
+
+
+def _header(description: str, kind: str = "string") -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind}}
+
+
+_TIMING = {"Server-Timing": _header("milliseconds that each stage of the request took")}
+_V1_HEADERS = _TIMING | {"X-Frame-Shift-Ms": _header("milliseconds from a frame to the next", "number")}
+_JSON_SIZE = "bytes of the JSON with which a binary body begins; absent: all of it is JSON"
+
+POSTERIORS: dict[str, Any] = {
+    "openapi_extra": {"requestBody": BODY},
+    "responses": {
+        200: {
+            "description": "the scores of every frame",
+            "content": {"application/x-npy": _BINARY, "application/x-kaldi-ark": _BINARY},
+            "headers": _V1_HEADERS,
+        }
+    }
+    | _V1_REFUSALS,
+}
+
+FEATURES: dict[str, Any] = {
+    "openapi_extra": {"requestBody": BODY},
+    "responses": {
+        200: {
+            "description": "[num_frames, 41]",
+            "content": {"application/x-npy": _BINARY},
+            "headers": _V1_HEADERS,
+        }
+    }
+    | _V1_REFUSALS,
+}
+
+INFER_ANSWER: dict[str, Any] = {
+    "description": "log posteriors, zero where an utterance has ended: as JSON, or, where the request asks "
+    "for binary data, JSON and the float32 behind it",
+    "model": InferResponse,
+    "content": {"application/octet-stream": _BINARY},
+    "headers": _TIMING | {"Inference-Header-Content-Length": _header(_JSON_SIZE, "integer")},
+}
+
+INFER: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "a batch of utterances, padded to the longest: JSON, or JSON and binary tensors "
+        "behind it, in the order of the inputs; may be compressed (Content-Encoding: gzip or deflate)",
+        "content": {
+            "application/json": {"schema": {"$ref": f"#/components/schemas/{InferRequest.__name__}"}},
+            "application/octet-stream": _BINARY,
+        },
+    },
+    "parameters": [
+        {
+            "name": "Inference-Header-Content-Length",
+            "in": "header",
+            "description": _JSON_SIZE,
+            "schema": {"type": "integer", "minimum": 0},
+        }
+    ],
+}
+
+_SCHEMES = {
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearerKey": {"type": "http", "scheme": "bearer", "description": "the API key as a bearer token"},
+    "adminToken": {"type": "apiKey", "in": "header", "name": "X-Admin-Token"},
+}
+_KEYS: list[dict[str, list[str]]] = [{"apiKey": []}, {"bearerKey": []}]
+ADMIN: dict[str, Any] = {"security": [key | {"adminToken": []} for key in _KEYS]}
+
+_EVERY_ANSWER = {"X-Request-Id": _header("the request's own, or one that the server made")}
+_ANSWERS_WITH = {
+    "401": {"WWW-Authenticate": _header("Bearer")},
+    "429": {"Retry-After": _header("seconds after which there should be room", "integer")},
+    "503": {"Retry-After": _header("seconds, where the server knows", "integer")},
+}
+
+
+def document(app: FastAPI, public: Collection[str], needs_key: bool) -> Callable[[], dict[str, Any]]:
+    """What makes the OpenAPI document of ``app``, to take the place of its ``openapi``.
+
+    Args:
+        app: the application.
+        public: the paths that need no key.
+        needs_key: whether the others do.
+    """
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _complete(generate(), public, _KEYS if needs_key else [{}, *_KEYS])
+        return generate()
+
+    return openapi
+
+
+def _complete(schema: dict[str, Any], public: Collection[str], keys: list[dict[str, list[str]]]) -> None:
+    schema["security"] = keys
+    schemas = schema["components"]["schemas"]
+    for generated in (
+        "HTTPValidationError",
+        "ValidationError",
+    ):  # FastAPI's form of errors, which is not ours
+        schemas.pop(generated, None)
+    models: list[tuple[type[BaseModel], Literal["validation"]]] = [(InferRequest, "validation")]
+    schemas |= models_json_schema(models, ref_template="#/components/schemas/{model}")[1]["$defs"]
+    schema["components"]["securitySchemes"] = _SCHEMES
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            if path in public:
+                operation["security"] = []
+            if path.startswith("/v2"):
+                operation["responses"].pop("422", None)
+            for status, answer in operation["responses"].items():
+                answer["headers"] = answer.get("headers", {}) | _EVERY_ANSWER | _ANSWERS_WITH.get(status, {})

@@ -1,0 +1,111 @@
+"""From a request's body to the features that a model takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.scoring.scorer import with_deltas
+from serve.formats.answers import NPY
+from serve.formats.bodies import read_multipart, read_npy
+from serve.limits.refusal import Refusal
+from serve.service.models import ServedModel
+from serve.service.service import Service, Timing, before
+
+Matrix = NDArray[np.float32]
+_FORM = "multipart/form-data"
+# Features of that size are read in less time than it takes to hand them over to a thread.
+_SMALL_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request under ``/v1``: its body and what it asks of the audio, its model, its deadline."""
+
+    service: Service
+    model: ServedModel
+    body: bytes
+    content_type: str
+    channel: int | None
+    deadline: float
+    timing: Timing
+
+    @property
+    def client(self) -> str:
+        """Who asks."""
+        return self.timing.client
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What a body held: features as sent or computed, ``[num_frames, num_features]``, and a label."""
+
+    feats: Matrix
+    label: str
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a body or the form in it holds: its media type, the name it came with, and the bytes."""
+
+    kind: str
+    label: str
+    data: bytes
+
+
+async def utterance_of(job: Job) -> Utterance:
+    """The utterance of a job's body.
+
+    Raises:
+        Refusal: 400, 413, 415 or 422 for the body, 504 when the deadline comes first.
+    """
+    if _media_type(job.content_type) == NPY and len(job.body) <= _SMALL_BYTES:
+        return _given_features(job.model, _sent(job))
+    return await before(job.deadline, _large_or_audio(job), "its features were computed")
+
+
+async def _large_or_audio(job: Job) -> Utterance:
+    is_form = _media_type(job.content_type) == _FORM
+    sent = await job.service.readers.run(job.client, _sent, job) if is_form else _sent(job)
+    if sent.kind == NPY or sent.data.startswith(b"\x93NUMPY"):
+        return await job.service.readers.run(job.client, _given_features, job.model, sent)
+    return await _audio_features(job, sent)
+
+
+def _sent(job: Job) -> Sent:
+    kind, label, data = _media_type(job.content_type), "", job.body
+    if kind == _FORM:
+        part = read_multipart(job.body, job.content_type)
+        kind, label = _media_type(part.headers.get("content-type", "")), _as_utt_id(part.stem)
+        data = bytes(part.data)
+    if not data:
+        raise Refusal(400, "the body is empty, expected audio or features")
+    return Sent(kind, label, data)
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _as_utt_id(stem: str) -> str:
+    """A file name as an utterance id, which may hold no white space."""
+    return "".join(letter if "!" <= letter <= "~" else "_" for letter in stem)[:200]
+
+
+def _given_features(model: ServedModel, sent: Sent) -> Utterance:
+    try:
+        return Utterance(with_deltas(read_npy(sent.data), model.metadata), sent.label)
+    except ValueError as error:
+        raise Refusal(422, str(error)) from error
+
+
+async def _audio_features(job: Job, sent: Sent) -> Utterance:
+    metadata, service = job.model.metadata, job.service
+    audio = await service.processes.run(
+        job.client,
+        lambda: service.front_end.features(sent.data, metadata.fbank, metadata.delta_order, job.channel),
+    )
+    service.note(job.timing, "decode", audio.decode_s, before_s=audio.features_s)
+    service.note(job.timing, "features", audio.features_s)
+    service.metrics.audio_seconds.inc(audio.audio_s)
+    return Utterance(audio.feats, sent.label)

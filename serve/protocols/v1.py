@@ -1,0 +1,149 @@
+"""``/v1``: audio or features in, framewise posteriors or features out."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import Response
+from numpy.typing import NDArray
+from pydantic import Field
+
+from asr_bn.scoring.scorer import convert
+from serve.formats import answers
+from serve.formats.parameters import Digits, StrictRoute
+from serve.formats.schemas import Output, Posteriors
+from serve.protocols import openapi as documentation
+from serve.protocols.request_flow import HeldResponse, receive, timing_of, unless_client_leaves
+from serve.protocols.utterances import Job, utterance_of
+from serve.service.admission import Place
+from serve.service.models import ServedModel
+from serve.service.service import Service
+
+router = APIRouter(prefix="/v1", tags=["posteriors"], route_class=StrictRoute)
+Matrix = NDArray[np.float32]
+
+UttId = Annotated[str, Query(pattern=r"^[!-~]{0,200}$", description="the utterance's name in the answer")]
+ModelName = Annotated[str, Query(description="which model; default: the only or first one")]
+TopK = Annotated[
+    Annotated[int, Field(ge=1), Digits] | None, Query(description="only the k best pdfs of each frame")
+]
+Channel = Annotated[
+    Annotated[int, Field(ge=0, le=255), Digits] | None,
+    Query(description="of audio with several, which one, from 0"),
+]
+TimeoutMs = Annotated[
+    Annotated[int, Field(ge=1, le=3_600_000), Digits] | None,
+    Header(description="milliseconds after which the request is dropped unserved"),
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The form of answer that a request for posteriors asks for."""
+
+    output: Output
+    top_k: int | None
+    utt_id: str
+    media_type: str
+
+    @property
+    def is_as_computed(self) -> bool:
+        """Whether the answer's bytes are those of the scores, so that writing it takes no time."""
+        return self.output == "log_posterior" and self.top_k is None and self.media_type != answers.JSON
+
+
+@router.post("/posteriors", response_model=Posteriors, **documentation.POSTERIORS)
+async def posteriors(
+    request: Request,
+    output: Annotated[Output, Query(description="what to answer")] = "log_posterior",
+    top_k: TopK = None,
+    utt_id: UttId = "",
+    channel: Channel = None,
+    model: ModelName = "",
+    x_timeout_ms: TimeoutMs = None,
+) -> Response:
+    """Framewise posteriors of one utterance, sent as audio, as a form's file, or as features."""
+    asked = Asked(output, top_k, utt_id, answers.negotiate(request.headers.get("accept", "")))
+    job = await _job(request, channel, model, x_timeout_ms)
+    return await unless_client_leaves(request, _posteriors(job, asked))
+
+
+@router.post("/features", response_class=Response, **documentation.FEATURES)
+async def features(
+    request: Request, channel: Channel = None, model: ModelName = "", x_timeout_ms: TimeoutMs = None
+) -> Response:
+    """The static features (energy, log-mel bands) that the model computes from audio, as npy."""
+    job = await _job(request, channel, model, x_timeout_ms)
+    return await unless_client_leaves(request, _features(job))
+
+
+async def _job(request: Request, channel: int | None, name: str, timeout_ms: int | None) -> Job:
+    service: Service = request.app.state.service
+    timing = timing_of(request)
+    model = service.models.get(name)
+    deadline = service.deadline(timing, timeout_ms / 1000 if timeout_ms else None)
+    body = await receive(request, service, timing, deadline)
+    return Job(service, model, body, request.headers.get("content-type", ""), channel, deadline, timing)
+
+
+async def _posteriors(job: Job, asked: Asked) -> Response:
+    service = job.service
+    with ExitStack() as held:
+        place = held.enter_context(service.admit(job.client, job.deadline, len(job.body)))
+        with service.batcher.announce(job.client) as announced:
+            utterance = await utterance_of(job)
+            place.take_batch(job.model, 1, len(utterance.feats))
+            (scored,) = await service.score(job.model, [utterance.feats], job.deadline, job.timing, announced)
+        started = time.monotonic()
+        label = asked.utt_id or utterance.label or "utterance"
+        if asked.is_as_computed:
+            encoded = _encode(job.model, scored.log_posteriors, asked, label)
+        else:
+            encoded = await service.encoders.run(
+                job.client, _encode, job.model, scored.log_posteriors, asked, label
+            )
+        service.note(job.timing, "serialize", time.monotonic() - started)
+        _note_real_time_factor(job, len(utterance.feats))
+        return _held_response(job, place, held, encoded, asked.media_type)
+
+
+async def _features(job: Job) -> Response:
+    with ExitStack() as held:
+        place = held.enter_context(job.service.admit(job.client, job.deadline, len(job.body)))
+        utterance = await utterance_of(job)
+        place.take_batch(job.model, 1, len(utterance.feats))
+        static = utterance.feats[:, : job.model.metadata.num_static]
+        chunks = await job.service.encoders.run(job.client, answers.npy_chunks, static, None)
+        return _held_response(job, place, held, answers.Encoded(chunks), answers.NPY)
+
+
+def _held_response(
+    job: Job, place: Place, held: ExitStack, encoded: answers.Encoded, media_type: str
+) -> Response:
+    headers = {
+        "server-timing": job.timing.server_timing(),
+        "x-frame-shift-ms": f"{job.model.metadata.fbank.frame_shift_ms:g}",
+    }
+    return HeldResponse(job.service, place, held.pop_all(), encoded, media_type=media_type, headers=headers)
+
+
+def _note_real_time_factor(job: Job, num_frames: int) -> None:
+    spanned_s = num_frames * job.model.metadata.fbank.frame_shift_ms / 1000
+    job.service.metrics.real_time_factor.observe((time.monotonic() - job.timing.started) / spanned_s)
+
+
+def _encode(model: ServedModel, log_posteriors: Matrix, asked: Asked, utt_id: str) -> answers.Encoded:
+    fields: dict[str, Any] = {
+        "utt_id": utt_id,
+        "model": model.name,
+        "version": model.version,
+        "output": asked.output,
+        "num_frames": log_posteriors.shape[0],
+        "num_pdfs": log_posteriors.shape[1],
+        "frame_shift_ms": model.metadata.fbank.frame_shift_ms,
+    }
+    values = convert(log_posteriors, model.log_priors, asked.output)
+    return answers.encode(asked.media_type, fields, values, asked.top_k)

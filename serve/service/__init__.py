@@ -1,0 +1,1 @@
+"""The running service: models, admission, lifecycle, metrics, traces."""

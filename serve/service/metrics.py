@@ -1,0 +1,118 @@
+"""What the server counts, for Prometheus to scrape.
+
+Of several processes any may be asked: each writes what it counts into the folder that
+``PROMETHEUS_MULTIPROC_DIR`` names (prometheus_client's way), and answers with the sums.
+"""
+
+import os
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from serve.transport.standard_error import report_drops
+
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+STAGES = ("receive", "decode", "features", "queue", "inference", "serialize")
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+_REAL_TIME_FACTORS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2)
+
+
+class Metrics:
+    """One server's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._one_of_several = MULTIPROCESS_VARIABLE in os.environ
+        self._watched: list[tuple[Gauge, Callable[[], float]]] = []
+        registry = self.registry
+        self.requests = Counter(
+            "asr_bn_requests",
+            "Requests answered, by path template and status",
+            ["path", "status"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "asr_bn_request_seconds",
+            "From first byte in to last byte out",
+            ["path"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.in_flight = self._gauge("asr_bn_requests_in_flight", "Requests being answered")
+        self.queue_depth = self._gauge("asr_bn_queue_depth", "Utterances that wait for a call")
+        self.accepted = self._gauge("asr_bn_requests_accepted", "Requests that hold a place")
+        self.stage_seconds = Histogram(
+            "asr_bn_stage_seconds",
+            "Time of a request by stage",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "asr_bn_batch_size", "Utterances in a call", buckets=_SIZES, registry=registry
+        )
+        self.frames = Counter("asr_bn_frames", "Frames scored", registry=registry)
+        self.padded_frames = Counter(
+            "asr_bn_padded_frames", "Frames computed, padding included", registry=registry
+        )
+        self.audio_seconds = Counter("asr_bn_audio_seconds", "Seconds of audio decoded", registry=registry)
+        self.real_time_factor = Histogram(
+            "asr_bn_real_time_factor",
+            "Time of a request over the time its frames span",
+            buckets=_REAL_TIME_FACTORS,
+            registry=registry,
+        )
+        self.log_lines_dropped = Counter(
+            "asr_bn_log_lines_dropped",
+            "Lines that standard error took too slowly, or not at all",
+            registry=registry,
+        )
+        report_drops(self.log_lines_dropped.inc)
+        for stage in STAGES:
+            self.stage_seconds.labels(stage)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry, multiprocess_mode="livesum")
+
+    def watch(self, gauge: Gauge, value: Callable[[], float]) -> None:
+        """Let ``gauge`` tell ``value()``: at any time, or of several processes, as of its last request."""
+        if self._one_of_several:
+            self._watched.append((gauge, value))
+        else:
+            gauge.set_function(value)
+
+    def begin_request(self) -> None:
+        """Note that a request has come."""
+        self.in_flight.inc()
+        self._refresh()
+
+    def end_request(self, path: str, status: int, seconds: float) -> None:
+        """Note an answer: of the route ``path`` (a template), after ``seconds``."""
+        self.in_flight.dec()
+        self.requests.labels(path, str(status)).inc()
+        self.request_seconds.labels(path).observe(seconds)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        for gauge, value in self._watched:
+            gauge.set(value())
+
+    def observe_batch(self, size: int, frames: int, padded_frames: int, seconds: float) -> None:
+        """Note one call (a `serve.batching.batcher.BatchObserver`)."""
+        self.batch_size.observe(size)
+        self.frames.inc(frames)
+        self.padded_frames.inc(padded_frames)
+
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """Note what a request spent in one of `STAGES`."""
+        self.stage_seconds.labels(stage).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """The text format that Prometheus reads."""
+        if not self._one_of_several:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)

@@ -1,0 +1,200 @@
+"""The server's moving parts, started and stopped together."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.batching.batch_policy import BatchLimits, Scored
+from serve.batching.batcher import Announcement, Batcher, DeadlinePassed
+from serve.limits.estimates import Estimate
+from serve.limits.fairness import FairThreads, Gate
+from serve.limits.refusal import Refusal
+from serve.limits.settings import Settings
+from serve.service.admission import Admission, Place, full
+from serve.service.metrics import Metrics
+from serve.service.models import LoadOptions, ModelStore, ServedModel
+from serve.service.tracing import RequestTrace, Tracing, tracing_from
+from serve.workers.audio_workers import AudioLimits, FrontEndPool
+
+Matrix = NDArray[np.float32]
+T = TypeVar("T")
+
+
+@dataclass
+class Timing:
+    """Seconds that a request of ``client`` spent in each of `metrics.STAGES`, and its trace, if any."""
+
+    client: str
+    trace: RequestTrace | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def server_timing(self) -> str:
+        """The ``Server-Timing`` header's value, in milliseconds."""
+        return ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in self.stages.items())
+
+
+async def before(deadline: float, work: Awaitable[T], what: str) -> T:
+    """What ``work`` gives, if it does before ``deadline`` (`time.monotonic`).
+
+    Raises:
+        Refusal: 504 the deadline came first, before ``what`` was done.
+    """
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            return await work
+    except TimeoutError as error:
+        raise Refusal(504, f"the request's deadline passed before {what}") from error
+
+
+class Service:
+    """Models, batcher, front end and metrics of one server process.
+
+    Args:
+        settings: the server's settings.
+        tracing: what makes traces; None: what OpenTelemetry's variables in the environment ask for.
+
+    Raises:
+        ValueError, OSError: as `serve.service.models.ModelStore`, `serve.service.tracing.tracing_from`.
+    """
+
+    def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
+        self.settings = settings
+        self.tracing = tracing or tracing_from()
+        self.metrics = Metrics()
+        self.models = ModelStore(
+            settings.model,
+            settings.model_name,
+            LoadOptions(
+                device=settings.device,
+                num_threads=settings.compute_threads,
+                max_batch_size=settings.max_batch_size,
+            ),
+        )
+        limits = BatchLimits(
+            num_threads=settings.compute_threads,
+            max_batch_frames=settings.max_batch_frames,
+            long_frames=settings.long_frames,
+        )
+        self.batcher = Batcher(limits, self.metrics.observe_batch)
+        self.front_end = FrontEndPool(
+            settings.front_ends,
+            AudioLimits(settings.max_audio_seconds, settings.decode_timeout_s, settings.decode_memory_bytes),
+        )
+        self.metrics.watch(self.metrics.queue_depth, lambda: self.batcher.num_waiting)
+        self.admission = Admission(settings)
+        self.metrics.watch(self.metrics.accepted, lambda: self.admission.places.held)
+        self.readers = FairThreads(settings.front_ends, "read")
+        self.encoders = FairThreads(2, "encode")
+        self.processes = Gate(settings.front_ends)
+        self.serialize_s = Estimate()
+        self.models_loaded = False
+        self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        """True while new requests are welcome."""
+        return self.models_loaded and not self.draining
+
+    def load(self) -> None:
+        """Load every model, and wait for the front end.
+
+        Raises:
+            ValueError, OSError: as `ModelStore.load_all`; a front end process cannot start.
+        """
+        try:
+            self.models.load_all()
+            self.front_end.wait_until_ready()
+        except (ValueError, OSError):
+            self.front_end.close()
+            raise
+        self.models_loaded = True
+
+    async def score(
+        self,
+        model: ServedModel,
+        feats: Sequence[Matrix],
+        deadline: float,
+        timing: Timing,
+        announced: Announcement | None = None,
+    ) -> list[Scored]:
+        """Log posteriors of ``feats``, each ``[num_frames, num_features]``.
+
+        Raises:
+            Refusal: 504 ``deadline`` came first, 422 a score is not a number.
+        """
+        # The deadline is that of the answer, which has to be written yet.
+        latest = deadline - self.serialize_s.upper
+        try:
+            scored = await self.batcher.score(model, feats, latest, announced, timing.client)
+        except DeadlinePassed as error:
+            raise Refusal(504, "the request's deadline passed while it waited") from error
+        for result in scored:
+            # The softmax makes all scores of a frame NaN, or none.
+            if np.isnan(result.log_posteriors[:, 0]).any():
+                raise Refusal(422, "the features are so large that the model's scores are not finite")
+            self.note(timing, "queue", result.queue_s, before_s=result.inference_s)
+            self.note(timing, "inference", result.inference_s)
+        return scored
+
+    def deadline(self, timing: Timing, timeout_s: float | None) -> float:
+        """When (`time.monotonic`) a request stops waiting: after ``timeout_s``, or ``deadline_s`` at most."""
+        most = self.settings.deadline_s
+        return timing.started + (most if timeout_s is None else min(most, timeout_s))
+
+    def note(self, timing: Timing, stage: str, seconds: float, before_s: float = 0.0) -> None:
+        """Note that a request spent ``seconds`` in one of `metrics.STAGES`, until ``before_s`` ago."""
+        if timing.trace is not None:
+            timing.trace.stage(stage, seconds, before_s)
+        timing.stages[stage] = seconds
+        if stage == "serialize":
+            self.serialize_s.observe(seconds)
+        self.metrics.observe_stage(stage, seconds)
+
+    @contextmanager
+    def admit(self, client: str, deadline: float, num_bytes: int) -> Iterator[Place]:
+        """Hold one of the places for accepted requests, of which there are ``max_queue``, and their bodies.
+
+        Raises:
+            Refusal: 503 the models are not loaded yet, 429 there is no place for this client, or so many wait
+                that an answer before ``deadline`` is not to be expected.
+        """
+        self.check_admission(client, deadline)
+        place = Place(self.admission, client)
+        try:
+            place.take(self.admission.places, 1)
+            place.take(self.admission.bodies, num_bytes)
+            yield place
+        finally:
+            place.release()
+
+    def check_admission(self, client: str, deadline: float) -> None:
+        """Refuse what `admit` would refuse, before reading a body.
+
+        Raises:
+            Refusal: as `admit`.
+        """
+        if not self.models_loaded:
+            raise Refusal(503, "the models are not loaded yet", {"retry-after": "1"})
+        self.admission.make_room(self.admission.places, client, 1)
+        # Where nothing waits, the time that a call takes is no reason to refuse: it may be out of date.
+        if self.batcher.num_waiting:
+            wait_s = self.batcher.wait_s(client)
+            needed_s = wait_s + self.batcher.call_s + self.serialize_s.upper
+            if 0 < deadline - time.monotonic() < needed_s:
+                raise full(wait_s)
+
+    async def close(self) -> None:
+        """Answer what was accepted, then end threads and processes."""
+        await self.batcher.close()
+        self.front_end.close()
+        self.readers.shutdown()
+        self.encoders.shutdown()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)

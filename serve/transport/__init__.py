@@ -1,0 +1,1 @@
+"""Connections by RFC 9112 within bounds, and standard error that blocks nobody."""

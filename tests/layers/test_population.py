@@ -1,0 +1,168 @@
+"""The final pass for population statistics: what it leaves alone, and what it does not compute."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asr_bn import BatchNormLSTM, BatchNormRNN
+from asr_bn.acoustic_model.experiment import ModelConfig
+from asr_bn.acoustic_model.model import AcousticModel
+from asr_bn.data.batches import Batch
+from asr_bn.language_model.experiment import LanguageModelConfig
+from asr_bn.language_model.model import LanguageModel
+from asr_bn.layers.population import estimate_population_stats, forward_batch, run_for_statistics
+
+
+class CustomDropout(nn.Module):
+    """Of a kind that no list of PyTorch's knows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale at random, in training."""
+        return x * torch.rand(()) if self.training else x
+
+
+class Model(nn.Module):
+    """A front end, one normalized layer, and one that may be frozen."""
+
+    def __init__(self, dropout: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.front = nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5))
+        self.dropout = dropout
+        self.frozen = BatchNormLSTM(5, 5, batch_first=True, norm="sequence")
+        self.lstm = BatchNormLSTM(5, 3, 2, batch_first=True, norm="sequence", dropout=0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of ``[batch, frames, 5]``."""
+        x = self.front(x.flatten(0, 1)).view_as(x)
+        return self.lstm(self.frozen(self.dropout(x))[0])[0]
+
+
+def batches() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(4, 20, 5, generator=generator) for _ in range(3)]
+
+
+DROPOUTS = [
+    nn.Dropout(0.5),
+    nn.Dropout1d(0.5),
+    nn.AlphaDropout(0.5),
+    nn.FeatureAlphaDropout(0.5),
+    CustomDropout(),
+]
+
+
+@pytest.mark.parametrize("dropout", DROPOUTS, ids=str)
+@pytest.mark.parametrize("training", [False, True])
+def test_only_statistics_change_and_no_dropout_is_on(dropout, training):
+    model = Model(dropout)
+    model.train()(batches()[0])
+    model.train(training)
+    modes = [part.training for part in model.modules()]
+    before = copy.deepcopy(model.state_dict())
+    estimate_population_stats(model, batches())
+    first = copy.deepcopy(model.state_dict())
+    estimate_population_stats(model, batches())
+    assert [part.training for part in model.modules()] == modes
+    for name, values in model.state_dict().items():
+        assert torch.equal(values, first[name])
+        assert torch.equal(values, before[name]) == ("stats" not in name)
+    assert model.lstm.dropout == 0.5
+
+
+def test_a_frozen_layer_keeps_its_statistics_and_uses_them():
+    model = Model(nn.Identity())
+    model.train()(batches()[0])
+    model.frozen.eval()
+    before = copy.deepcopy(model.frozen.state_dict())
+    estimate_population_stats(model, batches())
+    assert not model.frozen.training
+    assert all(torch.equal(values, before[name]) for name, values in model.frozen.state_dict().items())
+    model.eval()
+    with torch.no_grad():
+        x = torch.cat(
+            [model.frozen(model.front(b.flatten(0, 1)).view_as(b))[0].flatten(0, 1) for b in batches()]
+        )
+    z = (x @ model.lstm.weight_ih_l0.detach().t()).double()
+    mean, variance = model.lstm.stats_l0.mean_and_variance()
+    torch.testing.assert_close(mean[0], z.mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(variance[0], z.var(0, correction=0), rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_but_frozen_layers_is_refused():
+    model = Model(nn.Identity()).train()
+    model.lstm.eval(), model.frozen.eval()
+    with pytest.raises(ValueError, match="none but frozen"):
+        estimate_population_stats(model, batches())
+
+
+@pytest.mark.parametrize("failing", [[], [torch.zeros(4, 20, 6)]])
+def test_a_pass_that_fails_leaves_the_former_statistics(failing):
+    model = Model(nn.Identity())
+    model.train()(batches()[0])
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises((ValueError, RuntimeError)):
+        estimate_population_stats(model, [*batches(), *failing] if failing else [])
+    assert all(torch.equal(values, before[name]) for name, values in model.state_dict().items())
+    assert model.lstm.stats_l0.momentum == 0.1
+
+
+def statistics(model: nn.Module) -> dict[str, Tensor]:
+    return {name: values.clone() for name, values in model.named_buffers() if "stats" in name}
+
+
+def count_calls(module: nn.Module) -> list[int]:
+    calls: list[int] = []
+    module.register_forward_pre_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def test_the_acoustic_models_pass_ends_before_its_output_layer():
+    torch.manual_seed(0)
+    model = AcousticModel(ModelConfig(num_layers=2, hidden_size=6, dropout=0.5), 4, 7)
+    lengths = torch.tensor([9, 5])
+    pdf_ids = torch.zeros(2, 9, dtype=torch.long)
+    batch = Batch(["a", "b"], torch.randn(2, 9, 4), pdf_ids, lengths)
+    estimate_population_stats(model, [batch], lambda model, batch: model(batch.feats, batch.lengths))
+    expected, calls = statistics(model), count_calls(model.output)
+    estimate_population_stats(model, [batch], forward_batch)
+    assert not calls
+    assert all(torch.equal(values, expected[name]) for name, values in statistics(model).items())
+    assert model(batch.feats, lengths).data.shape == (14, 7)
+
+
+@pytest.mark.parametrize("norm", ["frame", "recurrent"])
+@pytest.mark.parametrize("cell", ["lstm", "tanh"])
+def test_a_language_models_pass_carries_its_states_without_the_output_layer(cell, norm):
+    model = LanguageModel(LanguageModelConfig(cell=cell, hidden_size=6, num_layers=2, norm=norm), 11)
+    windows = [torch.randint(11, (12,), generator=torch.Generator().manual_seed(k)) for k in range(3)]
+    sizes = torch.tensor([3, 3, 3, 3])
+
+    class Forward:
+        def __init__(self, short: bool) -> None:
+            self.short, self.state = short, None
+
+        def __call__(self, model: LanguageModel, tokens: Tensor) -> None:
+            if self.short:
+                self.state = run_for_statistics(model.layers, model, tokens, sizes, self.state)
+            else:
+                _, self.state = model(tokens, sizes, self.state)
+
+    estimate_population_stats(model, windows, Forward(short=False))
+    expected, calls = statistics(model), count_calls(model.output)
+    estimate_population_stats(model, windows, Forward(short=True))
+    assert not calls
+    assert all(torch.equal(values, expected[name]) for name, values in statistics(model).items())
+
+
+@pytest.mark.parametrize("kind", [BatchNormLSTM, BatchNormRNN])
+def test_the_top_layer_of_such_a_pass_runs_only_where_statistics_depend_on_it(monkeypatch, kind):
+    layer = kind(5, 3, 2, batch_first=True, norm="sequence")
+    ran: list[int] = []
+    run_layer = layer._run_layer
+    monkeypatch.setattr(layer, "_run_layer", lambda k, *rest: ran.append(k) or run_layer(k, *rest))
+    assert run_for_statistics(layer, layer, batches()[0])[0].shape == (2, 4, 3)
+    assert ran == [0]
+    assert not layer.statistics_only

@@ -1,0 +1,330 @@
+"""Bodies read to their end or refused, within bounds that are checked before."""
+
+import asyncio
+import gzip
+import io
+import struct
+import tracemalloc
+import zlib
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from serve.formats.bodies import MAX_GZIP_MEMBERS, MAX_PARTS, inflate, read_body, read_multipart, read_npy
+from serve.limits.refusal import Refusal
+
+MOST = 1 << 20
+
+
+def status_of(encoding: str, body: bytes) -> int:
+    with pytest.raises(Refusal) as refusal:
+        inflate(body, encoding, MOST)
+    return refusal.value.status
+
+
+@given(st.lists(st.binary(max_size=200), min_size=1, max_size=5), st.integers(0, 9))
+def test_every_member_of_gzip_data_is_read(parts, level):
+    """RFC 1952, 2.2: the members follow one another; Python's own reader is the oracle."""
+    body = b"".join(gzip.compress(part, level) for part in parts)
+    assert inflate(body, "gzip", MOST) == gzip.decompress(body) == b"".join(parts)
+
+
+def test_members_longer_than_a_step_are_read():
+    parts = [np.random.default_rng(seed).bytes(200_000) for seed in range(3)]
+    body = b"".join(map(gzip.compress, parts))
+    assert inflate(body, "x-gzip", MOST) == b"".join(parts)
+    whole = b"".join(parts)
+    assert inflate(zlib.compress(whole), "deflate", MOST) == whole
+
+
+@pytest.mark.parametrize("tail", [b"x", b"\0", b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08" + b"\0" * 7, b"\r\n"])
+@pytest.mark.parametrize("encoding, compress", [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_what_follows_compressed_data_is_refused(encoding, compress, tail):
+    assert status_of(encoding, compress(b"speech" * 100) + tail) == 400
+
+
+@pytest.mark.parametrize("encoding, compress", [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_data_cut_anywhere_are_refused(encoding, compress):
+    body = compress(b"speech" * 10)
+    if encoding == "gzip":
+        body += compress(b"more")
+    whole = {0, len(compress(b"speech" * 10))} if encoding == "gzip" else {0}
+    for size in range(len(body)):
+        if size not in whole or size == 0:
+            assert status_of(encoding, body[:size]) == 400, size
+
+
+def test_a_second_zlib_stream_is_refused():
+    assert status_of("deflate", zlib.compress(b"a") + zlib.compress(b"b")) == 400
+
+
+def test_the_bound_holds_for_all_members_together():
+    half = gzip.compress(b"\0" * (MOST // 2))
+    assert len(inflate(half + half, "gzip", MOST)) == MOST
+    assert status_of("gzip", half + half + gzip.compress(b"\0")) == 413
+    assert status_of("gzip", gzip.compress(b"\0" * (MOST + 1))) == 413
+
+
+def test_members_are_counted():
+    """Empty ones would cost time, and no room."""
+    empty = gzip.compress(b"")
+    assert inflate(empty * MAX_GZIP_MEMBERS, "gzip", MOST) == b""
+    assert status_of("gzip", empty * (MAX_GZIP_MEMBERS + 1)) == 400
+
+
+def test_a_bomb_costs_no_more_than_the_bound():
+    bomb = gzip.compress(b"\0" * 100_000_000)
+    tracemalloc.start()
+    try:
+        assert status_of("gzip", bomb) == 413
+        assert tracemalloc.get_traced_memory()[1] < 3 * MOST
+    finally:
+        tracemalloc.stop()
+
+
+def receive(body: bytes, *headers: tuple[bytes, bytes]) -> bytes:
+    async def messages() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    scope = {"type": "http", "method": "POST", "headers": list(headers)}
+    return asyncio.run(read_body(Request(scope, messages), MOST, 5.0))
+
+
+@pytest.mark.parametrize("value", [b"1" * 5000, b"1" * 19, b"2000000"])
+def test_a_length_beyond_the_bound_is_refused_before_the_body(value):
+    with pytest.raises(Refusal) as refusal:
+        receive(b"", (b"content-length", value))
+    assert refusal.value.status == 413
+
+
+@pytest.mark.parametrize("value", [b"\xb2", b"", b"-1", b"1e3"])
+def test_a_length_that_is_none_is_left_to_the_protocol(value):
+    assert receive(b"abc", (b"content-length", value)) == b"abc"
+
+
+def test_encodings_over_two_header_lines_are_one_list():
+    body = gzip.compress(b"speech")
+    assert receive(body, (b"content-encoding", b"GZIP")) == b"speech"
+    with pytest.raises(Refusal) as refusal:
+        receive(body, (b"content-encoding", b"identity"), (b"content-encoding", b"gzip"))
+    assert refusal.value.status == 415
+
+
+FORM = "multipart/form-data; boundary=b"
+DISPOSITION = b'content-disposition: form-data; name="file"; filename="a/u1.wav"\r\n'
+WHOLE = b"--b\r\n" + DISPOSITION + b"\r\nspeech\r\n--b--\r\n"
+
+
+def detail_of(body: bytes, content_type: str = FORM) -> str:
+    with pytest.raises(Refusal) as refusal:
+        read_multipart(body, content_type)
+    assert refusal.value.status == 400
+    return refusal.value.detail
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=2000), st.text("\r\n-ab \t", max_size=50))
+def test_a_form_of_another_implementation_gives_the_file_back(data, text):
+    for content in (data, text.encode()):
+        request = httpx.Request("POST", "http://x", files={"file": ("folder/u1.wav", content, "audio/wav")})
+        part = read_multipart(request.read(), request.headers["content-type"])
+        assert part.data == content
+        assert (part.stem, part.headers["content-type"]) == ("u1", "audio/wav")
+
+
+@pytest.mark.parametrize("tail", [b"", b"\r\n", b"\n", b"\r\n\r\n", b" \r\n"])
+def test_white_space_may_follow_the_last_boundary(tail):
+    assert read_multipart(WHOLE.removesuffix(b"\r\n") + tail, FORM).data == b"speech"
+
+
+def test_what_only_begins_like_a_boundary_is_data():
+    data = b"speech\r\n--b-\r\n--bee\r\n\r\n--"
+    assert read_multipart(WHOLE.replace(b"speech", data), FORM).data == data
+
+
+def test_a_form_cut_anywhere_is_refused():
+    end = WHOLE.removesuffix(b"\r\n")
+    for size in range(len(end)):
+        detail_of(end[:size])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"preamble\r\n" + WHOLE,
+        WHOLE + b"epilogue",
+        WHOLE + b"\r\n" * 100 + b"x",
+        WHOLE + WHOLE,
+        WHOLE + b"--b--\r\n",
+        WHOLE.replace(b"--b--\r\n", b"--b\r\n"),
+        WHOLE.replace(b"\r\n--b--", b"--b--"),
+        WHOLE.replace(b"--b--", b"--c--"),
+        WHOLE.replace(b"\r\n", b"\n"),
+    ],
+)
+def test_what_lies_outside_of_the_parts_is_refused(body):
+    detail_of(body)
+
+
+def part_named(name: str, data: str = "1") -> bytes:
+    return f'--b\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{data}\r\n'.encode()
+
+
+def test_other_parts_are_refused_by_name():
+    file = WHOLE.removesuffix(b"--b--\r\n")
+    assert "'topk'" in detail_of(part_named("topk") + file + b"--b--\r\n")
+    assert "'topk'" in detail_of(file + part_named("topk") + b"--b--\r\n")
+    assert "2 parts" in detail_of(file + file + b"--b--\r\n")
+    assert "''" in detail_of(b"--b\r\n\r\nspeech\r\n--b--\r\n")
+    assert len(detail_of(part_named("x" * 3000) + b"--b--\r\n")) < 200
+    assert str(MAX_PARTS) in detail_of(part_named("file") * (MAX_PARTS + 1) + b"--b--\r\n")
+
+
+def test_a_header_twice_is_refused():
+    """A proxy may have looked at the other one."""
+    assert "content-disposition" in detail_of(WHOLE.replace(DISPOSITION, DISPOSITION * 2))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [b"x" * 1_000_000, b"x: " + b"y" * 1_000_000 + b"\r\n", b"".join(b"x%d: y\r\n" % k for k in range(5000))],
+)
+def test_headers_of_a_part_have_bounds(headers):
+    detail_of(WHOLE.replace(DISPOSITION, headers + DISPOSITION))
+
+
+@pytest.mark.parametrize(
+    "content_type", ["multipart/form-data", "multipart/form-data; boundary=", FORM.upper()]
+)
+def test_the_boundary_is_looked_for_in_the_media_type(content_type):
+    detail_of(WHOLE, content_type)
+
+
+def test_a_bad_form_is_not_written_to_the_log(caplog):
+    """Its sender could fill it."""
+    detail_of(b"--b\r\nx\ry: 1\r\n\r\n1\r\n--b--\r\n")
+    detail_of(WHOLE + b"epilogue")
+    assert caplog.records == []
+
+
+def header(text: str, version: int = 1, encoding: str = "latin-1") -> bytes:
+    size = {1: "<H", 2: "<I", 3: "<I"}[version]
+    data = text.encode(encoding) + b"\n"
+    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack(size, len(data)) + data
+
+
+VALUES = np.arange(6, dtype="<f4").tobytes()
+HEADERS = [
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }",
+    "{'shape': (2, 3), 'descr': '<f4', 'fortran_order': True}",
+    "{'descr':'=f4','fortran_order':False,'shape':(2,3)}",
+    '{"descr": "f4", "fortran_order": False, "shape": (2, 3)}',
+    "{'descr': 'float32', 'fortran_order': False, 'shape': (2, 3)}",
+    "{'descr': '|f4', 'fortran_order': False, 'shape': (2, 3)}",
+    "  {'descr': '<f4',\n 'fortran_order': False, 'shape': (0x2, 3)} # comment",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (2 0, 3)}",
+    "{'descr': '<f4', 'fortran_order': 0, 'shape': (2, 3)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': [2, 3]}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3.0)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (-2, -3)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (2, -3)}",
+    "{'descr': '<f4', 'fortran_order': False}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), 'x': 1}",
+    "{'descr': 'f4' 'x', 'fortran_order': False, 'shape': (2, 3)}",
+    "{'descr': f4, 'fortran_order': False, 'shape': (2, 3)}",
+    "dict(descr='<f4', fortran_order=False, shape=(2, 3))",
+    "('<f4', False, (2, 3))",
+    "",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 6)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (2_, 3)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "1" * 5000 + ", 3)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': " + "(" * 3000 + ")" * 3000 + "}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "-" * 9000 + "2, 3)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)}" + " " * 20_000,
+]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("text", HEADERS, ids=lambda text: text[:70])
+def test_headers_are_read_as_numpy_reads_them(text, version):
+    data = header(text, version) + VALUES
+    try:
+        expected = np.load(io.BytesIO(data))
+    except Exception:  # numpy's are of many kinds
+        with pytest.raises(Refusal) as refusal:
+            read_npy(data)
+        assert refusal.value.status == 400
+        assert len(refusal.value.detail) < 300
+    else:
+        np.testing.assert_array_equal(read_npy(data), expected)
+
+
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")
+def test_integers_of_python_2_are_read_as_numpy_reads_them():
+    data = header("{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 3L), }") + VALUES
+    np.testing.assert_array_equal(read_npy(data), np.load(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_matrices_that_numpy_wrote_are_read(dtype, order, version):
+    matrix = np.random.default_rng(0).normal(size=(5, 7)).astype(dtype, order=order)
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, matrix, version)
+    read = read_npy(stream.getvalue())
+    assert read.dtype == np.float32 and read.flags.c_contiguous
+    np.testing.assert_array_equal(read, matrix.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "descr, size",
+    [("'<i4'", 24), ("'<c8'", 48), ("'|S4'", 24), ("'<U1'", 24), ("'|b1'", 6), ("'|O'", 48), ("'<M8[s]'", 48)]
+    + [("[('a', '<f4')]", 24), ("('<f4', (3,))", 72), ("'<f16'", 96), ("'|V4'", 24)],
+)
+def test_other_types_are_no_features(descr, size):
+    data = header(f"{{'descr': {descr}, 'fortran_order': False, 'shape': (2, 3)}}") + b"\0" * size
+    with pytest.raises(Refusal) as refusal:
+        read_npy(data)
+    assert refusal.value.status in (400, 422)
+
+
+@pytest.mark.parametrize("shape", ["()", "(6,)", "(1, 2, 3)", "(6, 1, 1, 1)"])
+def test_other_dimensions_are_no_features(shape):
+    with pytest.raises(Refusal) as refusal:
+        read_npy(header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}") + VALUES)
+    assert refusal.value.status == 422
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "(10**9, 3)",
+        "(1000000000000, 123)",
+        "(2, 4)",
+        "(0, 3)",
+        f"({2**62}, {2**62})",
+        f"(0, {10**30})",
+        f"({2**63 - 1}, 0)",
+    ],
+)
+def test_no_more_is_allocated_than_the_data_hold(shape):
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal):
+            read_npy(header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}") + VALUES)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("change", [-24, -4, -1, 1, 4, 24])
+def test_values_cut_short_or_followed_by_more_are_refused(change):
+    data = header(HEADERS[0]) + VALUES
+    with pytest.raises(Refusal) as refusal:
+        read_npy(data[:change] if change < 0 else data + b"\0" * change)
+    assert refusal.value.status == 400

@@ -1,0 +1,205 @@
+"""The page, driven in headless Chromium: it shows what the server answers and asks no other host."""
+
+import io
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.helpers.serving import NUM_PDFS, chirp, running_server, wav, write_model
+
+selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+CHROMIUM = shutil.which("chromium")
+DRIVER = shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="needs chromium and chromedriver"),
+    pytest.mark.filterwarnings("ignore"),
+]
+
+OTHER_NAME = "asr.example"  # of this machine, to the browser alone: a name that is not a secure context
+FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync --window-size=1200,1200 --use-fake-ui-for-media-stream
+--use-fake-device-for-media-stream"""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_server(write_model(tmp_path_factory.mktemp("page") / "tiny.onnx")) as (url, _):
+        yield url
+
+
+@pytest.fixture
+def flags() -> list[str]:
+    return FLAGS.split()
+
+
+@pytest.fixture
+def browser(url: str, flags: list[str], tmp_path: Path) -> Iterator[Any]:
+    options = selenium.ChromeOptions()
+    for flag in [*flags, f"--user-data-dir={tmp_path}/profile"]:
+        options.add_argument(flag)
+    options.binary_location = CHROMIUM
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
+    browser.get(url)
+    yield browser
+    complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    browser.quit()
+    assert not [line for line in complaints if "415" not in line and "422" not in line]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert f"{url}/" in asked
+    ours = (url, other_name(url), f"blob:{url}", "data:", "chrome")  # chrome: its first page
+    assert [address for address in asked if not address.startswith(ours)] == []
+
+
+def other_name(url: str) -> str:
+    return url.replace("127.0.0.1", OTHER_NAME)
+
+
+def element(browser: Any, name: str) -> Any:
+    return browser.find_element("id", name)
+
+
+def wait_for(browser: Any, text: str, name: str = "status") -> None:
+    until = time.monotonic() + 20
+    while text not in element(browser, name).text:
+        assert time.monotonic() < until, element(browser, name).text
+        time.sleep(0.05)
+
+
+def give(browser: Any, folder: Path, name: str, data: bytes) -> None:
+    (folder / name).write_bytes(data)
+    element(browser, "file").send_keys(str(folder / name))
+
+
+def test_a_file_is_drawn_as_the_server_scores_it(browser, url, tmp_path):
+    data = wav(chirp(1.0))
+    (tmp_path / "chirp.wav").write_bytes(data)
+    element(browser, "file").send_keys(str(tmp_path / "chirp.wav"))
+    wait_for(browser, f"chirp.wav: 98 frames, {NUM_PDFS} pdfs.")
+    answer = httpx.post(
+        f"{url}/v1/posteriors",
+        params={"output": "posterior"},
+        content=data,
+        headers={"accept": "application/x-npy"},
+    )
+    scores = np.load(io.BytesIO(answer.content))
+    slider = element(browser, "timeline")
+    browser.execute_script("arguments[0].value = 0.5; arguments[0].dispatchEvent(new Event('input'))", slider)
+    first, score = element(browser, "at").find_element("tag name", "tr").text.split()
+    assert int(first) == scores[50].argmax()
+    assert float(score) == pytest.approx(scores[50].max(), abs=1e-4)
+    assert browser.execute_script("return document.getElementById('heat').width") == 98
+    cursor = browser.find_element("css selector", "#heat + .cursor").get_attribute("style")
+    assert "left: 51" in cursor
+    assert element(browser, "download").get_attribute("download") == "chirp.posterior.npy"
+
+
+def test_the_keyboard_alone_moves_the_cursor_and_plays(browser, tmp_path):
+    (tmp_path / "chirp.wav").write_bytes(wav(chirp(1.0)))
+    element(browser, "file").send_keys(str(tmp_path / "chirp.wav"))
+    wait_for(browser, "98 frames")
+    element(browser, "timeline").send_keys("\ue014\ue014\ue014")  # right arrow
+    assert element(browser, "time").text == "0.03 s of 0.98 s"
+    assert element(browser, "timeline").get_attribute("aria-valuetext") == "0.03 seconds"
+    element(browser, "play").send_keys(" ")
+    time.sleep(0.5)
+    assert float(element(browser, "time").text.split()[0]) > 0.1
+
+
+def test_playback_ends_at_the_last_frame_and_the_button_says_play(browser, tmp_path):
+    give(browser, tmp_path, "chirp.wav", wav(chirp(0.5)))
+    wait_for(browser, "48 frames")
+    for _ in range(3):
+        element(browser, "play").click()
+        wait_for(browser, "Pause", name="play")
+        wait_for(browser, "Play", name="play")
+        assert element(browser, "time").text == "0.48 s of 0.48 s"
+
+
+def test_the_newest_of_two_files_is_shown_as_a_whole(browser, tmp_path):
+    give(browser, tmp_path, "long.wav", wav(chirp(60.0)))
+    give(browser, tmp_path, "short.wav", wav(chirp(1.0)))
+    wait_for(browser, "short.wav: 98 frames")
+    give(browser, tmp_path, "long.wav", wav(chirp(60.0)))
+    give(browser, tmp_path, "short.wav", b"not audio")
+    wait_for(browser, "That did not work")
+    time.sleep(2)  # the long file's answers would have come by now
+    assert "That did not work" in element(browser, "status").text
+    assert not element(browser, "result").is_displayed()
+    give(browser, tmp_path, "short.wav", wav(chirp(1.0)))  # the same name again
+    wait_for(browser, "short.wav: 98 frames")
+    assert element(browser, "name").text == "short.wav"
+    assert element(browser, "download").get_attribute("download") == "short.posterior.npy"
+    assert element(browser, "time").text == "0.00 s of 0.98 s"
+    assert browser.execute_script("return document.getElementById('spectrogram').width") == 98
+
+
+def test_of_a_stereo_file_a_channel_is_chosen(browser, url, tmp_path):
+    left, right = chirp(1.0), chirp(1.0)[::-1]
+    data = wav(np.stack([left, right], axis=1))
+    give(browser, tmp_path, "stereo.wav", data)
+    wait_for(browser, "stereo.wav, channel 0: 98 frames")
+    box = element(browser, "channel")
+    browser.execute_script("arguments[0].value = 1; arguments[0].dispatchEvent(new Event('change'))", box)
+    wait_for(browser, "stereo.wav, channel 1: 98 frames")
+    answer = httpx.post(
+        f"{url}/v1/posteriors",
+        params={"channel": 1},
+        content=data,
+        headers={"accept": "application/x-npy"},
+    )
+    best = np.load(io.BytesIO(answer.content))[0].argmax()
+    assert element(browser, "at").find_element("tag name", "tr").text.split()[0] == str(best)
+    give(browser, tmp_path, "mono.wav", wav(chirp(1.0)))
+    wait_for(browser, "mono.wav: 98 frames")
+    assert not box.is_displayed()
+
+
+def test_the_sample_is_scored_by_a_click(browser):
+    element(browser, "sample").click()
+    wait_for(browser, "sample.flac: ")
+
+
+@pytest.mark.parametrize("flags", [[*FLAGS.split(), f"--host-resolver-rules=MAP {OTHER_NAME} 127.0.0.1"]])
+def test_without_https_the_page_says_why_it_has_no_microphone(browser, url):
+    browser.get(other_name(url))
+    element(browser, "record").click()
+    wait_for(browser, "No microphone: browsers give one only to pages over HTTPS or from localhost")
+
+
+def test_recording_is_answered(browser):
+    element(browser, "record").click()
+    wait_for(browser, "Recording")
+    assert element(browser, "record").get_attribute("aria-pressed") == "true"
+    time.sleep(0.7)
+    element(browser, "record").click()
+    wait_for(browser, "recording.wav:")
+
+
+def test_what_is_not_audio_is_explained(browser, tmp_path):
+    (tmp_path / "notes.wav").write_bytes(b"not audio")
+    element(browser, "file").send_keys(str(tmp_path / "notes.wav"))
+    wait_for(browser, "That did not work: the body is not in an audio format")
+
+
+def test_the_documentation_lists_the_operations(browser, url):
+    browser.get(f"{url}/docs")
+    until = time.monotonic() + 10
+    while "/v1/posteriors" not in browser.find_element("id", "operations").text:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert "X-Admin-Token" in browser.find_element("id", "description").text
+    assert "X-API-Key" in browser.find_element("id", "curl").text
+    for summary in browser.find_elements("tag name", "summary"):
+        browser.execute_script("arguments[0].parentElement.open = true", summary)
+        text = summary.find_element("xpath", "..").text
+        expected = "admin token" if "/repository/models/" in summary.text else "Needs no key."
+        assert expected in text

@@ -1,0 +1,51 @@
+"""The README's curl lines, run as they stand against a server that has the files they name."""
+
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+
+from asr_bn.features.fbank import FbankOptions, compute_fbank
+from tests.helpers.serving import NUM_PDFS, ROOT, chirp, npy, running_server, wav, write_model
+
+LINES = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("curl ")]
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_server(write_model(tmp_path_factory.mktemp("readme") / "model.onnx")) as (url, _):
+        yield url
+
+
+@pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
+def test_a_line_is_answered_with_what_it_asks_for(url, tmp_path, line):
+    flac = io.BytesIO()
+    soundfile.write(flac, chirp(), 16000, format="FLAC")
+    static = compute_fbank(chirp().astype(np.float32), FbankOptions())
+    files = {"speech.wav": wav(chirp()), "speech.flac": flac.getvalue(), "feats.npy": npy(static)}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    command = line.replace("localhost:8000", url.removeprefix("http://")).replace("curl ", "curl -sS -f ", 1)
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+    written = [path for path in tmp_path.iterdir() if path.name not in files]
+    body = written[0].read_bytes() if written else done.stdout
+    assert matrix_in(body).shape[0] == len(static)
+
+
+def matrix_in(body: bytes) -> np.ndarray:
+    """Scores or features, whatever form they have."""
+    if body.startswith(b"\x93NUMPY"):
+        return np.load(io.BytesIO(body))
+    if body.startswith(b"{"):
+        return np.array(json.loads(body)["values"])
+    ((_, matrix),) = kaldiio.load_ark(io.BytesIO(body))
+    assert matrix.shape[1] == NUM_PDFS
+    return matrix

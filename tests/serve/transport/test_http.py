@@ -1,0 +1,382 @@
+"""HTTP/1.1 as RFC 9110 and RFC 9112 have it, over plain sockets; what their sections say is the oracle."""
+
+import contextlib
+import json
+import re
+import time
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.helpers.serving import connect, npy, running_server, until_closed, write_model
+
+BODY = npy(np.zeros((5, 123), np.float32))
+POST = b"POST /v1/posteriors?top_k=1 HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-npy\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nhost: x\r\n"
+CLOSE = b"connection: close\r\n\r\n"
+UPGRADE = (
+    b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    model = write_model(tmp_path_factory.mktemp("http") / "tiny.onnx", num_pdfs=400)
+    with running_server(model, ASR_BN_BODY_TIMEOUT_S="2", ASR_BN_SEND_TIMEOUT_S="1") as (url, process):
+        yield url, process.pid
+
+
+@pytest.fixture(scope="module")
+def server(running: tuple[str, int]) -> str:
+    return running[0]
+
+
+def said_to(url: str, *packets: bytes, pause_s: float = 0.1) -> bytes:
+    """All that a server says to ``packets``, until it closes."""
+    with connect(url) as connection:
+        for number, packet in enumerate(packets):
+            time.sleep(pause_s if number else 0)
+            connection.sendall(packet)
+        return until_closed(connection)
+
+
+def statuses(said: bytes) -> list[int]:
+    return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3}) ", said)]
+
+
+def chunked(*chunks: bytes, trailers: bytes = b"") -> bytes:
+    framed = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return b"transfer-encoding: chunked\r\n\r\n" + framed + b"0\r\n" + trailers + b"\r\n"
+
+
+def sized(body: bytes) -> bytes:
+    return b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+# Upgrade: RFC 9110, 7.8
+
+
+@pytest.mark.parametrize("framed", [sized(BODY), chunked(BODY[:100], BODY[100:])], ids=["sized", "chunked"])
+def test_an_upgrade_is_ignored_and_the_body_read(server, framed):
+    plain = said_to(server, POST + b"connection: close\r\n" + framed)
+    upgrading = UPGRADE.replace(b"Upgrade,", b"close, Upgrade,")
+    for packets in ([POST + upgrading + framed], [POST + upgrading + framed[:40], framed[40:]]):
+        said = said_to(server, *packets)
+        assert statuses(said) == [200]
+        assert said.partition(b"\r\n\r\n")[2] == plain.partition(b"\r\n\r\n")[2]
+
+
+def test_the_body_of_an_upgrading_request_is_no_request(server):
+    inner = b"GET /v2/models/SMUGGLED HTTP/1.1\r\nhost: x\r\n\r\n"
+    head = b"POST /v1/posteriors HTTP/1.1\r\nhost: x\r\n" + UPGRADE
+    said = said_to(server, head + b"content-length: %d\r\n\r\n" % len(inner), inner, GET + CLOSE)
+    assert statuses(said) == [415, 200]
+    assert b"SMUGGLED" not in said
+
+
+def test_upgrading_requests_behind_one_another_are_answered_in_order(server):
+    said = said_to(server, (POST + UPGRADE + sized(BODY)) * 3 + GET + b"upgrade: websocket\r\n" + CLOSE)
+    assert statuses(said) == [200] * 4
+    assert said.endswith(b'{"status":"alive"}')
+
+
+def test_where_packets_end_makes_no_difference(server):
+    """Upgrades, chunks, trailers and requests behind one another, cut anywhere."""
+    stream = POST + UPGRADE + chunked(BODY[:700], BODY[700:], trailers=b"a: b\r\n") + GET + b"\r\n"
+    stream += POST + sized(BODY) + GET + UPGRADE + b"\r\n" + b"GET /nothing HTTP/1.1\r\nhost: x\r\n" + CLOSE
+    rng = np.random.default_rng(1)
+    for count in (0, 3, 10, 40, 200):
+        cuts = sorted(rng.integers(0, len(stream), count))
+        packets = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, None], strict=True)]
+        said = said_to(server, *filter(None, packets), pause_s=0.002)
+        assert statuses(said) == [200] * 4 + [404]
+
+
+def test_connect_is_refused(server):
+    assert statuses(said_to(server, b"CONNECT x:80 HTTP/1.1\r\nhost: x:80\r\n\r\n" + GET + CLOSE)) == [501]
+
+
+# HTTP/1.0: RFC 9112, 6.1; RFC 9110, 10.1.1
+
+
+def test_http_1_0_gets_no_chunks(server):
+    """The answer is above 1 MB, for which HTTP/1.1 gets chunks."""
+    rng = np.random.default_rng(0)
+    framed = sized(npy(rng.standard_normal((500, 123)).astype(np.float32)))
+    head = (
+        b"POST /v1/posteriors HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-npy\r\n"
+    )
+    newer, older = (said_to(server, one + framed) for one in (head, head.replace(b"/1.1", b"/1.0")))
+    assert b"transfer-encoding: chunked" in newer
+    assert b"transfer-encoding" not in older
+    values = json.loads(older.partition(b"\r\n\r\n")[2])["values"]
+    assert np.shape(values) == (500, 400)
+    pieces = re.split(rb"\r\n[0-9a-f]+\r\n", b"\r\n" + newer.partition(b"\r\n\r\n")[2])
+    assert json.loads(b"".join(pieces).strip())["values"] == values
+
+
+def test_http_1_0_needs_no_host_and_is_closed(server):
+    said = said_to(server, b"GET /healthz HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+    assert statuses(said) == [200]
+    assert b"connection: close" in said
+
+
+@pytest.mark.parametrize(
+    ("version", "expect", "first"), [(b"1.0", b"100-continue", 200), (b"1.1", b"100-Continue", 100)]
+)
+def test_only_http_1_1_is_told_to_continue(server, version, expect, first):
+    head = POST.replace(b"1.1", version) + b"connection: close\r\nexpect: %s\r\ncontent-length: %d\r\n\r\n"
+    said = said_to(server, head % (expect, len(BODY)), BODY)
+    assert statuses(said) == [first, 200][first == 200 :]
+
+
+# Whose request it is, and where it ends: RFC 9112, 3.2, 5.1, 5.2, 6.1, 6.3
+
+HOSTS = {
+    b"": 400,
+    b"host: a\r\nhost: a\r\n": 400,
+    b"host: a\r\nhost: b\r\n": 400,
+    b"host: a, b\r\n": 400,
+    b"host: a b\r\n": 400,
+    b"host: a/b\r\n": 400,
+    b"host: u@a\r\n": 400,
+    b"host: [::1\r\n": 400,
+    b"host: a:b\r\n": 400,
+    b"host: \xe9\r\n": 400,
+    b"host:\r\n": 200,
+    b"host: a\r\n": 200,
+    b"host: a.b_c-d:8000\r\n": 200,
+    b"host: [::1]:80\r\n": 200,
+    b"host: %41\r\n": 200,
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_exactly_one_valid_host_is_needed(server, host):
+    assert statuses(said_to(server, b"GET /healthz HTTP/1.1\r\n" + host + CLOSE)) == [HOSTS[host]]
+
+
+FRAMINGS = {
+    b"content-length: 3\r\ncontent-length: 3\r\n\r\nabc": 400,
+    b"content-length: 3\r\ncontent-length: 4\r\n\r\nabc": 400,
+    b"content-length: 3, 3\r\n\r\nabc": 400,
+    b"content-length: +3\r\n\r\nabc": 400,
+    b"content-length: -3\r\n\r\nabc": 400,
+    b"content-length: 0x3\r\n\r\nabc": 400,
+    b"content-length: 99999999999999999999999\r\n\r\nabc": 400,
+    b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n": 400,
+    b"transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n": 400,
+    b"transfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n": 400,
+    b"transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n": 400,
+    b"transfer-encoding: identity\r\n\r\n0\r\n\r\n": 400,
+    b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n": 501,
+    b"transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n": 501,
+    b"transfer-encoding : chunked\r\n\r\n0\r\n\r\n": 400,
+    b"transfer-encoding: chunked\r\n\r\n-1\r\nabc": 400,
+    b"transfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc": 400,
+    b"transfer-encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n": 400,
+    b"x: a\r\n b\r\n\r\n": 400,
+    b"x: a\rb\r\n\r\n": 400,
+    b"x: a\0b\r\n\r\n": 400,
+    b"x: a\n\n": 400,
+    b" x: a\r\n\r\n": 400,
+}
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_what_others_may_frame_otherwise_is_refused_and_nothing_behind_it_read(server, framing):
+    said = said_to(server, b"POST /v2/models/NAME HTTP/1.1\r\nhost: x\r\n" + framing + GET + CLOSE)
+    assert statuses(said) in ([FRAMINGS[framing]], [405])  # 405: the path was answered before the body broke
+    assert b"alive" not in said
+
+
+def test_http_1_0_has_no_transfer_codings(server):
+    assert statuses(said_to(server, b"POST /v1/posteriors HTTP/1.0\r\n" + chunked(b"abc"))) == [400]
+
+
+@pytest.mark.parametrize("version", [b"0.9", b"2.0"])
+def test_other_versions_are_refused(server, version):
+    assert statuses(said_to(server, GET.replace(b"1.1", version) + b"\r\n")) == [505]
+
+
+TARGETS = {
+    b"http://a/healthz": 200,
+    b"HTTP://a:80/healthz?x=1": 200,
+    b"http://a": 200,
+    b"http://a?x=1": 200,
+    b"/healthz#part": 200,
+    b"http:///healthz": 400,
+    b"http://u@a/healthz": 400,
+    b"ftp://a/healthz": 400,
+    b"healthz": 400,
+    b"/\xff": 400,
+    b"//healthz": 404,
+    b"/%00": 404,
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_targets(server, target):
+    assert statuses(said_to(server, b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n" + CLOSE)) == [
+        TARGETS[target]
+    ]
+
+
+def test_the_server_as_a_whole_has_no_options(server):
+    said = said_to(server, b"OPTIONS * HTTP/1.1\r\nhost: x\r\n" + CLOSE)
+    assert statuses(said) == [405]
+    assert b"allow: GET, HEAD\r\n" in said
+
+
+def test_nothing_is_read_behind_a_request_that_closes(server):
+    assert statuses(said_to(server, GET + CLOSE + GET + b"\r\n")) == [200]
+    two_lines = b"connection: keep-alive\r\nconnection: close\r\n\r\n"
+    assert statuses(said_to(server, GET + two_lines + GET + b"\r\n")) == [200]
+
+
+# Bounds: nothing that a connection sends grows without one
+
+
+def memory_mb(pid: int) -> float:
+    return psutil.Process(pid).memory_info().rss / 1e6
+
+
+def flood(running: tuple[str, int], head: bytes, unit: bytes, megabytes: int = 20) -> tuple[bytes, float]:
+    """What the server says to megabytes of ``unit`` behind ``head``, and by how much its memory grew."""
+    url, pid = running
+    before = memory_mb(pid)
+    with connect(url) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(head)
+        piece = unit * (65536 // len(unit) + 1)
+        for _ in range(megabytes * 16):
+            connection.sendall(piece)
+        return connection.recv(65536), memory_mb(pid) - before
+    return b"", memory_mb(pid) - before
+
+
+ENDLESS = {
+    "trailers": chunked()[:-2] + b"a: b\r\n",
+    "a trailer": chunked()[:-2] + b"a: ",
+    "a chunk's extension": b"transfer-encoding: chunked\r\n\r\n1;x=",
+    "a chunk's zeros": b"transfer-encoding: chunked\r\n\r\n0",
+    "tiny chunks": b"transfer-encoding: chunked\r\n\r\n",
+}
+UNITS = {"trailers": b"a: b\r\n", "a chunk's zeros": b"0", "tiny chunks": b"1\r\nx\r\n"}
+
+
+@pytest.mark.parametrize("path", [b"/v1/posteriors", b"/nothing"])
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_what_frames_a_body_is_bounded(running, kind, path):
+    head = b"POST " + path + b" HTTP/1.1\r\nhost: x\r\n" + ENDLESS[kind]
+    said, grown_mb = flood(running, head, UNITS.get(kind, b"x"))
+    assert grown_mb < 30
+    assert statuses(said) in ([431], [404], [])
+
+
+def test_chunks_of_any_size_are_taken_while_they_are_few(server):
+    framed = b"connection: close\r\n" + chunked(*(BODY[k : k + 1] for k in range(len(BODY))))
+    assert statuses(said_to(server, POST + framed)) == [200]
+
+
+def test_trailers_are_no_headers(server):
+    """Had this one been one, the body would be no deflated data."""
+    for trailers in (b"content-encoding: deflate\r\n", b"x-request-id: mine\r\n"):
+        head = POST + b"connection: close\r\n" + chunked(BODY, trailers=trailers)
+        said = said_to(server, head[:-10], head[-10:])
+        assert statuses(said) == [200]
+        assert b"mine" not in said
+    whole = said_to(
+        server, POST + b"connection: close\r\ncontent-encoding: deflate\r\n" + sized(zlib.compress(BODY))
+    )
+    assert statuses(whole) == [200]
+
+
+def test_trailers_are_no_part_of_the_next_request(server):
+    for trailers in (UPGRADE, b"upgrade: h2c\r\nconnection: upgrade\r\nx: y\r\n"):
+        said = said_to(server, POST + chunked(BODY, trailers=trailers) + GET + CLOSE)
+        assert statuses(said) == [200, 200]
+
+
+def test_requests_that_wait_for_an_answer_are_bounded_and_answered_in_order(running):
+    url, pid = running
+    paths = [b"/healthz", b"/nothing", b"/readyz"]
+    some = b"".join(b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n" % paths[k % 3] for k in range(51))
+    assert statuses(said_to(url, some + GET + CLOSE)) == [200, 404, 200] * 17 + [200]
+    before = memory_mb(pid)
+    with connect(url) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(POST + sized(BODY) + some * 200)
+        said = until_closed(connection)
+        answered = statuses(said)
+        assert answered == ([200] + [200, 404, 200] * len(answered))[: len(answered)]
+        assert 50 < len(answered) < 1000
+        assert said.count(b"connection: close") == 1
+    assert memory_mb(pid) < before + 30
+
+
+# What goes wrong behind a request does not touch its answer, nor come before it
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"garbage\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        GET + b"x: y\r\n" * 200,
+        POST + chunked(b"a")[:-5] + b"z\r\n",
+    ],
+)
+def test_an_answer_comes_before_the_end_that_what_follows_it_brings(server, behind):
+    said = said_to(server, POST + sized(BODY) + behind)
+    assert statuses(said) == [200]
+    assert said.endswith(b"}")
+
+
+def test_a_body_that_breaks_is_answered_once(server):
+    head = POST + b"transfer-encoding: chunked\r\n\r\n"
+    assert statuses(said_to(server, head + b"1\r\na\r\n", b"z\r\n" + GET + b"\r\n")) == [400]
+    early = b"POST /nothing HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert statuses(said_to(server, early, b"z\r\n" + GET + b"\r\n")) == [404]
+
+
+def test_a_refusal_arrives_while_the_client_still_sends(server):
+    """To close with something unread resets the connection, and with it the answer on its way."""
+    for _ in range(5):
+        with connect(server) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 40_000)
+            time.sleep(0.05)
+            connection.sendall(b"y" * 1_000_000)
+            assert statuses(until_closed(connection)) == [431]
+
+
+def connections(pid: int, port: int) -> int:
+    return sum(
+        bool(one.raddr) and one.laddr.port == port for one in psutil.Process(pid).net_connections("tcp")
+    )
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [GET.replace(b"healthz", b"static/page.js") + b"\r\n", POST.replace(b"?top_k=1", b"") + sized(BODY)],
+)
+def test_a_client_that_does_not_read_is_given_up(running, ask):
+    """Also where what is left is less than makes a server wait, and where the answer has been given."""
+    url, pid = running
+    port = int(url.rsplit(":", 1)[1])
+    until = time.monotonic() + 30
+    while connections(pid, port):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    with connect(url) as connection:
+        while connections(pid, port) != 1:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        connection.settimeout(0.5)
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            for _ in range(300):
+                connection.sendall(ask * 30)
+        while connections(pid, port):
+            assert time.monotonic() < until
+            time.sleep(0.1)

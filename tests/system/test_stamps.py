@@ -1,0 +1,19 @@
+"""A stage is done only while its outputs exist and were made from what they would be made from now."""
+
+from asr_bn.system.stamps import fingerprint, is_done, mark_done
+
+
+def test_done_needs_stamp_outputs_and_the_same_inputs(tmp_path):
+    source, output, stamp = tmp_path / "in", tmp_path / "out", tmp_path / ".done"
+    source.write_text("1")
+    made_from = fingerprint({"option": 1}, [source])
+    assert not is_done(stamp, made_from, [output])
+    output.write_text("made")
+    assert not is_done(stamp, made_from, [output])
+    mark_done(stamp, made_from)
+    assert is_done(stamp, made_from, [output])
+    assert not is_done(stamp, fingerprint({"option": 2}, [source]), [output])
+    source.write_text("2")
+    assert not is_done(stamp, fingerprint({"option": 1}, [source]), [output])
+    output.unlink()
+    assert not is_done(stamp, made_from, [output])
