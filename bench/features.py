@@ -22,13 +22,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from asr_bn.system.arrays import Floats
 from asr_bn.system.memory import keep_freed_memory
 
 RATE = 16000
 CONTENDERS = ("asr-bn", "asr-bn --nj 2", "kaldi-native-fbank", "torchaudio", "lhotse")
-Feats = NDArray[np.float32]
 
 
 def make_corpus(folder: Path, hours: float) -> float:
@@ -118,7 +117,7 @@ def _theirs(contender: str, data: Path, out: Path) -> Callable[[], None]:
     return job
 
 
-def _waveforms(data: Path) -> Iterator[tuple[str, Feats]]:
+def _waveforms(data: Path) -> Iterator[tuple[str, Floats]]:
     import soundfile
 
     for line in (data / "wav.scp").read_text().splitlines():
@@ -126,14 +125,14 @@ def _waveforms(data: Path) -> Iterator[tuple[str, Feats]]:
         yield utt_id, soundfile.read(path, dtype="float32")[0]
 
 
-def _native() -> Callable[[Feats], Feats]:
+def _native() -> Callable[[Floats], Floats]:
     import kaldi_native_fbank
 
     options = kaldi_native_fbank.FbankOptions()
     options.frame_opts.samp_freq, options.frame_opts.dither = RATE, 0.0
     options.mel_opts.num_bins, options.use_energy = 40, True
 
-    def compute(samples: Feats) -> Feats:
+    def compute(samples: Floats) -> Floats:
         computer = kaldi_native_fbank.OnlineFbank(options)
         computer.accept_waveform(RATE, samples * 32768)
         computer.input_finished()
@@ -142,29 +141,29 @@ def _native() -> Callable[[Feats], Feats]:
     return compute
 
 
-def _torchaudio() -> Callable[[Feats], Feats]:
+def _torchaudio() -> Callable[[Floats], Floats]:
     import torch
     from torchaudio.compliance.kaldi import fbank
 
     torch.set_num_threads(1)
 
-    def compute(samples: Feats) -> Feats:
+    def compute(samples: Floats) -> Floats:
         waveform = torch.from_numpy(samples)[None] * 32768
-        feats: Feats = fbank(waveform, num_mel_bins=40, use_energy=True, sample_frequency=RATE).numpy()
+        feats: Floats = fbank(waveform, num_mel_bins=40, use_energy=True, sample_frequency=RATE).numpy()
         return feats
 
     return compute
 
 
-def _lhotse() -> Callable[[Feats], Feats]:
+def _lhotse() -> Callable[[Floats], Floats]:
     import torch
     from lhotse.features.kaldi.extractors import Fbank, FbankConfig  # type: ignore[import-not-found]
 
     torch.set_num_threads(1)
     extractor = Fbank(FbankConfig(sampling_rate=RATE, num_filters=40, use_energy=True, snip_edges=True))
 
-    def compute(samples: Feats) -> Feats:
-        feats: Feats = extractor.extract(samples, RATE)
+    def compute(samples: Floats) -> Floats:
+        feats: Floats = extractor.extract(samples, RATE)
         return feats
 
     return compute

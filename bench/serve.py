@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
+from asr_bn.system.arrays import Floats
 from bench.peers.batch import npy, score
 
 COMMANDS = {
@@ -46,10 +46,9 @@ COMMANDS = {
 NPY = "application/x-npy"
 FORM = "multipart/form-data; boundary=bench"
 NOWHERE = memoryview(bytearray(1 << 20))
-Matrix = NDArray[np.float32]
 
 
-def utterances(count: int, num_features: int) -> list[Matrix]:
+def utterances(count: int, num_features: int) -> list[Floats]:
     """Features of ``count`` utterances of 150 to 450 frames; always the same."""
     rng = np.random.default_rng(2015)
     return [rng.standard_normal((n, num_features)).astype(np.float32) for n in rng.integers(150, 451, count)]
@@ -158,7 +157,7 @@ async def load(port: int, content_type: str, clients: int, bodies: list[bytes]) 
     return {"requests_per_s": len(seconds) / elapsed, "p50_ms": float(p50), "p99_ms": float(p99)}
 
 
-def onnxruntime_alone(model: Path, feats: list[Matrix]) -> dict[str, float]:
+def onnxruntime_alone(model: Path, feats: list[Floats]) -> dict[str, float]:
     """Utterances a second of the library alone, for each way to batch and to use the cores."""
     cores = len(os.sched_getaffinity(0))
     rates = {}
@@ -216,7 +215,7 @@ def overhead(
     return figures
 
 
-def overheads(arguments: argparse.Namespace, feats: list[Matrix]) -> dict[str, dict[str, float]]:
+def overheads(arguments: argparse.Namespace, feats: list[Floats]) -> dict[str, dict[str, float]]:
     """Medians of `overhead` for features and audio, in turns so that a busy moment meets all of them."""
     features, audio = [npy(one) for one in feats], [wav(len(one) / 100, 16000) for one in feats]
     asked = {
@@ -256,7 +255,7 @@ def median_of(rounds: list[dict[str, float]]) -> dict[str, float]:
     return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 
-def compare(arguments: argparse.Namespace, feats: list[Matrix]) -> dict[str, Any]:
+def compare(arguments: argparse.Namespace, feats: list[Floats]) -> dict[str, Any]:
     """The library alone, and every server at every number of clients, in turns."""
     bodies = [npy(one) for one in feats]
     rounds: dict[str, dict[int, list[dict[str, float]]]] = {}

@@ -31,14 +31,13 @@ import kaldiio
 import numpy as np
 import psutil
 import soundfile
-from numpy.typing import NDArray
 
 from asr_bn.features.fbank import compute_fbank
 from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.arrays import Floats
 from bench.peers.batch import npy
 from bench.serve import NOWHERE, server, utterances
 
-Matrix = NDArray[np.float32]
 POSTERIORS = "/v1/posteriors"
 NPY = "application/x-npy"
 
@@ -64,8 +63,8 @@ class Request:
     path: str
     body: bytes
     headers: dict[str, str]
-    read: Callable[[httpx.Response], Matrix]
-    expected: Matrix
+    read: Callable[[httpx.Response], Floats]
+    expected: Floats
 
 
 def make_requests(scorer: AcousticScorer, count: int) -> list[Request]:
@@ -74,7 +73,7 @@ def make_requests(scorer: AcousticScorer, count: int) -> list[Request]:
     return [kinds[k % len(kinds)](scorer, 1 + (37 * k) % 300, k) for k in range(count)]
 
 
-def _feats(scorer: AcousticScorer, num_frames: int, seed: int) -> tuple[Matrix, Matrix]:
+def _feats(scorer: AcousticScorer, num_frames: int, seed: int) -> tuple[Floats, Floats]:
     rng = np.random.default_rng(seed)
     feats = rng.standard_normal((num_frames, scorer.metadata.num_features)).astype(np.float32)
     return feats, scorer.log_posteriors([feats])[0]
@@ -88,7 +87,7 @@ def _features_for_npy(scorer: AcousticScorer, num_frames: int, seed: int) -> Req
 def _features_for_json(scorer: AcousticScorer, num_frames: int, seed: int) -> Request:
     feats, expected = _feats(scorer, num_frames, seed)
 
-    def read(answer: httpx.Response) -> Matrix:
+    def read(answer: httpx.Response) -> Floats:
         return np.array(answer.json()["values"], np.float32)
 
     return Request(POSTERIORS, npy(feats), {"content-type": NPY}, read, expected)
@@ -97,7 +96,7 @@ def _features_for_json(scorer: AcousticScorer, num_frames: int, seed: int) -> Re
 def _features_for_ark(scorer: AcousticScorer, num_frames: int, seed: int) -> Request:
     feats, expected = _feats(scorer, num_frames, seed)
 
-    def read(answer: httpx.Response) -> Matrix:
+    def read(answer: httpx.Response) -> Floats:
         ((utt_id, matrix),) = kaldiio.load_ark(io.BytesIO(answer.content))
         return np.asarray(matrix if utt_id == f"u{seed}" else matrix[:0])
 
@@ -137,7 +136,7 @@ def _open_inference(scorer: AcousticScorer, num_frames: int, seed: int) -> Reque
     text = json.dumps(call).encode()
     headers = {"inference-header-content-length": str(len(text))}
 
-    def read(answer: httpx.Response) -> Matrix:
+    def read(answer: httpx.Response) -> Floats:
         size = int(answer.headers["inference-header-content-length"])
         (output,) = json.loads(answer.content[:size])["outputs"]
         return np.asarray(np.frombuffer(answer.content[size:], np.float32).reshape(output["shape"])[0])
@@ -145,7 +144,7 @@ def _open_inference(scorer: AcousticScorer, num_frames: int, seed: int) -> Reque
     return Request("/v2/models/{model}/infer", text + feats.tobytes(), headers, read, expected)
 
 
-def _read_npy(answer: httpx.Response) -> Matrix:
+def _read_npy(answer: httpx.Response) -> Floats:
     return np.asarray(np.load(io.BytesIO(answer.content)))
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import httpx
 import numpy as np
-from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]
+from asr_bn.system.arrays import Floats
 
 
 class ServerError(ValueError):
@@ -38,8 +37,8 @@ class Client:
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s + 5)
 
     def posteriors(
-        self, source: Path | str | bytes | Matrix, output: str = "log_posterior", **parameters: Any
-    ) -> Matrix:
+        self, source: Path | str | bytes | Floats, output: str = "log_posterior", **parameters: Any
+    ) -> Floats:
         """Scores of an utterance, float32 ``[num_frames, num_pdfs]``.
 
         Args:
@@ -55,17 +54,17 @@ class Client:
         """
         return self._post("/v1/posteriors", source, {"output": output} | parameters)
 
-    def features(self, source: Path | str | bytes, **parameters: Any) -> Matrix:
+    def features(self, source: Path | str | bytes, **parameters: Any) -> Floats:
         """The model's static features of an audio file, ``[num_frames, 41]``; raises as `posteriors`."""
         return self._post("/v1/features", source, parameters)
 
-    def _post(self, path: str, source: Path | str | bytes | Matrix, parameters: dict[str, Any]) -> Matrix:
+    def _post(self, path: str, source: Path | str | bytes | Floats, parameters: dict[str, Any]) -> Floats:
         content, content_type = _encode(source)
         headers = {"content-type": content_type}
         answer = self._http.post(path, params=parameters, content=content, headers=headers)
         if answer.status_code != 200:
             raise _error(answer)
-        result: Matrix = np.load(io.BytesIO(answer.content), allow_pickle=False)
+        result: Floats = np.load(io.BytesIO(answer.content), allow_pickle=False)
         return result
 
     def close(self) -> None:
@@ -81,7 +80,7 @@ class Client:
         self.close()
 
 
-def _encode(source: Path | str | bytes | Matrix) -> tuple[bytes, str]:
+def _encode(source: Path | str | bytes | Floats) -> tuple[bytes, str]:
     if isinstance(source, np.ndarray):
         stream = io.BytesIO()
         np.save(stream, source, allow_pickle=False)

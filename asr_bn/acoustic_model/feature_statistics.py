@@ -11,6 +11,7 @@ from tqdm import tqdm
 from asr_bn.data.batches import Corpus, checksum
 from asr_bn.data.read_ahead import read_ahead
 from asr_bn.features.deltas import add_deltas
+from asr_bn.system.arrays import Floats, IntVector
 from asr_bn.training.ranks import Ranks
 
 
@@ -64,7 +65,7 @@ class _Moments(Dataset[list[_Read]]):
     def __getitem__(self, indices: Sequence[int]) -> list[_Read]:
         return [self._of(index, *self.corpus[index]) for index in indices]
 
-    def _of(self, index: int, utt_id: str, feats: NDArray[np.float32], pdf_ids: NDArray[np.int32]) -> _Read:
+    def _of(self, index: int, utt_id: str, feats: Floats, pdf_ids: IntVector) -> _Read:
         with np.errstate(over="ignore", invalid="ignore"):  # the sentence below says it better
             with_deltas = add_deltas(feats, self.delta_order).astype(np.float64)
             total = with_deltas.sum(0)

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.audio.decoding import check_format, decode
 from asr_bn.audio.samples import Samples
 from asr_bn.kaldi_io.data_dir import Utterance
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, read_source
+from asr_bn.system.arrays import Floats
 
 MAX_OVERSHOOT_S = 0.5
 """How far a segment may run past the end of its recording and be clipped (Kaldi's ``--max-overshoot``)."""
@@ -25,7 +25,7 @@ class SkippedSegment(ValueError):
 class Waveform:
     """Samples of one channel: float32 ``[num_samples]`` in int16 range, and their rate in Hz."""
 
-    samples: NDArray[np.float32]
+    samples: Floats
     sample_frequency: int
 
 
@@ -109,7 +109,7 @@ class WaveformReader:
             self._last = (utterance.rxfilename, recording)
         return recording
 
-    def _at_wanted_rate(self, samples: NDArray[np.float32], frequency: int, where: str) -> Waveform:
+    def _at_wanted_rate(self, samples: Floats, frequency: int, where: str) -> Waveform:
         wanted = self._sample_frequency
         if wanted is None or frequency == wanted:
             return Waveform(samples, frequency)
@@ -150,11 +150,11 @@ def decode_recording(data: bytes, where: str = "audio") -> Recording:
     return Recording(*decode(data, where))
 
 
-def resample(samples: NDArray[np.float32], frequency: int, wanted: int) -> NDArray[np.float32]:
+def resample(samples: Floats, frequency: int, wanted: int) -> Floats:
     """``samples`` ``[num_samples]`` converted from ``frequency`` to ``wanted`` Hz."""
     import soxr
 
-    converted: NDArray[np.float32] = soxr.resample(samples, frequency, wanted, quality="HQ")
+    converted: Floats = soxr.resample(samples, frequency, wanted, quality="HQ")
     return converted
 
 
@@ -163,7 +163,7 @@ def _read_bytes(utterance: Utterance, where: str, root: Path | None, pipes: Pipe
         return read_source(utterance.rxfilename, root, pipes, lambda head: check_format(head, where))
 
 
-def _finite(samples: Samples, where: str) -> NDArray[np.float32]:
+def _finite(samples: Samples, where: str) -> Floats:
     waveform = samples.astype(np.float32)
     if samples.dtype != np.int16 and not np.isfinite(waveform).all():
         bad = int(np.flatnonzero(~np.isfinite(waveform))[0])

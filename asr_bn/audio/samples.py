@@ -7,7 +7,9 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-Samples = NDArray[np.int16] | NDArray[np.float32]
+from asr_bn.system.arrays import Floats
+
+Samples = NDArray[np.int16] | Floats
 Decoded = tuple[Samples, int]
 """Samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency in Hz."""
 

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr_bn.cli.options import PIPE_TIMEOUT_S, NoPipes, PipeTimeout, Root, pipe_policy
+from asr_bn.system.arrays import IntVector
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from asr_bn.data.length_matching import LengthMatcher
 
 
@@ -104,9 +102,7 @@ def _made_from(ali_dir: Path, out: str, phones: bool) -> str:
     return fingerprint({"phones": phones, "out": out}, SourceFiles.of_alignments(ali_dir).small)
 
 
-def _items(
-    ali_dir: Path, phones: bool, matcher: "LengthMatcher | None"
-) -> "Iterator[tuple[str, NDArray[np.int32]]]":
+def _items(ali_dir: Path, phones: bool, matcher: "LengthMatcher | None") -> "Iterator[tuple[str, IntVector]]":
     from tqdm import tqdm
 
     from asr_bn.data.alignments import iter_pdf_ids

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors
 from asr_bn.kaldi_io.script_file import read_count
 from asr_bn.kaldi_io.transition_model import TransitionModel
+from asr_bn.system.arrays import Floats, IntVector
 
-IntVector = NDArray[np.int32]
 _ALI_NAME = re.compile(r"ali\.(\d+)(\.gz)?", re.ASCII)
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _PDF_NAMES = ("pdf*.ark", "pdf*.ark.gz", "pdf.*.gz")
@@ -108,7 +108,7 @@ def count_pdfs(pdf_ids: Iterable[NDArray[np.integer]], num_pdfs: int) -> NDArray
     return counts
 
 
-def log_priors(counts: NDArray[np.integer], floor: float = 0.5) -> NDArray[np.float32]:
+def log_priors(counts: NDArray[np.integer], floor: float = 0.5) -> Floats:
     """Log of each pdf's share of the frames, float32 ``[num_pdfs]``.
 
     ``floor`` frames are added to every count, as Kaldi's ``analyze-counts`` adds 0.5, so that a pdf that
@@ -120,7 +120,7 @@ def log_priors(counts: NDArray[np.integer], floor: float = 0.5) -> NDArray[np.fl
     smoothed = np.asarray(counts, dtype=np.float64) + floor
     if smoothed.size == 0 or (smoothed <= 0).any():
         raise ValueError(f"log priors need positive counts; the smallest is {smoothed.min(initial=0.0):g}")
-    priors: NDArray[np.float32] = np.log(smoothed / smoothed.sum()).astype(np.float32)
+    priors: Floats = np.log(smoothed / smoothed.sum()).astype(np.float32)
     return priors
 
 

@@ -17,12 +17,13 @@ from asr_bn.kaldi_io.matrix_headers import count_frames
 from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.kaldi_io.plain_text import parse_int
 from asr_bn.kaldi_io.script_file import read_table
+from asr_bn.system.arrays import Floats, IntVector
 
 # Utterances are sorted by length within pools of this many mini-batches, so that a mini-batch holds
 # similar lengths while the order of an epoch stays random.
 POOL_BATCHES = 32
 
-Utterance = tuple[str, NDArray[np.float32], NDArray[np.int32]]
+Utterance = tuple[str, Floats, IntVector]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Corpus(Dataset[Utterance]):
     def __init__(
         self,
         feats: MatrixScp,
-        pdf_ids: Mapping[str, NDArray[np.int32]],
+        pdf_ids: Mapping[str, IntVector],
         max_frames: int | None = None,
         utt2num_frames: Mapping[str, int] | None = None,
         num_static: int | None = None,
@@ -107,7 +108,7 @@ class Corpus(Dataset[Utterance]):
     def load(
         cls,
         feats_dir: Path,
-        pdf_ids: Mapping[str, NDArray[np.int32]],
+        pdf_ids: Mapping[str, IntVector],
         max_frames: int | None,
         num_static: int | None = None,
     ) -> "Corpus":
@@ -131,7 +132,7 @@ class Corpus(Dataset[Utterance]):
             raise ValueError(f"{utt_id}: {self.feats.rxfilename(utt_id)}: {problem}")
         return utt_id, feats, pdf_ids
 
-    def _problem(self, index: int, feats: NDArray[np.float32], num_aligned: int) -> str | None:
+    def _problem(self, index: int, feats: Floats, num_aligned: int) -> str | None:
         if len(feats) != num_aligned:
             return f"{len(feats)} feature frames, {num_aligned} aligned pdf-ids"
         if self.num_static not in (None, feats.shape[1]):
@@ -140,7 +141,7 @@ class Corpus(Dataset[Utterance]):
             return "its features have changed since the run began; put back those that it began with"
         return None
 
-    def pdf_ids(self, index: int) -> NDArray[np.int32]:
+    def pdf_ids(self, index: int) -> IntVector:
         """The alignment of an utterance."""
         end = self._ends[index]
         return self._pdf_ids[end - self.num_frames[index] : end].astype(np.int32)
@@ -153,7 +154,7 @@ class Corpus(Dataset[Utterance]):
         return digest.hexdigest()
 
 
-def checksum(feats: NDArray[np.float32]) -> int:
+def checksum(feats: Floats) -> int:
     """CRC-32 of an utterance's features."""
     return zlib.crc32(np.ascontiguousarray(feats).data)
 
@@ -164,7 +165,7 @@ def _check_lengths(num_frames: Mapping[str, int], num_aligned: Mapping[str, int]
             raise ValueError(f"{utt_id}: {frames} feature frames, {num_aligned[utt_id]} aligned pdf-ids")
 
 
-def _joined(pdf_ids: Sequence[NDArray[np.int32]]) -> NDArray[np.uint16] | NDArray[np.int32]:
+def _joined(pdf_ids: Sequence[IntVector]) -> NDArray[np.uint16] | IntVector:
     """All alignments one after the other, in half the memory where the pdf-ids allow."""
     largest = max((int(vector.max()) for vector in pdf_ids if len(vector)), default=0)
     if largest < 1 << 16:

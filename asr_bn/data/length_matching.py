@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from asr_bn.kaldi_io.matrix_table import MatrixScp
+from asr_bn.system.arrays import IntVector
 
 _SUBSAMPLING_FACTORS = (2, 3, 4)
 
@@ -30,7 +28,7 @@ class LengthMatcher:
     without_feats: list[str] = field(default_factory=list)
     script: list[str] = field(default_factory=list)
 
-    def match(self, utt_id: str, pdf_ids: NDArray[np.int32]) -> NDArray[np.int32] | None:
+    def match(self, utt_id: str, pdf_ids: IntVector) -> IntVector | None:
         """``pdf_ids`` ``[num_frames]`` as long as the features; None if there are none, or nothing is left.
 
         Raises:

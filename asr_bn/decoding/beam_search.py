@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.decoding.graph import DecodingGraph
+from asr_bn.system.arrays import Floats, IntVector
 
 # Frames whose scores are spread over the transition-ids at a time, so that memory does not grow with length.
 BLOCK_FRAMES = 200
@@ -60,7 +60,7 @@ class Hypothesis:
     """
 
     words: tuple[str, ...]
-    transition_ids: NDArray[np.int32]
+    transition_ids: IntVector
     graph_cost: float
     acoustic_cost: float
     is_complete: bool
@@ -83,15 +83,11 @@ class BeamSearch:
         self._graphs: dict[float, Any] = {0.0: graph.fst}
         self._decoders: dict[tuple[int, float], Any] = {}
 
-    def decode(
-        self, log_likelihoods: NDArray[np.float32], acoustic_scale: float, word_penalty: float = 0.0
-    ) -> Hypothesis:
+    def decode(self, log_likelihoods: Floats, acoustic_scale: float, word_penalty: float = 0.0) -> Hypothesis:
         """Best path of one utterance, ``[num_frames, num_pdfs]``; no frames give no words."""
         return self.decode_blocks([log_likelihoods], [Weights(acoustic_scale, word_penalty)])[0]
 
-    def decode_blocks(
-        self, blocks: Iterable[NDArray[np.float32]], weights: Sequence[Weights]
-    ) -> list[Hypothesis]:
+    def decode_blocks(self, blocks: Iterable[Floats], weights: Sequence[Weights]) -> list[Hypothesis]:
         """Best paths with each of ``weights``, from consecutive pieces of an utterance, which are read once.
 
         Raises:
@@ -127,7 +123,7 @@ class BeamSearch:
             self._decoders[index, word_penalty] = FasterDecoder(self._graphs[word_penalty], settings)
         return self._decoders[index, word_penalty]
 
-    def _check(self, block: NDArray[np.float32]) -> None:
+    def _check(self, block: Floats) -> None:
         if block.ndim != 2 or block.shape[1] != self._graph.model.num_pdfs:
             raise ValueError(
                 f"scores have shape {list(block.shape)}, expected [num_frames, {self._graph.model.num_pdfs}] "

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.system.arrays import Floats
+
 _MAGIC = 2125659606
 _HAS_SYMBOLS = 0x3
 _IS_ALIGNED = 0x4
@@ -39,7 +41,7 @@ class FstArrays:
     """
 
     start: int
-    finals: NDArray[np.float32]
+    finals: Floats
     first_arcs: NDArray[np.int64]
     arcs: NDArray[np.void]
 
@@ -68,7 +70,7 @@ class FstArrays:
 
     @classmethod
     def from_arcs(
-        cls, start: int, finals: NDArray[np.float32], sources: NDArray[np.int64], arcs: NDArray[np.void]
+        cls, start: int, finals: Floats, sources: NDArray[np.int64], arcs: NDArray[np.void]
     ) -> "FstArrays":
         """The transducer of ``arcs``, in any order; ``sources`` are the states that they leave."""
         order = np.argsort(sources, kind="stable")

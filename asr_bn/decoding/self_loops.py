@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from asr_bn.decoding.fst_file import ARC, FstArrays
 from asr_bn.decoding.hmms import Hmms
+from asr_bn.system.arrays import Floats
 
 SELF_LOOP_SCALE = 0.1
 
@@ -52,7 +53,7 @@ def add_self_loops(fst: FstArrays, hmms: Hmms) -> FstArrays:
     )
 
 
-def _self_loops(hmms: Hmms) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+def _self_loops(hmms: Hmms) -> tuple[NDArray[np.int64], Floats, Floats]:
     """By transition-id the self-loop of the state it leaves; by self-loop the costs to stay and to leave."""
     size = hmms.num_transition_ids + 1
     loop_of = np.zeros(size, dtype=np.int64)
@@ -67,9 +68,7 @@ def _self_loops(hmms: Hmms) -> tuple[NDArray[np.int64], NDArray[np.float32], NDA
     return loop_of, stay, leave
 
 
-def _arcs(
-    ilabels: NDArray[np.int64], weights: NDArray[np.float32], targets: NDArray[np.int64]
-) -> NDArray[np.void]:
+def _arcs(ilabels: NDArray[np.int64], weights: Floats, targets: NDArray[np.int64]) -> NDArray[np.void]:
     arcs = np.zeros(len(ilabels), dtype=ARC)
     arcs["ilabel"], arcs["weight"], arcs["nextstate"] = ilabels, weights, targets
     return arcs

@@ -8,13 +8,11 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from asr_bn.decoding.beam_search import BeamOptions, BeamSearch, Hypothesis, Weights
 from asr_bn.decoding.graph import DecodingGraph, find_transition_model
 from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.scoring.corpus import Scores
+from asr_bn.system.arrays import Floats
 
 # Utterances handed out for each process: enough to keep it busy, few enough to bound memory.
 _AHEAD = 3
@@ -101,14 +99,14 @@ def _start(job: SearchJob) -> None:
     _search = job.open()
 
 
-def _work(utt_id: str, log_likelihoods: NDArray[np.float32], weights: Sequence[Weights]) -> list[Hypothesis]:
+def _work(utt_id: str, log_likelihoods: Floats, weights: Sequence[Weights]) -> list[Hypothesis]:
     if _search is None:
         raise ValueError("this process was not started by decode_all")
     return _decode(_search, utt_id, [log_likelihoods], weights)
 
 
 def _decode(
-    search: BeamSearch, utt_id: str, blocks: Iterable[NDArray[np.float32]], weights: Sequence[Weights]
+    search: BeamSearch, utt_id: str, blocks: Iterable[Floats], weights: Sequence[Weights]
 ) -> list[Hypothesis]:
     try:
         return search.decode_blocks(blocks, weights)

@@ -18,12 +18,11 @@ from asr_bn.features.options import FbankOptions
 from asr_bn.layers.module_modes import effective_weights
 from asr_bn.onnx_io.versions import IR_VERSION, OPSET
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
+from asr_bn.system.arrays import Floats
 from asr_bn.system.files import write_bytes
 
 # PyTorch orders the gates i, f, g, o; ONNX i, o, f, c.
 _ONNX_GATES = [0, 3, 1, 2]
-
-Array = NDArray[np.float32]
 
 
 def export_onnx(model: AcousticModel, metadata: ModelMetadata, path: Path, half: bool = False) -> None:
@@ -171,14 +170,14 @@ def _input_weights(model: AcousticModel, layer: int, fold_input: bool) -> tuple[
     return weight, bias - weight @ model.feats_mean.double()
 
 
-def _array(values: torch.Tensor) -> Array:
+def _array(values: torch.Tensor) -> Floats:
     return values.detach().cpu().numpy().astype(np.float32)
 
 
-def _by_onnx_gates(values: Array) -> Array:
+def _by_onnx_gates(values: Floats) -> Floats:
     gates = np.split(values, 4, axis=1)
     return np.concatenate([gates[k] for k in _ONNX_GATES], axis=1)
 
 
-def _with_zero_recurrent_bias(bias: Array) -> Array:
+def _with_zero_recurrent_bias(bias: Floats) -> Floats:
     return np.concatenate([bias, np.zeros_like(bias)], axis=1)

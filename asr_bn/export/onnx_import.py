@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import torch
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.model import AcousticModel
 from asr_bn.onnx_io.model_check import check_model
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
+from asr_bn.system.arrays import Floats
 
 # ONNX orders the gates i, o, f, c; PyTorch i, f, g, o.
 _TORCH_GATES = [0, 2, 3, 1]
@@ -60,7 +60,7 @@ def _metadata(proto: onnx.ModelProto, path: Path) -> ModelMetadata:
     return ModelMetadata.from_json(properties[METADATA_KEY])
 
 
-def _layer_state(layer: int, arrays: dict[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
+def _layer_state(layer: int, arrays: dict[str, Floats]) -> dict[str, torch.Tensor]:
     state = {}
     size = arrays["R"].shape[2]
     for direction, suffix in enumerate(("", "_reverse")):
@@ -75,6 +75,6 @@ def _layer_state(layer: int, arrays: dict[str, NDArray[np.float32]]) -> dict[str
     return state
 
 
-def _by_torch_gates(values: NDArray[np.float32]) -> torch.Tensor:
+def _by_torch_gates(values: Floats) -> torch.Tensor:
     gates = np.split(values, 4)
     return torch.tensor(np.concatenate([gates[k] for k in _TORCH_GATES]))

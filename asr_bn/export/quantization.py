@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from asr_bn.onnx_io.versions import IR_VERSION, OPSET, QUANTIZATION_DOMAIN, QUANTIZATION_OPSET
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
+from asr_bn.system.arrays import Floats
 from asr_bn.system.files import write_bytes
 
 # 7 bits: two 8-bit products overflow the 16-bit sums of processors without VNNI, whose answers would differ.
@@ -30,8 +31,8 @@ class InputScale:
     Deltas are a hundredth of the energy, and would vanish in 8 bits that hold both.
     """
 
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
+    mean: Floats
+    std: Floats
 
 
 def quantize_onnx(source: Path, metadata: ModelMetadata, scale: InputScale, path: Path) -> None:
@@ -52,7 +53,7 @@ def quantize_onnx(source: Path, metadata: ModelMetadata, scale: InputScale, path
     write_bytes(path, quantized.SerializeToString())
 
 
-def quantize_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def quantize_columns(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
     """``[..., I, G]`` as int8 and a scale for each column, ``[..., G]``; the largest value is kept."""
     largest = np.abs(weight).max(axis=-2)
     scale = (np.where(largest > 0, largest, 1.0) / _LEVELS).astype(np.float32)

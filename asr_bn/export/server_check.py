@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from asr_bn.audio.reader import Waveform
 from asr_bn.features.fbank import compute_fbank
 from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.arrays import Floats
 
 STARTUP_SECONDS = 60.0
 
@@ -55,13 +55,13 @@ def running_server(model: Path) -> Iterator[str]:
             server.communicate(timeout=30)
 
 
-def ask(url: str, waveform: Waveform) -> NDArray[np.float32]:
+def ask(url: str, waveform: Waveform) -> Floats:
     """Post ``waveform`` as a WAV file and return the log posteriors, ``[num_frames, num_pdfs]``."""
     headers = {"Content-Type": "audio/wav", "Accept": "application/x-npy"}
     answer = httpx.post(f"{url}/v1/posteriors", content=wav_bytes(waveform), headers=headers, timeout=60)
     if answer.status_code != 200:
         raise ValueError(f"{url}: HTTP {answer.status_code}, expected 200: {answer.text}")
-    result: NDArray[np.float32] = np.load(io.BytesIO(answer.content), allow_pickle=False)
+    result: Floats = np.load(io.BytesIO(answer.content), allow_pickle=False)
     return result
 
 

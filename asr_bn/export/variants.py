@@ -5,9 +5,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from asr_bn.acoustic_model.model import AcousticModel
 from asr_bn.acoustic_model.run import load_model
 from asr_bn.data.alignments import read_pdf_ids
@@ -17,6 +14,7 @@ from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.scoring.corpus import score_all
 from asr_bn.scoring.metadata import ModelMetadata
 from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.arrays import IntVector
 from asr_bn.system.files import sha256_of_file, write_json
 
 
@@ -48,9 +46,7 @@ def write_variants(
         yield f"{with_frontend}: {with_frontend.stat().st_size / 1e6:.1f} MB, takes samples"
 
 
-def frame_error_rate(
-    scorer: AcousticScorer, feats: MatrixScp, pdf_ids: Mapping[str, NDArray[np.int32]]
-) -> float:
+def frame_error_rate(scorer: AcousticScorer, feats: MatrixScp, pdf_ids: Mapping[str, IntVector]) -> float:
     """Share of the frames whose most likely pdf is another than the aligned one.
 
     Raises:

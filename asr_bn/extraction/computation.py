@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.audio.reader import SkippedSegment, WaveformReader
 from asr_bn.features.cmvn import Cmvn
@@ -21,6 +20,7 @@ from asr_bn.features.options import FbankOptions
 from asr_bn.kaldi_io.data_dir import Utterance
 from asr_bn.kaldi_io.matrix_table import MatrixScp, encode_table_matrix
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
+from asr_bn.system.arrays import Floats
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Computation:
     feats_scp: Path | None = None
     cmvn: Cmvn | None = None
 
-    def feats(self, utterance: Utterance) -> tuple[NDArray[np.float32], float]:
+    def feats(self, utterance: Utterance) -> tuple[Floats, float]:
         """Features ``[num_frames, num_features]`` of an utterance and its length in seconds.
 
         Raises:
@@ -82,13 +82,13 @@ class Computation:
             feats = self.cmvn.apply(utterance.utt_id, feats)
         return (add_deltas(feats) if self.deltas else feats), seconds
 
-    def _computed(self, utterance: Utterance) -> tuple[NDArray[np.float32], float]:
+    def _computed(self, utterance: Utterance) -> tuple[Floats, float]:
         waveform = self._reader.read(utterance)
         seed = self.seed << 32 | zlib.crc32(utterance.utt_id.encode())
         feats = compute_fbank(waveform.samples, self.options, seed)
         return feats, len(waveform.samples) / waveform.sample_frequency
 
-    def _read(self, utterance: Utterance) -> tuple[NDArray[np.float32], float]:
+    def _read(self, utterance: Utterance) -> tuple[Floats, float]:
         feats = self._scp[utterance.utt_id].astype(np.float32, copy=False)
         if feats.size and feats.shape[1] != self.options.num_features:
             raise ValueError(

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from asr_bn.system.arrays import Floats
 
 
 def delta_kernels(order: int = 2, window: int = 2) -> list[Floats]:

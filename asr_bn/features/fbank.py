@@ -9,10 +9,10 @@ from asr_bn.features.fourier import kaldi_rfft, twiddle_errors
 from asr_bn.features.mel_banks import mel_weights
 from asr_bn.features.options import FbankOptions
 from asr_bn.features.windows import extract_frames, window_function
+from asr_bn.system.arrays import Floats
 
 __all__ = ["FbankOptions", "compute_fbank"]
 
-Floats = NDArray[np.float32]
 _BLOCK = 128  # frames worked on at a time: their spectra stay in the processor's cache
 _MAX_PRODUCT = 1 << 17  # multiplications of a product; OpenBLAS starts threads above twice that
 _EPSILON = np.finfo(np.float32).eps

@@ -8,6 +8,8 @@ under the peak it is larger than all other rounding.  A correction of the exact 
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.system.arrays import Floats
+
 Complexes = NDArray[np.complex64]
 
 
@@ -26,7 +28,7 @@ def twiddle_errors(size: int) -> Complexes:
     return errors.astype(np.complex64)
 
 
-def kaldi_rfft(frames: NDArray[np.float32], errors: Complexes | None) -> Complexes:
+def kaldi_rfft(frames: Floats, errors: Complexes | None) -> Complexes:
     """Spectrum ``[num_frames, size / 2 + 1]`` of ``frames`` ``[num_frames, size]``.
 
     ``errors`` is ``twiddle_errors(size)``, or None for the exact transform (Kaldi has its own only for

@@ -1,19 +1,19 @@
 """Kaldi's triangular mel filters (``src/feat/mel-computations.cc``)."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.features.options import FbankOptions
+from asr_bn.system.arrays import Floats
 
 
-def mel_scale(freq: NDArray[np.float32] | float) -> NDArray[np.float32]:
+def mel_scale(freq: Floats | float) -> Floats:
     """Hz to mel, in float32 as Kaldi."""
     hertz = np.asarray(freq, dtype=np.float32)
-    mel: NDArray[np.float32] = np.float32(1127.0) * np.log(np.float32(1.0) + hertz / np.float32(700.0))
+    mel: Floats = np.float32(1127.0) * np.log(np.float32(1.0) + hertz / np.float32(700.0))
     return mel
 
 
-def mel_weights(options: FbankOptions) -> NDArray[np.float32]:
+def mel_weights(options: FbankOptions) -> Floats:
     """Weights ``[num_fft_bins, num_mel_bins]``; the Nyquist bin has none, as in Kaldi.
 
     Raises:

@@ -2,11 +2,9 @@
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 
 from asr_bn.features.options import FbankOptions
-
-Floats = NDArray[np.float32]
+from asr_bn.system.arrays import Floats
 
 
 def window_function(options: FbankOptions) -> Floats:

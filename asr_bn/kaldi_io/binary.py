@@ -5,11 +5,11 @@ import struct
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.kaldi_io.plain_text import WHITESPACE
 from asr_bn.kaldi_io.rxfilename import peek, read_exact
 from asr_bn.kaldi_io.utterance_id import MAX_ID_BYTES, decode_id
+from asr_bn.system.arrays import IntVector
 
 BINARY_MARK = b"\0B"
 # The empty end of a stream is in it, too.
@@ -83,7 +83,7 @@ def read_basic_float(stream: IO[bytes], where: str) -> float:
     return value
 
 
-def read_int_vector(stream: IO[bytes], where: str) -> NDArray[np.int32]:
+def read_int_vector(stream: IO[bytes], where: str) -> IntVector:
     """``ReadIntegerVector<int32>`` in binary: size byte 4, int32 length, the values."""
     size = read_exact(stream, 1, where)
     if size != b"\x04":

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.kaldi_io.rxfilename import read_exact
+from asr_bn.system.arrays import Floats
 
-Floats = NDArray[np.float32]
 Codes = NDArray[np.int64]
 TOKENS = {"CM": 1, "CM2": 2, "CM3": 3}
 _HEADER = struct.Struct("<ffii")  # min_value, range, num_rows, num_cols

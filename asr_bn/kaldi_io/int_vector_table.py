@@ -14,8 +14,8 @@ from asr_bn.kaldi_io.script_file import read_each, read_table, script_of
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
 from asr_bn.kaldi_io.utterance_id import check_id
 from asr_bn.kaldi_io.wxfilename import open_table
+from asr_bn.system.arrays import IntVector
 
-IntVector = NDArray[np.int32]
 _MAX_TEXT_LINE = 1 << 26
 # Kaldi's BasicVectorHolder writes every value with its size before it.
 _ELEMENT = np.dtype([("size", "u1"), ("value", "<i4")])

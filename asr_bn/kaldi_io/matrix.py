@@ -9,8 +9,9 @@ from asr_bn.kaldi_io.binary import read_basic_int32, read_token
 from asr_bn.kaldi_io.compressed_matrix import TOKENS, read_compressed, read_shape
 from asr_bn.kaldi_io.plain_text import parse_floats
 from asr_bn.kaldi_io.rxfilename import read_exact, read_until
+from asr_bn.system.arrays import Floats
 
-Matrix = NDArray[np.float32] | NDArray[np.float64]
+Matrix = Floats | NDArray[np.float64]
 _DTYPES = {"FM": "<f4", "DM": "<f8"}
 _BINARY_TOKENS = ", ".join([*_DTYPES, *TOKENS])
 _MAX_TEXT = 1 << 30

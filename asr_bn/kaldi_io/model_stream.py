@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.kaldi_io.binary import (
     BINARY_MARK,
@@ -18,6 +17,7 @@ from asr_bn.kaldi_io.binary import (
 )
 from asr_bn.kaldi_io.plain_text import parse_float, parse_int
 from asr_bn.kaldi_io.rxfilename import open_input, read_exact
+from asr_bn.system.arrays import Floats
 
 _VECTORS = {"FV": "<f4", "DV": "<f8"}
 _MAX_LENGTH = 1 << 26
@@ -79,7 +79,7 @@ class ModelStream:
             return [self.as_integer(word) for word in iter(self.token, "]")]
         return [int(value) for value in read_int_vector(self._stream, self.where)]
 
-    def float_vector(self) -> NDArray[np.float32]:
+    def float_vector(self) -> Floats:
         """The next vector of floats, ``[length]``."""
         if not self.binary:
             self.expect("[")

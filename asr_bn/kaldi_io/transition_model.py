@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.kaldi_io.model_stream import ModelStream, open_model
+from asr_bn.system.arrays import IntVector
 
 _MAX_STATES = 1 << 22
 
@@ -44,8 +44,8 @@ class TransitionModel:
     """
 
     num_pdfs: int
-    tid_to_pdf: NDArray[np.int32]
-    tid_to_phone: NDArray[np.int32]
+    tid_to_pdf: IntVector
+    tid_to_phone: IntVector
 
     @property
     def num_transition_ids(self) -> int:

@@ -23,12 +23,12 @@ from asr_bn.layers.module_modes import effective_weights
 from asr_bn.layers.population_stats import PopulationStats
 from asr_bn.layers.stack import NormalizedRecurrent
 from asr_bn.onnx_io.versions import IR_VERSION, OPSET
+from asr_bn.system.arrays import Floats
 from asr_bn.system.files import sha256_of_file, write_bytes
 
 # PyTorch orders the gates i, f, g, o; ONNX i, o, f, c.
 _ONNX_GATES = [0, 3, 1, 2]
 
-Array = NDArray[np.float32]
 Shape = list[str | int | None]
 
 
@@ -313,7 +313,7 @@ def _population_stats(layers: NormalizedRecurrent, layer: int) -> PopulationStat
     return stats
 
 
-def _tables(layers: NormalizedRecurrent, layer: int) -> dict[str, Array]:
+def _tables(layers: NormalizedRecurrent, layer: int) -> dict[str, Floats]:
     """Scale and shift of every step that equal batch normalization, each ``[num_steps, features]``."""
     stats = _population_stats(layers, layer)
     mean, variance = stats.mean_and_variance(stats.num_steps)
@@ -322,11 +322,11 @@ def _tables(layers: NormalizedRecurrent, layer: int) -> dict[str, Array]:
     return {"scale": _array(scale), "shift": _array(beta - scale * mean)}
 
 
-def _array(values: torch.Tensor) -> Array:
+def _array(values: torch.Tensor) -> Floats:
     return values.detach().cpu().numpy().astype(np.float32)
 
 
-def _by_onnx_gates(values: Array, num_gates: int) -> Array:
+def _by_onnx_gates(values: Floats, num_gates: int) -> Floats:
     """Reorder the second axis, ``num_gates * hidden_size``, of an LSTM's weights or biases."""
     gates = np.split(values, num_gates, axis=1)
     return np.concatenate([gates[k] for k in _ONNX_GATES], axis=1) if num_gates == 4 else values

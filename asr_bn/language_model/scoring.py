@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from asr_bn.language_model.metadata import METADATA_KEY, LanguageModelMetadata
 from asr_bn.language_model.streams import Streams, Tokens
-
-LogProbs = NDArray[np.float32]
+from asr_bn.system.arrays import Floats
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class TextScore:
     num_tokens: int
 
     @classmethod
-    def of(cls, log_probs: LogProbs) -> "TextScore":
+    def of(cls, log_probs: Floats) -> "TextScore":
         """The score of tokens with these log probabilities."""
         return cls(float(log_probs.sum(dtype=np.float64)), len(log_probs))
 
@@ -81,7 +79,7 @@ class LanguageScorer:
         name: str,
         num_streams: int | None = None,
         on_progress: Callable[[int], object] = lambda num_tokens: None,
-    ) -> LogProbs:
+    ) -> Floats:
         """Log probability of each token of a text, ``[num_tokens]``, by the training code's protocol.
 
         Args:
@@ -103,7 +101,7 @@ class LanguageScorer:
 
     def score_sentences(
         self, sentences: Sequence[Tokens], on_progress: Callable[[int], object] = lambda num_tokens: None
-    ) -> list[LogProbs]:
+    ) -> list[Floats]:
         """Log probability of each token of each sentence, every one scored by itself from zero states.
 
         Its first token is predicted from the end of a sentence.  What else is in the call does not matter.
@@ -112,7 +110,7 @@ class LanguageScorer:
             sentences: tokens of each, the end of the sentence last.
             on_progress: called with the number of tokens scored since the last call.
         """
-        scored: list[LogProbs] = [np.empty(0, dtype=np.float32)] * len(sentences)
+        scored: list[Floats] = [np.empty(0, dtype=np.float32)] * len(sentences)
         by_length = sorted(range(len(sentences)), key=lambda k: -len(sentences[k]))
         for start in range(0, len(by_length), self.metadata.num_streams):
             together = by_length[start : start + self.metadata.num_streams]
@@ -126,7 +124,7 @@ class LanguageScorer:
             on_progress(sum(len(scored[k]) for k in together))
         return scored
 
-    def _windows(self, tokens: Tokens, targets: Tokens) -> Iterator[LogProbs]:
+    def _windows(self, tokens: Tokens, targets: Tokens) -> Iterator[Floats]:
         """Log probabilities of the targets, both ``[num_steps, batch]``, window after window."""
         zeros = {
             name: np.zeros((layers, tokens.shape[1], size), dtype=np.float32)

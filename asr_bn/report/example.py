@@ -12,6 +12,7 @@ from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.report.results import MODELS
 from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.arrays import Floats, IntVector
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Example:
     feats: NDArray[np.floating]
     phones: list[str]
     aligned: NDArray[np.int64]
-    posteriors: dict[str, NDArray[np.float32]]
+    posteriors: dict[str, Floats]
     frame_shift_ms: float
 
 
@@ -65,7 +66,7 @@ def score_example(out: Path, feats_dir: Path, ali_dir: Path, seconds: float = 3.
     return Example(utt_id, feats[utt_id], labels, aligned, posteriors, frame_shift_ms)
 
 
-def pdf_phones(ali_dir: Path) -> NDArray[np.int32]:
+def pdf_phones(ali_dir: Path) -> IntVector:
     """Phone of each pdf (the first that has it), shape ``[num_pdfs]``, from ``ali_dir/final.mdl``."""
     model = TransitionModel.read(ali_dir / "final.mdl")
     phones = np.zeros(model.num_pdfs, dtype=np.int32)

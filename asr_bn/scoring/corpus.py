@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.scoring.packed import batch_scorer
-from asr_bn.scoring.scorer import AcousticScorer, Features
+from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.arrays import Floats
 
 if TYPE_CHECKING:
     from asr_bn.scoring.long import LayerwiseScorer
@@ -29,9 +30,8 @@ BATCH_SCORES = 16_000_000
 # The share of a batch that may be padding.
 MAX_PADDING = 0.15
 
-Item = tuple[str, Features]
-Rows = NDArray[np.float32]
-Batch = tuple[list[int], Future[list[Rows]] | None]
+Item = tuple[str, Floats]
+Batch = tuple[list[int], Future[list[Floats]] | None]
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Scores:
 
     utt_id: str
     num_frames: int
-    blocks: Iterable[Rows]
+    blocks: Iterable[Floats]
     is_long: bool = False
 
-    def mapped(self, function: Callable[[Rows], Rows]) -> "Scores":
+    def mapped(self, function: Callable[[Floats], Floats]) -> "Scores":
         """The same with ``function`` applied to every block."""
         blocks = map(function, self.blocks) if self.is_long else [function(rows) for rows in self.blocks]
         return replace(self, blocks=blocks)
 
-    def matrix(self) -> Rows:
+    def matrix(self) -> Floats:
         """All rows at once, which for a long recording may take all memory."""
         blocks = list(self.blocks)
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
@@ -63,7 +63,7 @@ def score_all(
     feats: Iterable[tuple[str, NDArray[np.floating]]],
     num_threads: int,
     skip: Callable[[str], None] | None = None,
-) -> Iterator[tuple[str, Rows]]:
+) -> Iterator[tuple[str, Floats]]:
     """Utterance id and log posteriors ``[num_frames, num_pdfs]`` as one matrix; see `score_blocks`."""
     for scores in score_blocks(scorer, feats, num_threads, skip):
         yield scores.utt_id, scores.matrix()
@@ -130,7 +130,7 @@ class _LongRecordings:
         self._scorer, self._num_threads = scorer, num_threads
         self._layers: LayerwiseScorer | None = None
 
-    def scores(self, utt_id: str, feats: Features) -> Scores:
+    def scores(self, utt_id: str, feats: Floats) -> Scores:
         if self._scorer.path is None:
             raise ValueError(
                 f"{utt_id}: {len(feats)} frames are too many for one call, and the model has no file"
@@ -143,7 +143,7 @@ class _LongRecordings:
                 self._say_deviation(self._layers, utt_id, feats)
         return Scores(utt_id, len(feats), self._layers.log_posteriors(feats), is_long=True)
 
-    def _say_deviation(self, layers: "LayerwiseScorer", utt_id: str, feats: Features) -> None:
+    def _say_deviation(self, layers: "LayerwiseScorer", utt_id: str, feats: Floats) -> None:
         beginning = feats[: Limits.of(self._scorer.metadata.num_pdfs).long_frames]
         deviation = layers.deviation(beginning, self._scorer.log_posteriors([beginning])[0])
         print(
@@ -198,7 +198,7 @@ def _checked(
 
 
 def _in_order(window: list[Item], batches: list[Batch], long_recordings: _LongRecordings) -> Iterator[Scores]:
-    rows: dict[int, Rows] = {}
+    rows: dict[int, Floats] = {}
     for indices, future in batches:
         if future is not None:
             rows |= zip(indices, future.result(), strict=True)

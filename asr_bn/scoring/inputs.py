@@ -16,8 +16,9 @@ from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import is_specifier
+from asr_bn.system.arrays import Floats
 
-Feats = Iterator[tuple[str, NDArray[np.float32] | NDArray[np.float64]]]
+Feats = Iterator[tuple[str, Floats | NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from asr_bn.onnx_io.model_check import check_model
 from asr_bn.onnx_io.session import session_options
 from asr_bn.onnx_io.versions import IR_VERSION, OPSET, QUANTIZATION_DOMAIN, QUANTIZATION_OPSET
+from asr_bn.system.arrays import Floats
 
-Array = NDArray[np.float32]
 Direction: TypeAlias = onnxruntime.InferenceSession
 """``X`` ``[num_frames, batch, size]``, ``h`` and ``c`` ``[1, batch, hidden_size]`` to ``Y`` ``[num_frames, 1,
 batch, hidden_size]``, ``h`` and ``c``; the backward one begins with the last frame."""
@@ -35,8 +35,8 @@ class LayerSessions:
     directions: list[tuple[Direction, Direction]]
     output: onnxruntime.InferenceSession
     hidden_size: int
-    mean: Array | None
-    std: Array | None
+    mean: Floats | None
+    std: Floats | None
 
 
 class ModelLayers:

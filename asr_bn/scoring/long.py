@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from asr_bn.scoring.layer_sessions import Direction, ModelLayers
+from asr_bn.system.arrays import Floats
 
 # Frames of a piece.
 PIECE_FRAMES = 2000
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class LayerwiseScorer:
         self._num_at_once = min(num_threads, 2)
         self._layers = model.sessions(num_threads)
 
-    def log_posteriors(self, feats: Array, quiet: bool = False) -> Iterator[Array]:
+    def log_posteriors(self, feats: Floats, quiet: bool = False) -> Iterator[Floats]:
         """Log posteriors of ``feats`` ``[num_frames, num_features]``, in pieces of rows.
 
         Raises:
@@ -91,7 +90,7 @@ class LayerwiseScorer:
             yield self._layers.output.run(None, {"X": hidden.read(piece)[:, None]})[0][:, 0]
         hidden.close()
 
-    def deviation(self, feats: Array, expected: Array) -> Deviation:
+    def deviation(self, feats: Floats, expected: Floats) -> Deviation:
         """Compare with ``expected`` ``[num_frames, num_pdfs]``, what one call answers to ``feats``."""
         largest, total, differing, start = 0.0, 0.0, 0, 0
         for rows in self.log_posteriors(feats, quiet=True):
@@ -121,10 +120,10 @@ class LayerwiseScorer:
 class _Features:
     """The input of the first layer, normalized where the model does not do that in its weights."""
 
-    def __init__(self, feats: Array, mean: Array | None, std: Array | None) -> None:
+    def __init__(self, feats: Floats, mean: Floats | None, std: Floats | None) -> None:
         self._feats, self._mean, self._std = feats, mean, std
 
-    def read(self, piece: slice) -> Array:
+    def read(self, piece: slice) -> Floats:
         feats = self._feats[piece]
         return feats if self._mean is None or self._std is None else (feats - self._mean) / self._std
 
@@ -140,7 +139,7 @@ class _HiddenStates:
         self._row_bytes = 4 * hidden_size
         self._lock = threading.Lock()
 
-    def write(self, direction: int, piece: slice, rows: Array) -> None:
+    def write(self, direction: int, piece: slice, rows: Floats) -> None:
         try:
             with self._lock:
                 self._files[direction].seek(piece.start * self._row_bytes)
@@ -148,7 +147,7 @@ class _HiddenStates:
         except OSError as error:
             raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
 
-    def read(self, piece: slice) -> Array:
+    def read(self, piece: slice) -> Floats:
         num_rows = piece.stop - piece.start
         halves = []
         with self._lock:

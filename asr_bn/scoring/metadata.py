@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.features.options import FbankOptions
+from asr_bn.system.arrays import Floats
 
 # The key of the ONNX metadata_props entry.
 METADATA_KEY = "asr_bn"
@@ -51,7 +51,7 @@ class ModelMetadata:
         return self.num_static * (self.delta_order + 1)
 
     @property
-    def log_priors(self) -> NDArray[np.float32]:
+    def log_priors(self) -> Floats:
         """Log prior of each pdf, shape ``[num_pdfs]``; see :func:`asr_bn.data.alignments.log_priors`."""
         from asr_bn.data.alignments import log_priors
 

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.scoring.layer_sessions import Direction, ModelLayers
-from asr_bn.scoring.scorer import AcousticScorer, Features
+from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.arrays import Floats
 
-Array = NDArray[np.float32]
 _log = logging.getLogger(__name__)
 _MOST_CALLS = 128
 
@@ -26,7 +25,7 @@ _MOST_CALLS = 128
 class BatchScorer(Protocol):
     """What scores several utterances in a call."""
 
-    def log_posteriors(self, feats: Sequence[Features]) -> list[Array]:
+    def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
         """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, num_features]``."""
         ...
 
@@ -77,7 +76,7 @@ class PackedScorer:
         # Each of the calls that run side by side takes one of these threads, beside its own.
         self._backwards = ThreadPoolExecutor(_MOST_CALLS, "backward") if num_threads > 1 else None
 
-    def log_posteriors(self, feats: Sequence[Features]) -> list[Array]:
+    def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
         """As `BatchScorer.log_posteriors`; every utterance has at least one frame."""
         if not feats:
             return []
@@ -86,13 +85,13 @@ class PackedScorer:
         hidden = packing.pack([feats[k] for k in order])
         for sessions in self._layers.directions:
             hidden = self._layer(*sessions, hidden, packing)
-        answers: list[Array] = [np.empty(0, np.float32)] * len(feats)
+        answers: list[Floats] = [np.empty(0, np.float32)] * len(feats)
         for row, k in enumerate(order):
             scores = self._layers.output.run(None, {"X": packing.utterance(hidden, row)[:, None]})[0]
             answers[k] = scores[:, 0]
         return answers
 
-    def _layer(self, forward: Direction, backward: Direction, hidden: Array, packing: "Packing") -> Array:
+    def _layer(self, forward: Direction, backward: Direction, hidden: Floats, packing: "Packing") -> Floats:
         if self._backwards is None:
             outputs = [self._forward(forward, hidden, packing), self._backward(backward, hidden, packing)]
         else:
@@ -100,7 +99,7 @@ class PackedScorer:
             outputs = [self._forward(forward, hidden, packing), beside.result()]
         return np.concatenate(outputs, axis=1)
 
-    def _forward(self, direction: Direction, hidden: Array, packing: "Packing") -> Array:
+    def _forward(self, direction: Direction, hidden: Floats, packing: "Packing") -> Floats:
         output = np.empty((len(hidden), self._layers.hidden_size), np.float32)
         h = c = self._zeros(packing.chunks[0].size)
         for chunk in packing.chunks:
@@ -109,7 +108,7 @@ class PackedScorer:
             chunk.rows(output)[:] = y[:, 0]
         return output
 
-    def _backward(self, direction: Direction, hidden: Array, packing: "Packing") -> Array:
+    def _backward(self, direction: Direction, hidden: Floats, packing: "Packing") -> Floats:
         output = np.empty((len(hidden), self._layers.hidden_size), np.float32)
         h = c = self._zeros(0)
         for chunk in reversed(packing.chunks):
@@ -119,7 +118,7 @@ class PackedScorer:
             chunk.rows(output)[:] = y[:, 0]
         return output
 
-    def _zeros(self, size: int) -> Array:
+    def _zeros(self, size: int) -> Floats:
         return np.zeros((1, size, self._layers.hidden_size), np.float32)
 
 
@@ -132,7 +131,7 @@ class Chunk:
     size: int
     offset: int
 
-    def rows(self, packed: Array) -> Array:
+    def rows(self, packed: Floats) -> Floats:
         """Its rows of ``packed`` ``[total_frames, size]`` as ``[num_frames, batch, size]``, not copied."""
         num_frames = self.stop - self.start
         rows = packed[self.offset : self.offset + num_frames * self.size]
@@ -160,7 +159,7 @@ class Packing:
             start, offset = stop, offset + (stop - start) * size
         return cls(lengths, chunks)
 
-    def pack(self, utterances: list[Array]) -> Array:
+    def pack(self, utterances: list[Floats]) -> Floats:
         """``[total_frames, size]`` from ``[num_frames, size]`` each."""
         packed = np.empty((sum(self.lengths), utterances[0].shape[1]), np.float32)
         for chunk in self.chunks:
@@ -169,7 +168,7 @@ class Packing:
                 rows[:, row] = utterances[row][chunk.start : chunk.stop]
         return packed
 
-    def utterance(self, packed: Array, row: int) -> Array:
+    def utterance(self, packed: Floats, row: int) -> Floats:
         """The frames ``[num_frames, size]`` of an utterance."""
         chunks = [chunk for chunk in self.chunks if chunk.stop <= self.lengths[row]]
         return np.concatenate([chunk.rows(packed)[:, row] for chunk in chunks])

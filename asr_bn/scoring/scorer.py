@@ -13,8 +13,8 @@ from asr_bn.features.deltas import add_deltas
 from asr_bn.onnx_io.model_check import check_model
 from asr_bn.onnx_io.session import session_options
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
+from asr_bn.system.arrays import Floats
 
-Features = NDArray[np.float32]
 Output = Literal["log_posterior", "posterior", "log_likelihood"]
 
 
@@ -77,11 +77,11 @@ class AcousticScorer:
         """Whether the file is one of ``asr-bn export --int8`` (its figures tell)."""
         return "dev_fer_int8" in self.metadata.figures
 
-    def with_deltas(self, feats: NDArray[np.floating]) -> Features:
+    def with_deltas(self, feats: NDArray[np.floating]) -> Floats:
         """`with_deltas` for this model."""
         return with_deltas(feats, self.metadata)
 
-    def log_posteriors(self, feats: Sequence[Features]) -> list[NDArray[np.float32]]:
+    def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
         """Log posteriors of one or more utterances, in one call of ONNX Runtime.
 
         Args:
@@ -102,7 +102,7 @@ class AcousticScorer:
         return [scores[row, :length] for row, length in enumerate(lengths)]
 
 
-def with_deltas(feats: NDArray[np.floating], metadata: ModelMetadata) -> Features:
+def with_deltas(feats: NDArray[np.floating], metadata: ModelMetadata) -> Floats:
     """Features as a model takes them, ``[num_frames, num_features]``, from static or complete ones.
 
     Raises:
@@ -121,12 +121,12 @@ def with_deltas(feats: NDArray[np.floating], metadata: ModelMetadata) -> Feature
 
 
 def convert(
-    log_posteriors: NDArray[np.float32],
-    log_priors: NDArray[np.float32],
+    log_posteriors: Floats,
+    log_priors: Floats,
     output: Output,
     prior_scale: float = 1.0,
     acoustic_scale: float = 1.0,
-) -> Features:
+) -> Floats:
     """Log posteriors, shape ``[num_frames, num_pdfs]``, as they are, as posteriors, or less the log priors.
 
     ``acoustic_scale * (log_posterior - prior_scale * log_prior)`` is what ``log_likelihood`` gives.
@@ -147,7 +147,7 @@ def check_prior_floor(floor: float) -> None:
         raise ValueError(f"prior floor {floor}: expected a probability, 0 to 1")
 
 
-def floored(log_priors: NDArray[np.float32], floor: float) -> NDArray[np.float32]:
+def floored(log_priors: Floats, floor: float) -> Floats:
     """``log_priors`` with no prior below ``floor`` (a probability); 0 leaves them as they are.
 
     Raises:

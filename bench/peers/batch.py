@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]
+from asr_bn.system.arrays import Floats
 
 
-def score(session: onnxruntime.InferenceSession, feats: Sequence[Matrix]) -> list[Matrix]:
+def score(session: onnxruntime.InferenceSession, feats: Sequence[Floats]) -> list[Floats]:
     """Log posteriors of each of ``feats``."""
     lengths = np.array([len(one) for one in feats], np.int32)
     padded = np.zeros((len(feats), lengths.max(), feats[0].shape[1]), np.float32)
@@ -20,7 +19,7 @@ def score(session: onnxruntime.InferenceSession, feats: Sequence[Matrix]) -> lis
     return [scores[row, :length] for row, length in enumerate(lengths)]
 
 
-def npy(values: Matrix) -> bytes:
+def npy(values: Floats) -> bytes:
     """``values`` in NumPy's format."""
     stream = io.BytesIO()
     np.save(stream, values)

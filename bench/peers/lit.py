@@ -10,7 +10,8 @@ import numpy as np
 import onnxruntime
 from fastapi import Request, Response
 
-from bench.peers.batch import Matrix, npy, score
+from asr_bn.system.arrays import Floats
+from bench.peers.batch import npy, score
 
 
 class Api(litserve.LitAPI):  # type: ignore[misc]
@@ -22,11 +23,11 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
             os.environ["BENCH_MODEL"], providers=["CPUExecutionProvider"]
         )
 
-    def decode_request(self, request: Request) -> Matrix:
+    def decode_request(self, request: Request) -> Floats:
         """The features; LitServe reads forms and JSON, no other bodies."""
         return np.asarray(np.load(io.BytesIO(request["file"].file.read())))
 
-    def batch(self, inputs: list[Matrix]) -> list[Matrix]:
+    def batch(self, inputs: list[Floats]) -> list[Floats]:
         """As they come."""
         return list(inputs)
 
@@ -34,11 +35,11 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
         """One call."""
         return score(self.session, x)
 
-    def unbatch(self, output: list[Matrix]) -> list[Matrix]:
+    def unbatch(self, output: list[Floats]) -> list[Floats]:
         """As they came."""
         return output
 
-    def encode_response(self, output: Matrix) -> Response:
+    def encode_response(self, output: Floats) -> Response:
         """The answer's body."""
         return Response(npy(output), media_type="application/x-npy")
 

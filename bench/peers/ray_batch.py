@@ -12,7 +12,8 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bench.peers.batch import Matrix, npy, score
+from asr_bn.system.arrays import Floats
+from bench.peers.batch import npy, score
 
 
 @serve.deployment(max_ongoing_requests=128)
@@ -25,7 +26,7 @@ class Api:
         )
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)  # type: ignore[untyped-decorator]
-    async def score(self, feats: list[Matrix]) -> list[Matrix]:
+    async def score(self, feats: list[Floats]) -> list[Floats]:
         """One call."""
         return score(self.session, feats)
 

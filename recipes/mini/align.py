@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from recipes.mini.mfcc import Features
+    from asr_bn.system.arrays import Floats
     from recipes.mini.shard import Language
     from recipes.mini.train_mono import MonoSystem
 
@@ -99,7 +99,7 @@ def _read_language(path: Path) -> "Language":
     )
 
 
-def _features(data: Path) -> "dict[str, Features]":
+def _features(data: Path) -> "dict[str, Floats]":
     from tqdm import tqdm
 
     from asr_bn.kaldi_io.data_dir import DataDir

@@ -12,7 +12,7 @@ import kaldi_hmm_gmm as khg
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.mini.mfcc import Features
+from asr_bn.system.arrays import Floats
 
 Array = NDArray[np.float64]
 # Kaldi's defaults (gmm/mle-diag-gmm.h, gmmbin/gmm-est.cc, steps/train_mono.sh).
@@ -30,7 +30,7 @@ class Mixture:
     means: Array
     variances: Array
 
-    def log_likelihoods(self, feats: Features) -> Array:
+    def log_likelihoods(self, feats: Floats) -> Array:
         """``[num_frames, num_gauss]``, weights included."""
         precisions = 1.0 / self.variances
         constants = np.log(self.weights) - 0.5 * (
@@ -55,7 +55,7 @@ class MixtureStats:
         return MixtureStats(self.counts + other.counts, self.sums + other.sums, self.squares + other.squares)
 
 
-def accumulate(mixture: Mixture, feats: Features) -> MixtureStats:
+def accumulate(mixture: Mixture, feats: Floats) -> MixtureStats:
     """The E step for the frames ``[num_frames, dim]`` that are aligned to one pdf."""
     scores = mixture.log_likelihoods(feats)
     posteriors = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.fbank import compute_fbank
 from asr_bn.features.options import FbankOptions
+from asr_bn.system.arrays import Floats
 
-Features = NDArray[np.float32]
 # Kaldi's defaults (feat/feature-mfcc.h).
 NUM_CEPS = 13
 NUM_MEL_BINS = 23
 CEPSTRAL_LIFTER = 22.0
 
 
-def compute_mfcc(samples: NDArray[np.floating], sample_frequency: float) -> Features:
+def compute_mfcc(samples: NDArray[np.floating], sample_frequency: float) -> Floats:
     """``compute-mfcc-feats --use-energy=false --dither=0``: float32 ``[num_frames, 13]``.
 
     ``samples`` are in int16 range.  Source: feat/feature-mfcc.cc, on our log mel filter bank.
@@ -39,7 +39,7 @@ def _cepstral_transform() -> NDArray[np.float64]:
     return transform
 
 
-def features_of_file(wav_path: Path) -> Features:
+def features_of_file(wav_path: Path) -> Floats:
     """MFCC with deltas and their deltas of a 16-bit mono WAV file: float32 ``[num_frames, 39]``."""
     with wave.open(str(wav_path), "rb") as stream:
         sample_frequency = stream.getframerate()
@@ -47,7 +47,7 @@ def features_of_file(wav_path: Path) -> Features:
     return add_deltas(compute_mfcc(samples, sample_frequency))
 
 
-def normalize_speakers(feats: Mapping[str, Features], utt2spk: Mapping[str, str]) -> dict[str, Features]:
+def normalize_speakers(feats: Mapping[str, Floats], utt2spk: Mapping[str, str]) -> dict[str, Floats]:
     """Subtract each speaker's mean (Kaldi's ``apply-cmvn`` with its default, no variances)."""
     sums: dict[str, NDArray[np.float64]] = {}
     counts: dict[str, int] = {}

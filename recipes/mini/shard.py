@@ -13,16 +13,15 @@ import kaldifst
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.system.arrays import Floats, IntVector
 from recipes.mini.gmm import Mixture, MixtureStats, accumulate
 from recipes.mini.graphs import lexicon_fst
-from recipes.mini.mfcc import Features
 
 # steps/train_mono.sh, steps/align_si.sh
 ACOUSTIC_SCALE = 0.1
 TRANSITION_SCALE = 1.0
 SELF_LOOP_SCALE = 0.1
 
-Alignment = NDArray[np.int32]
 LexiconEntries = Sequence[tuple[str, float, tuple[str, ...]]]
 
 
@@ -53,7 +52,7 @@ class Shard:
         tree: khg.ContextDependency,
         language: Language,
         transcripts: Mapping[str, Sequence[str]],
-        feats: Mapping[str, Features],
+        feats: Mapping[str, Floats],
     ) -> None:
         options = khg.TrainingGraphCompilerOptions(transition_scale=0.0, self_loop_scale=0.0)
         lexicon = lexicon_fst(language.lexicon, language.phone_ids, language.word_ids, language.silence_phone)
@@ -63,7 +62,7 @@ class Shard:
             for utt_id, words in transcripts.items()
         }
         self._feats = feats
-        self._alignments: dict[str, Alignment] = {}
+        self._alignments: dict[str, IntVector] = {}
 
     def align_equally(self) -> None:
         """Spread each utterance evenly over the states of a path of its graph (``align-equal-compiled``)."""
@@ -117,7 +116,7 @@ class Shard:
         ]
         return ShardStats(stats, np.bincount(transition_ids, minlength=len(tid_to_pdf)).astype(np.float64))
 
-    def alignments(self) -> dict[str, Alignment]:
+    def alignments(self) -> dict[str, IntVector]:
         """Transition-ids of each aligned utterance."""
         return self._alignments
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from asr_bn.system.arrays import Floats
 from recipes.mini.gmm import Mixture, MixtureStats, split, split_targets, to_am_diag_gmm, update
 from recipes.mini.graphs import monophone_tree, topology_text
-from recipes.mini.mfcc import Features
 from recipes.mini.shard import Language, Shards, ShardStats
 
 INITIAL_BEAM, BEAM, RETRY_BEAM = 6.0, 10.0, 40.0
@@ -43,7 +43,7 @@ class MonoSystem:
     mixtures: list[Mixture]
 
 
-def flat_start(language: Language, feats: Mapping[str, Features]) -> MonoSystem:
+def flat_start(language: Language, feats: Mapping[str, Floats]) -> MonoSystem:
     """Every pdf has the mean and variance of all the frames (``gmm-init-mono``)."""
     silence = language.phone_ids[language.silence_phone]
     others = sorted(index for index in language.phone_ids.values() if index not in (0, silence))
@@ -59,7 +59,7 @@ def shard_arguments(
     system: MonoSystem,
     language: Language,
     transcripts: Mapping[str, Sequence[str]],
-    feats: Mapping[str, Features],
+    feats: Mapping[str, Floats],
 ) -> list[tuple[object, ...]]:
     """The utterances in ``NUM_SHARDS`` runs of about equal length, each as ``Shard`` wants them."""
     utt_ids = sorted(transcripts)

@@ -12,6 +12,8 @@ import kaldi_hmm_gmm as khg
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.system.arrays import Floats
+
 
 @dataclass(frozen=True)
 class State:
@@ -37,7 +39,7 @@ class TransitionModelData:
     entry_of_phone: dict[int, int]
     entries: Sequence[Sequence[State]]
     triples: Sequence[tuple[int, int, int]]
-    log_probs: NDArray[np.float32]
+    log_probs: Floats
 
     @classmethod
     def of(cls, model: khg.TransitionModel) -> "TransitionModelData":
@@ -128,9 +130,9 @@ def _integer_vector(values: Sequence[int]) -> bytes:
     return struct.pack(f"<bi{len(values)}i", 4, len(values), *values)
 
 
-def _vector(values: NDArray[np.float32]) -> bytes:
+def _vector(values: Floats) -> bytes:
     return b"FV " + _integers(len(values)) + np.asarray(values, dtype="<f4").tobytes()
 
 
-def _matrix(values: NDArray[np.float32]) -> bytes:
+def _matrix(values: Floats) -> bytes:
     return b"FM " + _integers(*values.shape) + np.ascontiguousarray(values, dtype="<f4").tobytes()

@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from asr_bn.system.arrays import Floats
 
-Matrix = NDArray[np.float32]
 # An utterance's company is at most so many times as long, or so many frames.
 _LIKE_LENGTHS, _LIKE_FRAMES = 3, 300
 
@@ -27,7 +25,7 @@ class Scorer(Protocol):
     num_threads: int
     is_padded: bool
 
-    def log_posteriors(self, feats: Sequence[Matrix]) -> list[Matrix]:
+    def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
         """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, feature_dim]``."""
         ...
 
@@ -46,7 +44,7 @@ class BatchLimits:
 class Scored:
     """An utterance's ``log_posteriors`` ``[num_frames, num_pdfs]`` and where its time went."""
 
-    log_posteriors: Matrix
+    log_posteriors: Floats
     queue_s: float
     inference_s: float
     batch_size: int
@@ -57,7 +55,7 @@ class Ticket:
     """An utterance that waits."""
 
     scorer: Scorer
-    feats: Matrix
+    feats: Floats
     future: "asyncio.Future[Scored]"
     enqueued: float
     deadline: float = float("inf")

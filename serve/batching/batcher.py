@@ -14,16 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from serve.batching.batch_policy import (
-    BatchLimits,
-    Matrix,
-    Scored,
-    Scorer,
-    Ticket,
-    choose_batch,
-    cost_of,
-    is_long,
-)
+from asr_bn.system.arrays import Floats
+from serve.batching.batch_policy import BatchLimits, Scored, Scorer, Ticket, choose_batch, cost_of, is_long
 from serve.limits.estimates import CallTimes, Estimate
 from serve.limits.fairness import Turns
 
@@ -128,7 +120,7 @@ class Batcher:
     async def score(
         self,
         scorer: Scorer,
-        feats: Sequence[Matrix],
+        feats: Sequence[Floats],
         deadline: float,
         announced: "Announcement | None" = None,
         client: str = "",
@@ -163,7 +155,7 @@ class Batcher:
         await self.drain()
         self._executor.shutdown()
 
-    def _enqueue(self, scorer: Scorer, feats: Matrix, deadline: float, client: str) -> Ticket:
+    def _enqueue(self, scorer: Scorer, feats: Floats, deadline: float, client: str) -> Ticket:
         loop = asyncio.get_running_loop()
         now = time.monotonic()
         ticket = Ticket(scorer, feats, loop.create_future(), now, deadline, client)
@@ -262,7 +254,7 @@ class Batcher:
         self._running.append(call)  # not before: what is not begun has no end
         task.add_done_callback(lambda done: self._finish(call, done))
 
-    def _finish(self, call: Call, done: "asyncio.Future[list[Matrix]]") -> None:
+    def _finish(self, call: Call, done: "asyncio.Future[list[Floats]]") -> None:
         seconds = time.monotonic() - call.started
         self._running.remove(call)
         self._times(call.batch[0].scorer).observe(cost_of(call.batch), seconds)
@@ -273,7 +265,7 @@ class Batcher:
         self._dispatch()
 
     def _deliver(
-        self, batch: list[Ticket], started: float, seconds: float, done: "asyncio.Future[list[Matrix]]"
+        self, batch: list[Ticket], started: float, seconds: float, done: "asyncio.Future[list[Floats]]"
     ) -> None:
         error = done.exception()
         if error is None:

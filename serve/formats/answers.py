@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from asr_bn.system.arrays import Floats, IntVector
 from serve.limits.refusal import Refusal
 
 JSON = "application/json"
@@ -71,7 +72,7 @@ def _q(parameters: list[str]) -> float:
     return 1.0
 
 
-def top(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def top(values: Floats, count: int) -> tuple[IntVector, Floats]:
     """The ``count`` largest of each row, largest first, equal ones by pdf-id.
 
     Returns:
@@ -90,7 +91,7 @@ def top(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDA
     return pdf_ids, np.take_along_axis(values, pdf_ids, axis=1)
 
 
-def _few(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _few(values: Floats, count: int) -> tuple[IntVector, Floats]:
     """One maximum after the other, of which NumPy takes the first: ten times as fast as sorting."""
     rest, frames = values.copy(), np.arange(len(values))
     pdf_ids = np.empty((len(values), count), np.int32)
@@ -100,7 +101,7 @@ def _few(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], ND
     return pdf_ids, np.take_along_axis(values, pdf_ids, axis=1)
 
 
-def json_pieces(fields: dict[str, Any], values: NDArray[np.float32], top_k: int | None) -> Iterator[bytes]:
+def json_pieces(fields: dict[str, Any], values: Floats, top_k: int | None) -> Iterator[bytes]:
     """``fields`` with the matrix, or its ``top_k`` of each frame, as JSON, in pieces made as they are taken.
 
     The text of an answer may be four times as large as its values: it is never in memory as a whole.
@@ -132,7 +133,7 @@ def json_items(array: NDArray[Any]) -> Iterator[bytes]:
         yield orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
-def npy_chunks(values: NDArray[np.float32], top_k: int | None) -> Chunks:
+def npy_chunks(values: Floats, top_k: int | None) -> Chunks:
     """The matrix ``[num_frames, num_pdfs]``; with ``top_k`` a ``[num_frames, top_k]`` array of records
     ``(pdf_id int32, value float32)``."""
     array: NDArray[Any] = np.ascontiguousarray(values)
@@ -145,7 +146,7 @@ def npy_chunks(values: NDArray[np.float32], top_k: int | None) -> Chunks:
     return [stream.getvalue(), _bytes_of(array)]
 
 
-def kaldi_ark_chunks(utt_id: str, values: NDArray[np.float32]) -> Chunks:
+def kaldi_ark_chunks(utt_id: str, values: Floats) -> Chunks:
     """A binary Kaldi archive of one float matrix (Kaldi's ``matrix/kaldi-matrix.cc``, ``Matrix::Write``)."""
     rows, columns = values.shape
     header = f"{utt_id} ".encode() + b"\0BFM " + struct.pack("<bibi", 4, rows, 4, columns)
@@ -157,9 +158,7 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
     return array.view(np.uint8).reshape(-1).data
 
 
-def encode(
-    media_type: str, fields: dict[str, Any], values: NDArray[np.float32], top_k: int | None
-) -> Encoded:
+def encode(media_type: str, fields: dict[str, Any], values: Floats, top_k: int | None) -> Encoded:
     """The body of an answer.
 
     Raises:

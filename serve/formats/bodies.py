@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from fastapi import Request
 from numpy.lib import format as npy_format
-from numpy.typing import NDArray
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
+from asr_bn.system.arrays import Floats
 from serve.limits.refusal import ClientGone, Refusal, shown
 
 MAX_PARTS = 16
@@ -197,7 +197,7 @@ def _collect_into(parts: list[Part]) -> dict[str, object]:
 warnings.filterwarnings("ignore", "Reading `.npy`", UserWarning)
 
 
-def read_npy(data: bytes) -> NDArray[np.float32]:
+def read_npy(data: bytes) -> Floats:
     """A float matrix in NumPy's format, as `numpy.load` reads it without pickle; nothing may follow it.
 
     Raises:

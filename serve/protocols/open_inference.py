@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
-from numpy.typing import NDArray
 
 import asr_bn
+from asr_bn.system.arrays import Floats
 from serve.formats import schemas
 from serve.formats.answers import Chunks, Encoded
 from serve.formats.parameters import StrictRoute
@@ -30,7 +30,6 @@ from serve.service.service import Service, Timing, before
 logger = logging.getLogger("serve")
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=StrictRoute)
 public = APIRouter(prefix="/v2", tags=["open inference protocol"])
-Matrix = NDArray[np.float32]
 # Less is read on the event loop: a thread would cost more time.  More JSON goes to a process of its own.
 _SMALL_BYTES = 1 << 18
 
@@ -259,7 +258,7 @@ def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
 
 async def _read(
     service: Service, model: ServedModel, body: bytes, json_size: str | None, client: str
-) -> tuple[InferRequest, list[Matrix]]:
+) -> tuple[InferRequest, list[Floats]]:
     """A call and its utterances; in threads or processes where that would keep others waiting."""
     specs = inputs_of(model)
     if len(body) <= _SMALL_BYTES:
@@ -272,7 +271,7 @@ async def _read(
     return call, await service.readers.run(client, _utterances, model, call)
 
 
-def _utterances(model: ServedModel, call: InferRequest) -> list[Matrix]:
+def _utterances(model: ServedModel, call: InferRequest) -> list[Floats]:
     """The rows of ``features`` cut to their ``lengths``, of a call that asks for what there is."""
     _check_outputs(call, output_of(model))
     features, lengths = call.inputs["features"], call.inputs["lengths"]
@@ -296,7 +295,7 @@ def _deadline(service: Service, timing: Timing, call: InferRequest) -> float:
 
 
 def _encode(
-    model: ServedModel, call: InferRequest, rows: list[Matrix], encoding: str
+    model: ServedModel, call: InferRequest, rows: list[Floats], encoding: str
 ) -> tuple[Chunks, dict[str, str]]:
     padded = _pad(rows, (*call.inputs["features"].shape[:2], model.metadata.num_pdfs))
     spec = output_of(model)
@@ -315,7 +314,7 @@ def _encode(
     return body, headers
 
 
-def _pad(rows: list[Matrix], shape: tuple[int, int, int]) -> Matrix:
+def _pad(rows: list[Floats], shape: tuple[int, int, int]) -> Floats:
     """``[batch, num_frames, num_pdfs]``, zero where a row has ended; a single whole row is not copied."""
     if len(rows) == 1 and len(rows[0]) == shape[1]:
         return rows[0][None]

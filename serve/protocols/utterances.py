@@ -2,17 +2,14 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from asr_bn.scoring.scorer import with_deltas
+from asr_bn.system.arrays import Floats
 from serve.formats.answers import NPY
 from serve.formats.bodies import read_multipart, read_npy
 from serve.limits.refusal import Refusal
 from serve.service.models import ServedModel
 from serve.service.service import Service, Timing, before
 
-Matrix = NDArray[np.float32]
 _FORM = "multipart/form-data"
 # Features of that size are read in less time than it takes to hand them over to a thread.
 _SMALL_BYTES = 1 << 18
@@ -40,7 +37,7 @@ class Job:
 class Utterance:
     """What a body held: features as sent or computed, ``[num_frames, num_features]``, and a label."""
 
-    feats: Matrix
+    feats: Floats
     label: str
 
 

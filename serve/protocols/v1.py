@@ -5,13 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
-from numpy.typing import NDArray
 from pydantic import Field
 
 from asr_bn.scoring.scorer import convert
+from asr_bn.system.arrays import Floats
 from serve.formats import answers
 from serve.formats.parameters import Digits, StrictRoute
 from serve.formats.schemas import Output, Posteriors
@@ -23,7 +22,6 @@ from serve.service.models import ServedModel
 from serve.service.service import Service
 
 router = APIRouter(prefix="/v1", tags=["posteriors"], route_class=StrictRoute)
-Matrix = NDArray[np.float32]
 
 UttId = Annotated[str, Query(pattern=r"^[!-~]{0,200}$", description="the utterance's name in the answer")]
 ModelName = Annotated[str, Query(description="which model; default: the only or first one")]
@@ -135,7 +133,7 @@ def _note_real_time_factor(job: Job, num_frames: int) -> None:
     job.service.metrics.real_time_factor.observe((time.monotonic() - job.timing.started) / spanned_s)
 
 
-def _encode(model: ServedModel, log_posteriors: Matrix, asked: Asked, utt_id: str) -> answers.Encoded:
+def _encode(model: ServedModel, log_posteriors: Floats, asked: Asked, utt_id: str) -> answers.Encoded:
     fields: dict[str, Any] = {
         "utt_id": utt_id,
         "model": model.name,

@@ -6,16 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from asr_bn.onnx_io.model_check import check_model
 from asr_bn.scoring.metadata import ModelMetadata
 from asr_bn.scoring.packed import BatchScorer, PackedScorer, batch_scorer
 from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.arrays import Floats
 from serve.limits.refusal import Refusal
-
-Matrix = NDArray[np.float32]
 
 
 class ServedModel:
@@ -46,7 +42,7 @@ class ServedModel:
         self.num_utterances = self.num_calls = 0
         self._counting = threading.Lock()
 
-    def log_posteriors(self, feats: Sequence[Matrix]) -> list[Matrix]:
+    def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
         """Scores of one call, each ``[num_frames, num_pdfs]`` (a `serve.batching.batch_policy.Scorer`)."""
         scores = self._scorer.log_posteriors(feats)
         with self._counting:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from asr_bn.system.arrays import Floats
 from serve.batching.batch_policy import BatchLimits, Scored
 from serve.batching.batcher import Announcement, Batcher, DeadlinePassed
 from serve.limits.estimates import Estimate
@@ -22,7 +22,6 @@ from serve.service.models import LoadOptions, ModelStore, ServedModel
 from serve.service.tracing import RequestTrace, Tracing, tracing_from
 from serve.workers.audio_workers import AudioLimits, FrontEndPool
 
-Matrix = NDArray[np.float32]
 T = TypeVar("T")
 
 
@@ -119,7 +118,7 @@ class Service:
     async def score(
         self,
         model: ServedModel,
-        feats: Sequence[Matrix],
+        feats: Sequence[Floats],
         deadline: float,
         timing: Timing,
         announced: Announcement | None = None,

@@ -18,11 +18,11 @@ import traceback
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.audio.reader import Recording, decode_recording, resample
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.fbank import FbankOptions, compute_fbank
+from asr_bn.system.arrays import Floats
 from asr_bn.system.memory import keep_some_freed_memory
 from serve.formats.tensors import TensorSpec, pack_request, read_request
 from serve.limits.refusal import Refusal
@@ -135,7 +135,7 @@ def decode(data: bytes, head: Head) -> Recording:
     return Recording(samples[:, None], recording.sample_frequency)
 
 
-def at_rate(recording: Recording, wanted: int) -> NDArray[np.float32]:
+def at_rate(recording: Recording, wanted: int) -> Floats:
     """Samples ``[num_samples]`` at ``wanted`` Hz.
 
     Raises:
@@ -148,7 +148,7 @@ def at_rate(recording: Recording, wanted: int) -> NDArray[np.float32]:
     return samples if frequency == wanted else resample(samples, frequency, wanted)
 
 
-def compute_features(samples: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+def compute_features(samples: Floats, head: Head) -> Floats:
     """Filter bank, ``[num_frames, num_static]``, with deltas if ``delta_order`` is above 0."""
     feats = compute_fbank(samples, FbankOptions(**head["fbank"]))
     if len(feats) and head["delta_order"]:

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.features.fbank import FbankOptions
+from asr_bn.system.arrays import Floats
 from serve.formats.tensors import InferRequest, TensorSpec, unpack_request
 from serve.limits.refusal import Refusal
 from serve.workers.audio_worker import Head
@@ -31,7 +31,7 @@ class AudioLimits:
 class AudioFeatures:
     """Features ``[num_frames, num_features]`` of an audio file, its length and what they cost."""
 
-    feats: NDArray[np.float32]
+    feats: Floats
     audio_s: float
     decode_s: float
     features_s: float

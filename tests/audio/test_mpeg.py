@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from asr_bn.audio.mpeg import FrameHeader, decode_mpeg
 from asr_bn.audio.reader import decode_audio
+from asr_bn.system.arrays import Floats
 from tests.helpers.audio_files import SPEECH, encoded, id3v2, muxed
 
 MP3 = encoded("MP3", "MPEG_LAYER_III")
 STREAM = muxed("mp3", "libmp3lame", write_xing="0", id3v2_version="0")
 
 
-def _by_ffmpeg(data: bytes) -> NDArray[np.float32]:
+def _by_ffmpeg(data: bytes) -> Floats:
     with av.open(io.BytesIO(data), format="mp3") as container:
         frames = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
     samples = np.concatenate(frames)

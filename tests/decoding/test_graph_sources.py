@@ -25,6 +25,7 @@ from asr_bn.decoding.lexicon_fst import Lexicon
 from asr_bn.decoding.self_loops import SELF_LOOP_SCALE
 from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.transition_model import TransitionModel
+from asr_bn.system.arrays import Floats
 from tests.decoding.test_context_graph import check_same_graph, grammar_of, lexicon_dir
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
 
@@ -274,7 +275,7 @@ def test_a_model_under_any_of_its_names_is_copied_unpacked(tmp_path: Path, name:
 # -------------------------------------------------------------------------------- sentences without a graph
 
 
-def cheapest_way(hmms: Sequence[Hmm], frames: NDArray[np.float32], tid_to_pdf: NDArray[np.int32]) -> float:
+def cheapest_way(hmms: Sequence[Hmm], frames: Floats, tid_to_pdf: NDArray[np.int32]) -> float:
     """Cost of the best path through ``hmms`` one after the other, infinite if it does not fit the frames."""
     steps: list[dict[int, list[tuple[int, float, int]]]] = []
     for hmm in hmms:
@@ -304,9 +305,7 @@ class Sentences:
         self.lexicon, self.hmms, self.model = lexicon, Hmms.read(mdl), TransitionModel.read(mdl)
         self.tree = None if tree is None else ContextDependency.read(tree)
 
-    def cost(
-        self, words: Sequence[str], frames: NDArray[np.float32], silence_cost: Callable[..., float]
-    ) -> float:
+    def cost(self, words: Sequence[str], frames: Floats, silence_cost: Callable[..., float]) -> float:
         """Without the words' own: ``silence_cost`` is told of entries and of silence at each place."""
         entries = [[k for k, e in enumerate(self.lexicon.entries) if e[0] == word] for word in words]
         costs = []

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from asr_bn.features.fbank import FbankOptions, compute_fbank
 from asr_bn.kaldi_io.matrix_table import read_matrices
+from asr_bn.system.arrays import Floats
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd, waveforms
 
 
@@ -82,7 +82,7 @@ def test_shorter_than_a_frame_gives_no_frames(num_samples: int, subtract_mean: b
     assert compute_fbank(np.ones(num_samples, dtype=np.float32), options).shape == (0, 41)
 
 
-def _native(samples: NDArray[np.float32], options: FbankOptions) -> NDArray[np.float32]:
+def _native(samples: Floats, options: FbankOptions) -> Floats:
     knf = pytest.importorskip("kaldi_native_fbank")
     theirs = knf.FbankOptions()
     frame, mel = theirs.frame_opts, theirs.mel_opts

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from asr_bn.audio.reader import read_waveform
 from asr_bn.kaldi_io.script_file import read_table
+from asr_bn.system.arrays import Floats
 
 SYNTHETIC = Path(__file__).parents[1] / "fixtures" / "kaldi_synthetic"
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -20,7 +19,7 @@ needs_fsdd = pytest.mark.skipif(
 needs_sphere = pytest.mark.skipif(not SPHERE.is_dir(), reason="no ../shared/sphere (sph2pipe's test files)")
 
 
-def waveforms(folder: Path, wav_scp: str) -> dict[str, tuple[NDArray[np.float32], int]]:
+def waveforms(folder: Path, wav_scp: str) -> dict[str, tuple[Floats, int]]:
     """Samples and rate of every utterance; names in the script file start from ``folder``."""
     result = {}
     for utt_id, name in read_table(folder / wav_scp).items():

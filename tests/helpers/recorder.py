@@ -4,9 +4,8 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from asr_bn.system.arrays import Floats
 
 
 class Recorder:
@@ -21,11 +20,11 @@ class Recorder:
         self.go = threading.Event()
         self.go.set()
 
-    def log_posteriors(self, feats: Sequence[Array]) -> list[Array]:
+    def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
         self.batches.append([len(matrix) for matrix in feats])
         assert self.go.wait(10)
         return [2 * matrix for matrix in feats]
 
 
-def matrix(num_frames: int) -> Array:
+def matrix(num_frames: int) -> Floats:
     return np.full((num_frames, 2), num_frames, np.float32)

@@ -20,7 +20,6 @@ from onnx import TensorProto, helper, numpy_helper
 from asr_bn.features.fbank import FbankOptions
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 
-Array = NDArray[np.float32]
 NUM_PDFS = 20
 ROOT = Path(__file__).parents[2]
 

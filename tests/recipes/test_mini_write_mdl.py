@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+
+from asr_bn.system.arrays import Floats
 
 pytest.importorskip("kaldi_hmm_gmm", reason="kaldi-hmm-gmm is not installed")
 
@@ -28,7 +29,7 @@ from recipes.mini.write_mdl import (
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "kaldi_synthetic"
 
 
-def _floats(data: bytes, count: int) -> NDArray[np.float32]:
+def _floats(data: bytes, count: int) -> Floats:
     return np.frombuffer(data[: 4 * count], dtype="<f4")
 
 
@@ -61,10 +62,10 @@ def _parse_state(text: str) -> State:
 class _Gmm:
     """Stands in for a ``kaldi_hmm_gmm.DiagGmm``, read here from Kaldi's bytes."""
 
-    gconsts: NDArray[np.float32]
-    weights: NDArray[np.float32]
-    means_invvars: NDArray[np.float32]
-    inv_vars: NDArray[np.float32]
+    gconsts: Floats
+    weights: Floats
+    means_invvars: Floats
+    inv_vars: Floats
 
 
 @dataclass
@@ -87,13 +88,13 @@ def _integer(stream: io.BytesIO) -> int:
     return int(value)
 
 
-def _vector(stream: io.BytesIO, name: bytes) -> NDArray[np.float32]:
+def _vector(stream: io.BytesIO, name: bytes) -> Floats:
     _expect(stream, name + b" FV ")
     count = _integer(stream)
     return _floats(stream.read(4 * count), count)
 
 
-def _matrix(stream: io.BytesIO, name: bytes) -> NDArray[np.float32]:
+def _matrix(stream: io.BytesIO, name: bytes) -> Floats:
     _expect(stream, name + b" FM ")
     rows, columns = _integer(stream), _integer(stream)
     return _floats(stream.read(4 * rows * columns), rows * columns).reshape(rows, columns)

@@ -11,10 +11,11 @@ import pytest
 
 from asr_bn.scoring.packed import batch_scorer
 from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.arrays import Floats
 from serve.batching.batch_policy import BatchLimits, call_cost
 from serve.batching.batcher import Batcher, DeadlinePassed
 from serve.service.models import ServedModel
-from tests.helpers.recorder import Array, Recorder, matrix
+from tests.helpers.recorder import Recorder, matrix
 from tests.helpers.serving import write_model
 
 FAR = 1e9
@@ -279,7 +280,7 @@ def test_calls_of_one_thread_do_not_overtake_one_that_waits_for_two():
 
 def test_an_error_reaches_every_request_of_its_batch_and_no_other():
     class Broken(Recorder):
-        def log_posteriors(self, feats: Sequence[Array]) -> list[Array]:
+        def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
             raise RuntimeError("broken")
 
     async def main() -> None:

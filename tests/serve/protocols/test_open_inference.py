@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from asr_bn.system.arrays import Floats
 from tests.helpers.serving import NUM_PDFS, running_server, write_model
 
 # gevent, which the synchronous client uses, warns where it is imported after ssl
@@ -75,14 +76,12 @@ def client(url: str, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def feats() -> NDArray[np.float32]:
+def feats() -> Floats:
     """A ragged batch; what lies past an utterance's length is garbage that no answer may depend on."""
     return np.random.default_rng(5).standard_normal((3, 50, 123)).astype(np.float32)
 
 
-def inputs(
-    module: Any, feats: NDArray[np.float32], lengths: NDArray[np.int32], binary: bool = True
-) -> list[Any]:
+def inputs(module: Any, feats: Floats, lengths: NDArray[np.int32], binary: bool = True) -> list[Any]:
     made = [
         module.InferInput("features", list(feats.shape), "FP32"),
         module.InferInput("lengths", list(lengths.shape), "INT32"),
@@ -92,7 +91,7 @@ def inputs(
     return made
 
 
-def check(answer: Any, model: Path, feats: NDArray[np.float32]) -> None:
+def check(answer: Any, model: Path, feats: Floats) -> None:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     scores = answer.as_numpy("log_posteriors")
     assert scores.shape == (3, 50, NUM_PDFS)

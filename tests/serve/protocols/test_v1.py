@@ -9,10 +9,10 @@ import numpy as np
 import onnxruntime
 import pytest
 from fastapi.testclient import TestClient
-from numpy.typing import NDArray
 
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.fbank import FbankOptions, compute_fbank
+from asr_bn.system.arrays import Floats
 from serve.app import create_app
 from serve.batching.batcher import Batcher
 from serve.formats import answers
@@ -37,16 +37,16 @@ def client(model: Path) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="module")
-def feats() -> NDArray[np.float32]:
+def feats() -> Floats:
     return np.random.default_rng(1).standard_normal((37, 123)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def expected(model: Path, feats: NDArray[np.float32]) -> NDArray[np.float32]:
+def expected(model: Path, feats: Floats) -> Floats:
     return alone(model, feats)
 
 
-def alone(model: Path, feats: NDArray[np.float32]) -> NDArray[np.float32]:
+def alone(model: Path, feats: Floats) -> Floats:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     inputs = {"features": feats[None], "lengths": np.array([len(feats)], np.int32)}
     return np.asarray(session.run(None, inputs)[0])[0]
@@ -85,7 +85,7 @@ def test_outputs_are_exponentials_and_less_the_log_priors(client, feats, expecte
     counts = 10.0 * (np.arange(NUM_PDFS) + 1) + 0.5  # as Kaldi's analyze-counts
     accept = NPY | {"accept": "application/x-npy"}
 
-    def ask(output: str) -> NDArray[np.float32]:
+    def ask(output: str) -> Floats:
         answer = client.post(URL, content=npy(feats), headers=accept, params={"output": output})
         return np.asarray(np.load(io.BytesIO(answer.content)))
 

@@ -1,0 +1,7 @@
+"""The arrays that pass between packages, each kind by one name."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]  # samples, features, posteriors: shapes are in the docstrings
+IntVector = NDArray[np.int32]  # pdf-ids or transition-ids, one for each frame
