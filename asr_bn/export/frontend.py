@@ -2,7 +2,7 @@
 
 Inputs are ``samples`` (float32 ``[batch, num_samples]``, int16 scale) and ``sample_lengths`` (int32
 ``[batch]``); outputs ``log_posteriors`` and ``lengths``, the frames of each utterance.
-Source of the features: Kaldi ``src/feat/feature-fbank.cc``, as in :mod:`asr_bn.features.fbank`.
+Source of the features: Kaldi ``src/feat/feature-fbank.cc``, as in :mod:`asr_bn.features.filterbank`.
 """
 
 from pathlib import Path

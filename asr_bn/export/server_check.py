@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from asr_bn.audio.reader import Waveform
-from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.filterbank import fbank
 from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.system.arrays import Floats
 
@@ -80,7 +80,7 @@ def check_server(exp_dir: Path, utt_id: str, waveform: Waveform, allowed: float)
     with running_server(exp_dir / "model.onnx") as url:
         answer = ask(url, waveform)
     scorer = AcousticScorer.load(exp_dir / "model.onnx", device="cpu")
-    feats = compute_fbank(waveform.samples, scorer.metadata.fbank)
+    feats = fbank(waveform.samples, scorer.metadata.fbank)
     (exported,) = scorer.log_posteriors([scorer.with_deltas(feats)])
     model, _ = load_model(exp_dir / "final.pt")
     trained = trained_log_posteriors(model, feats)

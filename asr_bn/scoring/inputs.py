@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.audio.reader import SkippedSegment, WaveformReader
-from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions, kaldi_name
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance
 from asr_bn.kaldi_io.matrix_table import read_matrices
@@ -93,7 +93,7 @@ class ScoringInput:
             except SkippedSegment as error:
                 print(f"note: {error}; left out, as extract-segments does", file=sys.stderr)
                 continue
-            yield utterance.utt_id, compute_fbank(samples, options)
+            yield utterance.utt_id, fbank(samples, options)
 
 
 def has_only_feats(data_dir: Path) -> bool:

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from asr_bn.features.fbank import FbankOptions
+from asr_bn.features.options import FbankOptions
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 
 NUM_PDFS = 20

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from asr_bn.cli.main import app
-from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.filterbank import fbank
 from asr_bn.kaldi_io.matrix_table import MatrixWriter, read_matrices
 from asr_bn.scoring.corpus import BATCH_FRAMES, BATCH_UTTERANCES, batches_of_like_length, score_all
 from asr_bn.scoring.scorer import AcousticScorer, convert, floored
@@ -82,9 +82,7 @@ def test_audio_files_features_and_a_data_dir_give_the_same_archive(model, tmp_pa
     (data / "wav.scp").write_text("".join(f"{utt_id} {path}\n" for utt_id, path in names.items()))
     with MatrixWriter(f"ark,scp:{tmp_path}/f.ark,{tmp_path}/f.scp") as writer:
         for utt_id, (samples, _) in waveforms(data, "wav.scp").items():
-            writer.write(
-                utt_id, compute_fbank(samples, AcousticScorer.load(tmp_path / "model.onnx").metadata.fbank)
-            )
+            writer.write(utt_id, fbank(samples, AcousticScorer.load(tmp_path / "model.onnx").metadata.fbank))
     run(model, str(data), f"ark:{tmp_path}/1.ark")
     run(model, *map(str, names.values()), f"ark:{tmp_path}/2.ark")
     run(model, f"scp:{tmp_path}/f.scp", f"ark:{tmp_path}/3.ark")
