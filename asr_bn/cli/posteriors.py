@@ -14,9 +14,9 @@ from asr_bn.cli.options import (
     Resample,
     Root,
     device_of,
-    num_cores,
     pipe_policy,
 )
+from asr_bn.system.cores import available_cores
 
 
 class Output(StrEnum):
@@ -74,7 +74,7 @@ def posteriors(
     check_prior_floor(prior_floor)
     pipes = pipe_policy(no_pipes, pipe_timeout)
     scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
-    nj = nj or (1 if scorer.on_cuda else num_cores())
+    nj = nj or (1 if scorer.on_cuda else available_cores())
     source = ScoringInput(scorer.metadata.fbank, root, channel, resample, pipes)
     feats, total = source.feats(inputs)
     log_priors = floored(scorer.metadata.log_priors, prior_floor)

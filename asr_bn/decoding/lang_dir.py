@@ -13,7 +13,7 @@ from asr_bn.decoding.graph import to_kaldifst
 from asr_bn.decoding.lexicon_fst import read_phone_ids
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_ints
-from asr_bn.kaldi_io.rxfilename import naming
+from asr_bn.kaldi_io.utterance_id import prefix_errors
 
 LANG_FILES = ("L_disambig.fst", "G.fst", "words.txt", "phones.txt", "phones/disambig.int")
 
@@ -78,7 +78,7 @@ class LangDir:
     def _disambig(self) -> list[int]:
         path = self.path.with_name("phones") / "disambig.int"
         if path.is_file():
-            with naming(str(path)):
+            with prefix_errors(str(path)):
                 return parse_ints(path.read_bytes())
         names = read_phone_names(self.path.with_name("phones.txt"))
         return [number for number, name in names.items() if name.startswith("#")]

@@ -1,9 +1,8 @@
 """Where a model is trained, and how many processes read for it."""
 
-import os
-
 import torch
 
+from asr_bn.system.cores import available_cores
 from asr_bn.training.ranks import Ranks
 
 
@@ -33,5 +32,4 @@ def default_num_workers(device: torch.device, ranks: Ranks = Ranks()) -> int:
     """Processes that read ahead: none beside a CPU that computes, up to four for each GPU."""
     if device.type == "cpu":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(4, cores // ranks.local_size - 1))
+    return max(1, min(4, available_cores() // ranks.local_size - 1))
