@@ -108,7 +108,7 @@ def parity(
     write_json(report, result)
     typer.echo(
         f"{exp_dir}: PyTorch and ONNX Runtime differ by at most {result['max_difference']:.1e} "
-        f"({result['utt_id']}; its features' last bits make {result['last_bits']:.1e})",
+        f"({result['utt_id']}; its features' last bits make {result['input_sensitivity']:.1e})",
         err=True,
     )
     if result["unexplained"]:

@@ -29,7 +29,7 @@ class BeamOptions:
 
 
 @dataclass(frozen=True)
-class Weights:
+class ScoreWeights:
     """How scores and graph are weighed, as in Kaldi's ``score.sh``.
 
     Attributes:
@@ -85,9 +85,9 @@ class BeamSearch:
 
     def decode(self, log_likelihoods: Floats, acoustic_scale: float, word_penalty: float = 0.0) -> Hypothesis:
         """Best path of one utterance, ``[num_frames, num_pdfs]``; no frames give no words."""
-        return self.decode_blocks([log_likelihoods], [Weights(acoustic_scale, word_penalty)])[0]
+        return self.decode_blocks([log_likelihoods], [ScoreWeights(acoustic_scale, word_penalty)])[0]
 
-    def decode_blocks(self, blocks: Iterable[Floats], weights: Sequence[Weights]) -> list[Hypothesis]:
+    def decode_blocks(self, blocks: Iterable[Floats], weights: Sequence[ScoreWeights]) -> list[Hypothesis]:
         """Best paths with each of ``weights``, from consecutive pieces of an utterance, which are read once.
 
         Raises:
@@ -132,7 +132,7 @@ class BeamSearch:
         if not np.isfinite(block).all():
             raise ValueError("scores hold a value that is not finite")
 
-    def _best_path(self, decoder: Any, weight: Weights) -> Hypothesis:
+    def _best_path(self, decoder: Any, weight: ScoreWeights) -> Hypothesis:
         import kaldifst
 
         is_complete = decoder.reached_final()

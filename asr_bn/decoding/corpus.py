@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from asr_bn.decoding.beam_search import NOTHING, Hypothesis, Weights
+from asr_bn.decoding.beam_search import NOTHING, Hypothesis, ScoreWeights
 from asr_bn.decoding.references import References, TuningData, Words, count_errors
 from asr_bn.decoding.word_errors import WordErrors
 from asr_bn.decoding.workers import SearchJob, decode_all
 from asr_bn.kaldi_io.int_vector_table import write_int_vectors
 from asr_bn.scoring.corpus import score_blocks
 from asr_bn.scoring.inputs import ScoringInput
-from asr_bn.scoring.scorer import AcousticScorer, convert, floored
+from asr_bn.scoring.scorer import AcousticScorer, floor_priors, to_output
 from asr_bn.system.files import write_json, write_text
 
 # Kaldi's scoring tries 1/7 to 1/17; networks trained frame by frame may want more.
@@ -46,13 +46,13 @@ class CorpusDecoder:
     prior_scale: float = 1.0
     prior_floor: float = 0.0
 
-    def decode(self, data_dir: str, weights: Sequence[Weights]) -> dict[str, list[Hypothesis]]:
+    def decode(self, data_dir: str, weights: Sequence[ScoreWeights]) -> dict[str, list[Hypothesis]]:
         """Hypotheses of every utterance, one for each of ``weights``; those without frames have no words."""
         feats, total = self.source.feats([data_dir])
-        log_priors = floored(self.scorer.metadata.log_priors, self.prior_floor)
+        log_priors = floor_priors(self.scorer.metadata.log_priors, self.prior_floor)
         empty: list[str] = []
         log_likelihoods = (
-            scores.mapped(lambda rows: convert(rows, log_priors, "log_likelihood", self.prior_scale))
+            scores.mapped(lambda rows: to_output(rows, log_priors, "log_likelihood", self.prior_scale))
             for scores in score_blocks(self.scorer, feats, self.num_jobs, empty.append)
         )
         decoded = decode_all(self.job, log_likelihoods, weights, self.num_jobs)
@@ -80,7 +80,7 @@ def decode_tuned(
         word_penalty: None chooses it there too, or is 0 where the scale is given.
     """
     if tuning is None or acoustic_scale is not None:
-        best = Weights(acoustic_scale or DEFAULT_SCALE, word_penalty or 0.0)
+        best = ScoreWeights(acoustic_scale or DEFAULT_SCALE, word_penalty or 0.0)
         return _only(decoder.decode(str(data_dir), [best]), 0), _told(best, None, {})
     errors, hypotheses = tune(decoder, str(tuning.folder), tuning.references, word_penalty)
     best = best_weights(errors)
@@ -91,9 +91,9 @@ def decode_tuned(
 
 def tune(
     decoder: CorpusDecoder, data_dir: str, references: References, word_penalty: float | None
-) -> tuple[dict[Weights, WordErrors], dict[str, Hypothesis]]:
+) -> tuple[dict[ScoreWeights, WordErrors], dict[str, Hypothesis]]:
     """Errors with all scales, then with word penalties around the best scale; and the best hypotheses."""
-    weights = [Weights(scale, word_penalty or 0.0) for scale in SCALES]
+    weights = [ScoreWeights(scale, word_penalty or 0.0) for scale in SCALES]
     hypotheses = decoder.decode(data_dir, weights)
     errors = errors_by_weights(references, hypotheses, weights)
     best = best_weights(errors)
@@ -102,14 +102,16 @@ def tune(
         return errors, kept
     index = SCALES.index(best.acoustic_scale)
     near = SCALES[max(index - 1, 0) : index + 2]
-    weights = [Weights(scale, penalty) for scale in near for penalty in PENALTIES]
+    weights = [ScoreWeights(scale, penalty) for scale in near for penalty in PENALTIES]
     hypotheses = decoder.decode(data_dir, weights)
     errors |= errors_by_weights(references, hypotheses, weights)
     best = best_weights(errors)
     return errors, _only(hypotheses, weights.index(best)) if best in weights else kept
 
 
-def _told(best: Weights, tuned_on: Path | None, errors: Mapping[Weights, WordErrors]) -> dict[str, Any]:
+def _told(
+    best: ScoreWeights, tuned_on: Path | None, errors: Mapping[ScoreWeights, WordErrors]
+) -> dict[str, Any]:
     summary: dict[str, Any] = {"acoustic_scale": best.acoustic_scale, "word_penalty": best.word_penalty}
     summary["tuned_on"] = None if tuned_on is None else str(tuned_on)
     if errors:
@@ -135,10 +137,10 @@ def _words(hypotheses: Mapping[str, Hypothesis]) -> Words:
     return {utt_id: path.words for utt_id, path in hypotheses.items()}
 
 
-def best_weights(errors: Mapping[Weights, WordErrors]) -> Weights:
+def best_weights(errors: Mapping[ScoreWeights, WordErrors]) -> ScoreWeights:
     """Those with the fewest errors; of equals the scale nearest to 0.1, then the lowest penalty."""
 
-    def rank(weights: Weights) -> tuple[int, float, float]:
+    def rank(weights: ScoreWeights) -> tuple[int, float, float]:
         distance = abs(math.log(weights.acoustic_scale / DEFAULT_SCALE))
         return errors[weights].total, distance, weights.word_penalty
 
@@ -146,8 +148,8 @@ def best_weights(errors: Mapping[Weights, WordErrors]) -> Weights:
 
 
 def errors_by_weights(
-    references: References, hypotheses: Mapping[str, list[Hypothesis]], weights: Sequence[Weights]
-) -> dict[Weights, WordErrors]:
+    references: References, hypotheses: Mapping[str, list[Hypothesis]], weights: Sequence[ScoreWeights]
+) -> dict[ScoreWeights, WordErrors]:
     """Errors with each of ``weights``."""
     each = [_words(_only(hypotheses, index)) for index in range(len(weights))]
     return {weight: references.errors(words) for weight, words in zip(weights, each, strict=True)}

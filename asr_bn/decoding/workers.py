@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_bn.decoding.beam_search import BeamOptions, BeamSearch, Hypothesis, Weights
+from asr_bn.decoding.beam_search import BeamOptions, BeamSearch, Hypothesis, ScoreWeights
 from asr_bn.decoding.graph import DecodingGraph, find_transition_model
 from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.scoring.corpus import Scores
@@ -51,7 +51,7 @@ class SearchJob:
 
 
 def decode_all(
-    job: SearchJob, scores: Iterable[Scores], weights: Sequence[Weights], num_jobs: int
+    job: SearchJob, scores: Iterable[Scores], weights: Sequence[ScoreWeights], num_jobs: int
 ) -> Iterator[tuple[str, list[Hypothesis]]]:
     """Best path of every utterance with each of ``weights``, in the order they come.
 
@@ -99,14 +99,14 @@ def _start(job: SearchJob) -> None:
     _search = job.open()
 
 
-def _work(utt_id: str, log_likelihoods: Floats, weights: Sequence[Weights]) -> list[Hypothesis]:
+def _work(utt_id: str, log_likelihoods: Floats, weights: Sequence[ScoreWeights]) -> list[Hypothesis]:
     if _search is None:
         raise ValueError("this process was not started by decode_all")
     return _decode(_search, utt_id, [log_likelihoods], weights)
 
 
 def _decode(
-    search: BeamSearch, utt_id: str, blocks: Iterable[Floats], weights: Sequence[Weights]
+    search: BeamSearch, utt_id: str, blocks: Iterable[Floats], weights: Sequence[ScoreWeights]
 ) -> list[Hypothesis]:
     try:
         return search.decode_blocks(blocks, weights)

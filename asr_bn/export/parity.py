@@ -28,10 +28,10 @@ def compare(model: AcousticModel, scorer: AcousticScorer, feats: MatrixScp, allo
     Every utterance is scored by ONNX Runtime alone and in a ragged batch.
 
     Args:
-        allowed: a larger difference must be explained by rounding (see `last_bits`).
+        allowed: a larger difference must be explained by rounding (see `input_sensitivity`).
 
     Returns:
-        ``max_difference`` to the PyTorch model, the ``utt_id`` where it was, ``last_bits`` there,
+        ``max_difference`` to the PyTorch model, the ``utt_id`` where it was, ``input_sensitivity`` there,
         ``num_utterances``, ``batch_difference``, the largest difference between an utterance alone and in its
         batch, and ``unexplained``, the utterances whose difference rounding does not explain.
 
@@ -60,7 +60,7 @@ def compare(model: AcousticModel, scorer: AcousticScorer, feats: MatrixScp, allo
     return {
         "max_difference": differences[worst],
         "utt_id": worst,
-        "last_bits": last_bits(model, feats[worst]),
+        "input_sensitivity": input_sensitivity(model, feats[worst]),
         "batch_difference": batch_difference,
         "num_utterances": len(utt_ids),
         "unexplained": unexplained,
@@ -81,10 +81,10 @@ def is_explained(
     """Whether ``difference`` is at most ``allowed`` and what rounding adds where the last bits grow."""
     if difference <= allowed:
         return True
-    return difference <= allowed + LAST_BITS * last_bits(model, static_feats)
+    return difference <= allowed + LAST_BITS * input_sensitivity(model, static_feats)
 
 
-def last_bits(model: AcousticModel, static_feats: NDArray[np.floating]) -> float:
+def input_sensitivity(model: AcousticModel, static_feats: NDArray[np.floating]) -> float:
     """How much the last bits of float32 features change the log posteriors, at most: in float64, with random
     changes of up to 2^-23 of each value."""
     exact_model, random = copy.deepcopy(model).double(), np.random.default_rng(0)

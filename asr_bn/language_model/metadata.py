@@ -11,7 +11,7 @@ from asr_bn.language_model.vocabulary import EOS, Vocabulary
 # The key of the ONNX metadata_props entry.
 METADATA_KEY = "asr_bn_language_model"
 
-Graph = Literal["window", "step"]
+GraphKind = Literal["window", "step"]
 _RULE = (
     f"{EOS}, number 0, follows every sentence, is predicted and scored like any other token, and is what the "
     "first token of a text is predicted from"
@@ -31,7 +31,7 @@ class LanguageModelMetadata:
         checkpoint_sha256: of the checkpoint that was exported.
     """
 
-    graph: Graph
+    graph: GraphKind
     words: tuple[str, ...]
     config: dict[str, Any]
     figures: dict[str, float]

@@ -10,6 +10,7 @@ import onnxruntime
 
 from asr_bn.language_model.metadata import METADATA_KEY, LanguageModelMetadata
 from asr_bn.language_model.streams import Streams, Tokens
+from asr_bn.onnx_io.session import base_options, open_session, parse_metadata
 from asr_bn.system.arrays import Floats
 
 
@@ -61,16 +62,7 @@ class LanguageScorer:
         """
         if not path.is_file():
             raise FileNotFoundError(2, "no such model file", str(path))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if num_threads is not None:
-            options.intra_op_num_threads = num_threads
-        try:
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own errors share no base class
-            first_line = str(error).splitlines()[0]
-            raise ValueError(f"{path}: ONNX Runtime cannot load it ({first_line})") from error
+        session = open_session(path, base_options(num_threads))
         return cls(session, _read_metadata(path, session))
 
     def score_text(
@@ -141,15 +133,8 @@ class LanguageScorer:
 
 
 def _read_metadata(path: Path, session: onnxruntime.InferenceSession) -> LanguageModelMetadata:
-    properties = session.get_modelmeta().custom_metadata_map
-    if METADATA_KEY not in properties:
-        raise ValueError(
-            f"{path}: not a language model that asr-bn exported (it has no '{METADATA_KEY}' metadata)"
-        )
-    try:
-        metadata = LanguageModelMetadata.from_json(properties[METADATA_KEY])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    properties, parse = session.get_modelmeta().custom_metadata_map, LanguageModelMetadata.from_json
+    metadata = parse_metadata(path, properties, METADATA_KEY, parse, "language model")
     if metadata.graph != "window":
         raise ValueError(f"{path}: computes a single step a call, expected the model of a window, model.onnx")
     return metadata

@@ -58,6 +58,18 @@ class Scores:
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
+def score_utterance(scorer: AcousticScorer, name: str, feats: NDArray[np.floating]) -> Floats:
+    """Score one utterance; a long recording layer by layer.
+
+    Raises:
+        ValueError: features that do not fit the model, or no frames; the message begins with ``name``.
+    """
+    complete = _complete(scorer, name, feats)
+    if len(complete) <= Limits.of(scorer.metadata.num_pdfs).long_frames:
+        return scorer.log_posteriors([complete])[0]
+    return _LongRecordings(scorer, 1).scores(name, complete).matrix()
+
+
 def score_all(
     scorer: AcousticScorer,
     feats: Iterable[tuple[str, NDArray[np.floating]]],
@@ -131,10 +143,6 @@ class _LongRecordings:
         self._layers: LayerwiseScorer | None = None
 
     def scores(self, utt_id: str, feats: Floats) -> Scores:
-        if self._scorer.path is None:
-            raise ValueError(
-                f"{utt_id}: {len(feats)} frames are too many for one call, and the model has no file"
-            )
         if self._layers is None:
             from asr_bn.scoring.long import LayerwiseScorer
 
@@ -190,11 +198,14 @@ def _checked(
         if len(values) == 0:
             skip(utt_id)
             continue
-        try:
-            complete = scorer.with_deltas(values)
-        except ValueError as error:
-            raise ValueError(f"{utt_id}: {error}") from error
-        yield utt_id, complete
+        yield utt_id, _complete(scorer, utt_id, values)
+
+
+def _complete(scorer: AcousticScorer, utt_id: str, feats: NDArray[np.floating]) -> Floats:
+    try:
+        return scorer.with_deltas(feats)
+    except ValueError as error:
+        raise ValueError(f"{utt_id}: {error}") from error
 
 
 def _in_order(window: list[Item], batches: list[Batch], long_recordings: _LongRecordings) -> Iterator[Scores]:

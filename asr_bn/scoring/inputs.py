@@ -60,6 +60,13 @@ class ScoringInput:
         utterances = [Utterance(Path(name).stem, name, name, None, None, None) for name in inputs]
         return replace(self, root=None)._of_audio(utterances), len(utterances)
 
+    def audio_feats(self, path: Path) -> Floats:
+        """Compute the features of one audio file; raises as `WaveformReader.read`."""
+        if not path.is_file():
+            raise FileNotFoundError(2, "no such audio file", str(path))
+        ((_, feats),) = self._of_audio([Utterance(path.stem, str(path), str(path), None, None, None)])
+        return feats
+
     def _of_table(self, rspecifier: str) -> tuple[Feats, None]:
         table = "ark:-" if rspecifier == "-" else rspecifier
         return read_matrices(table, self.root, self.pipes), None
@@ -83,7 +90,7 @@ class ScoringInput:
                     f"{path}: {kaldi_name(option.name)} is {found}, but the model's features have {expected}"
                 )
 
-    def _of_audio(self, utterances: Sequence[Utterance]) -> Feats:
+    def _of_audio(self, utterances: Sequence[Utterance]) -> Iterator[tuple[str, Floats]]:
         rate = self.options.sample_frequency
         reader = WaveformReader(self.root, self.channel, int(rate), self.resample, self.pipes)
         options = replace(self.options, dither=0.0)

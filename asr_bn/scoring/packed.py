@@ -36,7 +36,7 @@ def batch_scorer(scorer: AcousticScorer, num_threads: int = 1) -> BatchScorer:
     Packed are float32 models on the CPU, and of those the ones for which a trial gives the whole model's
     bits: a graph that was altered after its export may not.
     """
-    if scorer.path is None or scorer.on_cuda or scorer.is_quantized:
+    if scorer.on_cuda or scorer.is_quantized:
         return scorer
     try:
         layers = ModelLayers(scorer.path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,14 +25,14 @@ from asr_bn.onnx_io.model_check import (
     MAX_NODES,
     OPERATORS,
     check_model,
+    is_quantized,
     operators_of,
 )
 from asr_bn.onnx_io.protobuf import fields, varint
-from asr_bn.scoring import scorer as posteriors
 from asr_bn.scoring.layer_sessions import ModelLayers
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 from asr_bn.scoring.scorer import AcousticScorer
-from serve.service.models import LoadOptions, ModelStore, is_quantized
+from serve.service.models import LoadOptions, ModelStore
 from tests.export.test_acoustic import make_metadata, make_model
 from tests.helpers.serving import write_model
 
@@ -51,7 +52,7 @@ def test_every_file_that_the_exporters_write_is_loaded(tmp_path, options, kind):
         scale = InputScale(model.feats_mean.numpy(), model.feats_std.numpy())
         quantize_onnx(path, metadata, scale, path)
     assert check_model(path) == operators_by_onnx(path.read_bytes())
-    assert is_quantized(path) == (kind == "int8")
+    assert is_quantized(check_model(path)) == (kind == "int8")
     if kind != "float16":  # its operators are CUDA's
         AcousticScorer.load(path, "cpu")
 
@@ -220,8 +221,9 @@ def test_what_no_model_of_ours_holds_is_refused_before_a_session_is_made(proto, 
     def never(*arguments: object, **options: object) -> None:
         raise AssertionError("a session was made")
 
-    monkeypatch.setattr(posteriors.onnxruntime, "InferenceSession", never)
-    monkeypatch.setattr(onnx, "load", never)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", never)
+    for loader in ("load", "load_from_string"):
+        monkeypatch.setattr(onnx, loader, never)
     readers: list[Callable[[Path], object]] = [AcousticScorer.load, ModelLayers, import_onnx]
     readers.append(lambda path: ModelStore(path, "", LoadOptions("cpu")).load_all())
     for read in readers:
