@@ -137,7 +137,7 @@ class Service:
             raise Refusal(504, "the request's deadline passed while it waited") from error
         for result in scored:
             # The softmax makes all scores of a frame NaN, or none.
-            if np.isnan(result.log_posteriors[:, 0]).any():
+            if np.isnan(result.log_posteriors[:, 0].sum()):
                 raise Refusal(422, "the features are so large that the model's scores are not finite")
             self.note(timing, "queue", result.queue_s, before_s=result.inference_s)
             self.note(timing, "inference", result.inference_s)
