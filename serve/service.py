@@ -14,7 +14,7 @@ from serve.admission import Admission, Place, full
 from serve.batch_choice import BatchLimits, Scored
 from serve.batching import Announcement, Batcher, DeadlinePassed
 from serve.estimates import Estimate
-from serve.fairness import FairThreads, Gate
+from serve.fairness import FairThreads
 from serve.front_end import AudioLimits, FrontEndPool
 from serve.metrics import Metrics
 from serve.models import LoadOptions, ModelStore, ServedModel
@@ -92,7 +92,6 @@ class Service:
         self.metrics.watch(self.metrics.accepted, lambda: self.admission.places.held)
         self.readers = FairThreads(settings.front_ends, "read")
         self.encoders = FairThreads(2, "encode")
-        self.processes = Gate(settings.front_ends)
         self.serialize_s = Estimate()
         self.models_loaded = False
         self.draining = False
