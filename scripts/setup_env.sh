@@ -6,7 +6,7 @@
 asr_bn_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 ensure_env() {
-    local modules="asr_bn onnx onnxruntime torch typer fastapi orjson prometheus_client soxr" extra
+    local modules="asr_bn onnx onnxruntime torch typer fastapi orjson prometheus_client soxr lazy_loader" extra
     for extra in "$@"; do
         case "$extra" in
             mini) modules+=" espeakng_loader kaldi_hmm_gmm" ;;
