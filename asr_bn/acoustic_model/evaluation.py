@@ -1,6 +1,6 @@
 """Framewise cross entropy (FCE, nats a frame) and frame error rate (FER, share of wrong frames)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,10 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from asr_bn.acoustic_model.model import AcousticModel
 from asr_bn.acoustic_model.out_of_memory import naming_batch
 from asr_bn.data.batches import Batch
+from asr_bn.kaldi_io.matrix_table import MatrixScp
+from asr_bn.scoring.corpus import score_all
+from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.arrays import IntVector
 
 
 @dataclass
@@ -68,3 +72,20 @@ def evaluate(model: AcousticModel, batches: Iterable[Batch]) -> FrameSums:
             sums.add(log_posteriors, packed_pdf_ids(batch, device))
     model.train(was_training)
     return sums
+
+
+def frame_error_rate(scorer: AcousticScorer, feats: MatrixScp, pdf_ids: Mapping[str, IntVector]) -> float:
+    """Measure an exported model's frame error rate.
+
+    Raises:
+        ValueError: no utterance has both, or lengths differ.
+    """
+    wrong = total = 0
+    for utt_id, scores in score_all(scorer, ((u, feats[u]) for u in feats if u in pdf_ids), 1):
+        expected = pdf_ids[utt_id]
+        if len(expected) != len(scores):
+            raise ValueError(f"{utt_id}: {len(scores)} feature frames, {len(expected)} aligned pdf-ids")
+        wrong, total = wrong + int((scores.argmax(1) != expected).sum()), total + len(scores)
+    if not total:
+        raise ValueError(f"{feats.path}: none of its utterances is aligned")
+    return wrong / total

@@ -1,4 +1,4 @@
-"""An exported float32 model back in PyTorch: the folded network, without normalization."""
+"""Import of an exported model into PyTorch, to inspect it or to train it further."""
 
 from pathlib import Path
 
@@ -18,9 +18,10 @@ _TORCH_GATES = [0, 2, 3, 1]
 
 
 def import_onnx(path: Path) -> tuple[AcousticModel, ModelMetadata]:
-    """The model of a file that :func:`asr_bn.export.acoustic.export_onnx` wrote, in evaluation mode.
+    """Read an exported float32 model as a PyTorch module, in evaluation mode, and its metadata.
 
-    Its normalizations are in its weights: it is the baseline's network and gives the same answers.
+    Use it to inspect the weights or to fine-tune a network whose checkpoint is not at hand.  Normalization is
+    folded into the weights, so that the module has none; its answers are those of the file.
 
     Raises:
         OSError: no such file.

@@ -5,24 +5,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.scoring.long import LayerwiseScorer, most_frames
 from asr_bn.scoring.packed import batch_scorer
 from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.system.arrays import Floats
 
-if TYPE_CHECKING:
-    from asr_bn.scoring.long import LayerwiseScorer
-
 # Utterances are read ahead up to so many frames, or scores, and sorted by length among themselves.
 WINDOW_FRAMES = 40_000
 WINDOW_SCORES = 64_000_000
-# Longer utterances, or those with more scores, are scored layer by layer: a call needs a multiple of that.
-LONG_FRAMES = 30_000
-LONG_SCORES = 32_000_000
 # A batch is at most so many utterances, and so many frames, or scores, with its padding.
 BATCH_UTTERANCES = 8
 BATCH_FRAMES = 8_000
@@ -56,18 +50,6 @@ class Scores:
         """All rows at once, which for a long recording may take all memory."""
         blocks = list(self.blocks)
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-
-
-def score_utterance(scorer: AcousticScorer, name: str, feats: NDArray[np.floating]) -> Floats:
-    """Score one utterance; a long recording layer by layer.
-
-    Raises:
-        ValueError: features that do not fit the model, or no frames; the message begins with ``name``.
-    """
-    complete = _complete(scorer, name, feats)
-    if len(complete) <= Limits.of(scorer.metadata.num_pdfs).long_frames:
-        return scorer.log_posteriors([complete])[0]
-    return _LongRecordings(scorer, 1).scores(name, complete).matrix()
 
 
 def score_all(
@@ -129,7 +111,7 @@ class Limits:
 
     @classmethod
     def of(cls, num_pdfs: int) -> "Limits":
-        long_frames = min(LONG_FRAMES, LONG_SCORES // num_pdfs)
+        long_frames = most_frames(num_pdfs)
         # A batch is no longer than a single utterance may be, so that a longer one is in none.
         batch_frames = min(BATCH_FRAMES, BATCH_SCORES // num_pdfs, long_frames)
         return cls(min(WINDOW_FRAMES, WINDOW_SCORES // num_pdfs), batch_frames, long_frames)
@@ -144,14 +126,12 @@ class _LongRecordings:
 
     def scores(self, utt_id: str, feats: Floats) -> Scores:
         if self._layers is None:
-            from asr_bn.scoring.long import LayerwiseScorer
-
             self._layers = LayerwiseScorer(self._scorer.path, self._num_threads)
             if not self._layers.is_exact:
                 self._say_deviation(self._layers, utt_id, feats)
         return Scores(utt_id, len(feats), self._layers.log_posteriors(feats), is_long=True)
 
-    def _say_deviation(self, layers: "LayerwiseScorer", utt_id: str, feats: Floats) -> None:
+    def _say_deviation(self, layers: LayerwiseScorer, utt_id: str, feats: Floats) -> None:
         beginning = feats[: Limits.of(self._scorer.metadata.num_pdfs).long_frames]
         deviation = layers.deviation(beginning, self._scorer.log_posteriors([beginning])[0])
         print(
@@ -198,14 +178,7 @@ def _checked(
         if len(values) == 0:
             skip(utt_id)
             continue
-        yield utt_id, _complete(scorer, utt_id, values)
-
-
-def _complete(scorer: AcousticScorer, utt_id: str, feats: NDArray[np.floating]) -> Floats:
-    try:
-        return scorer.with_deltas(feats)
-    except ValueError as error:
-        raise ValueError(f"{utt_id}: {error}") from error
+        yield utt_id, scorer.with_deltas(values, utt_id)
 
 
 def _in_order(window: list[Item], batches: list[Batch], long_recordings: _LongRecordings) -> Iterator[Scores]:

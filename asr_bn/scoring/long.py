@@ -22,6 +22,14 @@ from asr_bn.system.arrays import Floats
 
 # Frames of a piece.
 PIECE_FRAMES = 2000
+# Utterances with more frames or scores are scored layer by layer: a call takes several times their memory.
+LONG_FRAMES = 30_000
+LONG_SCORES = 32_000_000
+
+
+def most_frames(num_pdfs: int) -> int:
+    """Return the number of frames up to which an utterance is scored in one call."""
+    return min(LONG_FRAMES, LONG_SCORES // num_pdfs)
 
 
 @dataclass(frozen=True)

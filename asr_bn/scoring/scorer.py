@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from asr_bn.features.deltas import add_deltas
 from asr_bn.onnx_io.model_check import check_model, is_quantized
 from asr_bn.onnx_io.session import open_session, parse_metadata, session_options
+from asr_bn.scoring.long import LayerwiseScorer, most_frames
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 from asr_bn.system.arrays import Floats
 
@@ -86,22 +87,30 @@ class AcousticScorer:
             ValueError: audio that cannot be read or has another rate, features that do not fit the model, or
                 no frames.
         """
-        from asr_bn.scoring.corpus import score_utterance
+        if isinstance(utterance, np.ndarray):
+            feats = self.with_deltas(utterance, "features")
+        else:
+            feats = self.with_deltas(self._audio_feats(Path(utterance)), str(utterance))
+        if len(feats) <= most_frames(self.metadata.num_pdfs):
+            return self.log_posteriors([feats])[0]
+        return np.concatenate(list(LayerwiseScorer(self.path).log_posteriors(feats)))
+
+    def _audio_feats(self, path: Path) -> Floats:
         from asr_bn.scoring.inputs import ScoringInput
 
-        if isinstance(utterance, np.ndarray):
-            return score_utterance(self, "features", utterance)
-        source = ScoringInput(self.metadata.fbank)
-        return score_utterance(self, str(utterance), source.audio_feats(Path(utterance)))
+        return ScoringInput(self.metadata.fbank).audio_feats(path)
 
     @property
     def on_cuda(self) -> bool:
         """True if CUDA does the work."""
         return "CUDAExecutionProvider" in self.session.get_providers()
 
-    def with_deltas(self, feats: NDArray[np.floating]) -> Floats:
-        """Append deltas if needed; see the function `with_deltas`."""
-        return with_deltas(feats, self.metadata)
+    def with_deltas(self, feats: NDArray[np.floating], name: str = "") -> Floats:
+        """Append deltas if needed; see the function `with_deltas`, whose errors then begin with ``name``."""
+        try:
+            return with_deltas(feats, self.metadata)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}" if name else str(error)) from error
 
     def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
         """Score utterances in one call of ONNX Runtime.

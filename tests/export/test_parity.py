@@ -50,10 +50,10 @@ def chaotic():
 def test_a_faithful_export_passes(feats, tmp_path):
     model = make_model(norm="sequence")
     result = compare(model, exported(model, tmp_path / "model.onnx"), feats, ALLOWED)
-    assert result["max_difference"] < 2e-5
-    assert result["unexplained"] == []
-    assert result["batch_difference"] == 0.0
-    assert result["num_utterances"] == len(LENGTHS)
+    assert result.max_difference < 2e-5
+    assert result.unexplained == []
+    assert result.batch_difference == 0.0
+    assert result.num_utterances == len(LENGTHS)
 
 
 def test_input_sensitivity_is_what_a_small_change_of_the_features_makes(feats):
@@ -76,9 +76,9 @@ def test_input_sensitivity_is_what_a_small_change_of_the_features_makes(feats):
 def test_what_rounding_explains_passes(feats, tmp_path):
     model = chaotic()
     result = compare(model, exported(model, tmp_path / "model.onnx"), feats, ALLOWED)
-    assert result["max_difference"] > ALLOWED
-    assert result["input_sensitivity"] > 0.1 * ALLOWED
-    assert result["unexplained"] == []
+    assert result.max_difference > ALLOWED
+    assert result.input_sensitivity > 0.1 * ALLOWED
+    assert result.unexplained == []
 
 
 def test_a_changed_weight_is_found(feats, tmp_path):
@@ -91,7 +91,7 @@ def test_a_changed_weight_is_found(feats, tmp_path):
     tensor.CopyFrom(numpy_helper.from_array(weights, "layer1.R"))
     onnx.save(proto, path)
     result = compare(model, AcousticScorer.load(path, "cpu"), feats, ALLOWED)
-    assert result["unexplained"] == ["u0", "u1", "u2"]  # u3 has one frame, and no state before it
+    assert result.unexplained == ["u0", "u1", "u2"]  # u3 has one frame, and no state before it
 
     state = {"config": make_metadata(norm="sequence").config, "model": model.state_dict(), "figures": {}}
     description = {"fbank": FBANK.to_dict(), "num_pdfs": NUM_PDFS}
