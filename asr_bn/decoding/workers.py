@@ -21,22 +21,18 @@ _search: BeamSearch | None = None
 
 @dataclass(frozen=True)
 class SearchJob:
-    """What a process needs to begin: where the graph is, and how wide to search."""
+    """What a process is started with: the graph's folder and the search's options."""
 
     graph_dir: Path
     mdl: Path | None
     options: BeamOptions
 
     def transition_model(self) -> Path:
-        """The file of the transition model; see `find_transition_model`."""
+        """Return the file of the transition model; see `find_transition_model`."""
         return self.mdl or find_transition_model(self.graph_dir)
 
     def check(self, num_pdfs: int, model: Path) -> None:
-        """Refuse a graph whose transition model has another number of pdfs than the acoustic ``model``.
-
-        Raises:
-            ValueError: it has.
-        """
+        """Raise ``ValueError`` unless the transition model has as many pdfs as the acoustic ``model``."""
         path = self.transition_model()
         expected = TransitionModel.read(path).num_pdfs
         if expected != num_pdfs:
@@ -53,7 +49,7 @@ class SearchJob:
 def decode_all(
     job: SearchJob, scores: Iterable[Scores], weights: Sequence[ScoreWeights], num_jobs: int
 ) -> Iterator[tuple[str, list[Hypothesis]]]:
-    """Best path of every utterance with each of ``weights``, in the order they come.
+    """Decode every utterance with each of ``weights``, in input order.
 
     Args:
         job: opened once in each process.

@@ -1,7 +1,7 @@
-"""Export to ONNX: the graph is written node by node, all normalization folded into ``LSTM`` nodes.
+"""Export to ONNX, with all normalization folded into the weights of ``LSTM`` nodes.
 
-Batch normalization with population statistics and the normalization of the input are affine, so that both
-disappear into the weights of the input projections: the exported network costs what the baseline costs.
+Batch normalization with population statistics and input normalization are affine, so that both fold into the
+input projections: the exported network costs no more than the baseline.
 """
 
 from pathlib import Path
@@ -25,11 +25,11 @@ def export_onnx(model: AcousticModel, metadata: ModelMetadata, path: Path, half:
 
     The graph maps ``features`` (float32 ``[batch, frames, num_features]``, not normalized) and ``lengths``
     (int32 ``[batch]``) to ``log_posteriors`` (float32 ``[batch, frames, num_pdfs]``; rows past an
-    utterance's length mean nothing).  The file asks of its user at least one utterance and frame, and of a
-    runtime ``LSTM`` with ``sequence_lens`` (see ``docs/exported_model.md``).
+    utterance's length mean nothing).  A call needs at least one utterance and frame; the runtime needs
+    ``LSTM`` with ``sequence_lens`` (see ``docs/exported_model.md``).
 
     Args:
-        half: weights and layers in float16, which ONNX Runtime has for CUDA only; inputs, logits' softmax
+        half: write weights and layers in float16, which ONNX Runtime computes on CUDA only; inputs, softmax
             and output stay float32.
 
     Raises:
@@ -80,7 +80,7 @@ def _add_network(graph: Graph, model: AcousticModel, features: str) -> None:
 
 
 def metadata_of(state: dict[str, Any], checkpoint_sha256: str) -> ModelMetadata:
-    """The metadata of an exported model, from the checkpoint that ``asr-bn finish`` wrote."""
+    """Make the metadata of an exported model from the checkpoint that ``asr-bn finish`` wrote."""
     description = state["description"]
     return ModelMetadata(
         fbank=FbankOptions(**description["fbank"]),

@@ -23,9 +23,9 @@ from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 
 
 def export_with_frontend(model: AcousticModel, metadata: ModelMetadata, path: Path) -> None:
-    """Write ``model`` with its features' computation in front.
+    """Write ``model`` with the computation of its features in front.
 
-    Every utterance needs at least a frame; what comes after its ``sample_lengths`` is not looked at.
+    Every utterance needs at least a frame; samples after its length are ignored.
 
     Raises:
         ValueError: filter bank options that the graph does not have (see ``_check``).
@@ -44,7 +44,7 @@ def export_with_frontend(model: AcousticModel, metadata: ModelMetadata, path: Pa
 
 
 def spectrum_matrix(options: FbankOptions) -> NDArray[np.float64]:
-    """From a raw frame to its spectrum, ``[window_size, 2, num_bins]``: real and imaginary parts.
+    """Compute the matrix from a raw frame to its spectrum, ``[window_size, 2, num_bins]`` (real, imaginary).
 
     Removal of the mean, pre-emphasis, window, Fourier transform and the rounding of Kaldi's transform are
     all linear: one matrix, in float64.
@@ -149,7 +149,7 @@ def _add_fbank(graph: Graph, options: FbankOptions) -> None:
 
 
 def _without_mean(graph: Graph, static: str) -> str:
-    """``static`` less the mean of each utterance's own frames."""
+    """Subtract the mean of each utterance's own frames."""
     graph.node("Unsqueeze", ["num_frames", "ones"], "num_frames_column")
     graph.node("Less", ["frame_index", "num_frames_column"], "is_frame")  # [batch, frames]
     graph.node("Unsqueeze", ["is_frame", "last_axis"], "is_frame_column")

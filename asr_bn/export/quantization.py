@@ -1,9 +1,8 @@
-"""8-bit weights and activations, with answers that depend on nothing but the utterance.
+"""8-bit weights and activations; an answer depends on its utterance alone.
 
-ONNX Runtime quantizes activations with one scale for a whole call, so that in a batch an utterance's answer
-would depend on its neighbours and on the padding.  Here a ``Loop`` inside the graph takes the utterances one
-by one, cut to their lengths: whoever calls the file, however batched, gets the same bits.  What it costs is
-what a batch of 8-bit products would gain over single ones.
+ONNX Runtime quantizes activations with one scale a call, so that an utterance's answer would depend on the
+rest of its batch.  Here a ``Loop`` in the graph takes the utterances one by one, cut to their lengths: every
+batch gives the same bits.  The cost is the speed that batched 8-bit products would gain.
 """
 
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ _LEVELS = 63
 
 @dataclass(frozen=True)
 class InputScale:
-    """Mean and standard deviation of each feature, ``[num_features]``: what they are normalized by first.
+    """Mean and standard deviation of each feature, ``[num_features]``, which normalize the input.
 
-    Deltas are a hundredth of the energy, and would vanish in 8 bits that hold both.
+    Deltas are a hundredth of the energy and would vanish in 8 bits beside it.
     """
 
     mean: Floats
@@ -36,7 +35,7 @@ class InputScale:
 
 
 def quantize_onnx(source: Path, metadata: ModelMetadata, scale: InputScale, path: Path) -> None:
-    """Write the float32 model ``source`` (of :func:`asr_bn.export.acoustic.export_onnx`) as an 8-bit one.
+    """Quantize the float32 model ``source``, of :func:`asr_bn.export.acoustic.export_onnx`, to 8 bits.
 
     Inputs and output stay as they are; it runs on the CPU only.
 
@@ -49,7 +48,7 @@ def quantize_onnx(source: Path, metadata: ModelMetadata, scale: InputScale, path
 
 
 def quantize_columns(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """``[..., I, G]`` as int8 and a scale for each column, ``[..., G]``; the largest value is kept."""
+    """Quantize ``[..., I, G]`` to int8, with a scale ``[..., G]`` that keeps each column's largest value."""
     largest = np.abs(weight).max(axis=-2)
     scale = (np.where(largest > 0, largest, 1.0) / _LEVELS).astype(np.float32)
     return np.rint(weight / scale[..., None, :]).astype(np.int8), scale

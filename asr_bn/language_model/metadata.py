@@ -1,4 +1,4 @@
-"""What an exported language model says of itself: enough to score a text with the file alone."""
+"""Metadata of an exported language model: enough to score a text with the file alone."""
 
 import dataclasses
 import json
@@ -65,7 +65,7 @@ class LanguageModelMetadata:
         return bool(self.config["training"]["carry_state"])
 
     def to_json(self) -> str:
-        """One line of JSON; for other readers also what is spread over the configuration, and the rule."""
+        """Encode as one line of JSON; for other readers with derived fields and the end-of-sentence rule."""
         derived = {name: getattr(self, name) for name in _DERIVED}
         return json.dumps(dataclasses.asdict(self) | derived | {"end_of_sentence": EOS, "rule": _RULE})
 

@@ -1,10 +1,9 @@
 """Language models as ONNX: one graph for a whole window, one for a single time step.
 
-The graphs are written node by node.  The cell is written once: it is the body of the window's ``Scan`` and
-the whole of the step.  Population statistics are of time steps, so that they cannot be folded into weights:
-their scales and shifts are tables, looked up by the number of the step in its window; steps past the longest
-window of training take the last row, as in PyTorch.  Without normalization the window has ONNX's own
-``LSTM`` or ``RNN`` nodes.
+Both graphs share one cell: the body of the window's ``Scan``, and the step itself.  Population statistics
+differ by time step and cannot be folded into weights: their scales and shifts are tables, indexed by the step
+in its window.  Steps past the longest window of training take the last row, as in PyTorch.  Without
+normalization the window has ONNX's own ``LSTM`` or ``RNN`` nodes.
 """
 
 from pathlib import Path
@@ -43,7 +42,7 @@ def export_language_model(exp_dir: Path) -> list[Path]:
 
 
 def metadata_of(state: dict[str, Any], graph: GraphKind, checkpoint_sha256: str) -> LanguageModelMetadata:
-    """The metadata of an exported model, from a ``final.pt``."""
+    """Make the metadata of an exported model from a ``final.pt``."""
     return LanguageModelMetadata(
         graph=graph,
         words=tuple(state["description"]["words"]),
@@ -126,7 +125,7 @@ def _add_step(graph: Graph, model: LanguageModel) -> None:
 
 
 def _rows_of(graph: Graph, steps: str, layers: NormalizedRecurrent) -> str:
-    """Rows of the tables of scales and shifts for these steps; "" where there are no tables."""
+    """Find the rows of the tables of scales and shifts for these steps; "" without tables."""
     if layers.norm is None:
         return ""
     last_row = graph.tensor("last_row", _population_stats(layers, 0).num_steps - 1)
@@ -214,9 +213,9 @@ def _scanned_layer(
 def _cell_inputs(
     graph: Graph, layers: NormalizedRecurrent, layer: int, hidden: str, rows: str
 ) -> tuple[str, ...]:
-    """What a layer computes for all steps at once: ``W_x x``, as far as possible normalized.
+    """Compute a layer's ``W_x x`` for all steps at once, normalized if the recurrence is not.
 
-    With normalization inside the recurrence the scales and shifts of the steps come with it.
+    If the recurrence is normalized, the scales and shifts of the steps are returned too.
     """
     name = f"layer{layer}"
     weight = graph.tensor(f"{name}.W", _array(layers.stacked("weight_ih", layer)[0]).T)
@@ -234,7 +233,7 @@ def _cell_inputs(
 def _add_cell(
     graph: Graph, name: str, state: list[str], recurrent_weight: str, z: str, *factors: str
 ) -> list[str]:
-    """One time step of a layer: names of the new states, each ``[1, batch, hidden_size]``.
+    """Add one time step of a layer; return the names of the new states, each ``[1, batch, hidden_size]``.
 
     Args:
         z: ``W_x x``, with its bias or normalization.
@@ -250,7 +249,7 @@ def _add_cell(
 
 
 def _add_lstm_gates(graph: Graph, name: str, gates: str, cell: str) -> list[str]:
-    """Eqs. 12-16 from the sums of the gates on: names of the hidden state and the cell."""
+    """Add eqs. 12-16 after the sums of the gates; return the names of the hidden state and the cell."""
     graph.node("Split", [gates], *(f"{name}.gate_{gate}" for gate in "ifgo"), axis=-1)
     for gate, function in zip("ifgo", ("Sigmoid", "Sigmoid", "Tanh", "Sigmoid"), strict=True):
         graph.node(function, [f"{name}.gate_{gate}"], f"{name}.{gate}")
@@ -277,7 +276,7 @@ def _population_stats(layers: NormalizedRecurrent, layer: int) -> PopulationStat
 
 
 def _tables(layers: NormalizedRecurrent, layer: int) -> dict[str, Floats]:
-    """Scale and shift of every step that equal batch normalization, each ``[num_steps, features]``."""
+    """Compute each step's scale and shift that equal batch normalization, ``[num_steps, features]``."""
     stats = _population_stats(layers, layer)
     mean, variance = stats.mean_and_variance(stats.num_steps)
     gamma, beta = (layers.stacked(name, layer)[0].double() for name in ("gamma", "beta"))

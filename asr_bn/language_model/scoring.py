@@ -23,7 +23,7 @@ class TextScore:
 
     @classmethod
     def of(cls, log_probs: Floats) -> "TextScore":
-        """The score of tokens with these log probabilities."""
+        """Sum the log probabilities of tokens."""
         return cls(float(log_probs.sum(dtype=np.float64)), len(log_probs))
 
     @property
@@ -72,7 +72,7 @@ class LanguageScorer:
         num_streams: int | None = None,
         on_progress: Callable[[int], object] = lambda num_tokens: None,
     ) -> Floats:
-        """Log probability of each token of a text, ``[num_tokens]``, by the training code's protocol.
+        """Score each token of a text as training does: log probabilities ``[num_tokens]``.
 
         Args:
             text: shape ``[num_tokens]``.
@@ -94,9 +94,9 @@ class LanguageScorer:
     def score_sentences(
         self, sentences: Sequence[Tokens], on_progress: Callable[[int], object] = lambda num_tokens: None
     ) -> list[Floats]:
-        """Log probability of each token of each sentence, every one scored by itself from zero states.
+        """Score each token of each sentence, each sentence alone from zero states.
 
-        Its first token is predicted from the end of a sentence.  What else is in the call does not matter.
+        Its first token is predicted from the end of a sentence.  Answers do not depend on the batch.
 
         Args:
             sentences: tokens of each, the end of the sentence last.

@@ -10,7 +10,7 @@ Metadata = TypeVar("Metadata")
 
 
 def session_options(num_threads: int) -> onnxruntime.SessionOptions:
-    """Options for calls of every shape.
+    """Make options for calls of many shapes.
 
     Args:
         num_threads: threads within one call.
@@ -23,7 +23,7 @@ def session_options(num_threads: int) -> onnxruntime.SessionOptions:
 
 
 def base_options(num_threads: int | None) -> onnxruntime.SessionOptions:
-    """Options for calls of a few shapes; ``num_threads`` None leaves it to ONNX Runtime."""
+    """Make options for calls of a few shapes; ``num_threads`` None leaves it to ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Threads that spin take cores from other calls.

@@ -42,12 +42,12 @@ class Scores:
     is_long: bool = False
 
     def mapped(self, function: Callable[[Floats], Floats]) -> "Scores":
-        """The same with ``function`` applied to every block."""
+        """Apply ``function`` to every block."""
         blocks = map(function, self.blocks) if self.is_long else [function(rows) for rows in self.blocks]
         return replace(self, blocks=blocks)
 
     def matrix(self) -> Floats:
-        """All rows at once, which for a long recording may take all memory."""
+        """Join all rows; those of a long recording may exceed memory."""
         blocks = list(self.blocks)
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
@@ -58,7 +58,7 @@ def score_all(
     num_threads: int,
     skip: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[str, Floats]]:
-    """Utterance id and log posteriors ``[num_frames, num_pdfs]`` as one matrix; see `score_blocks`."""
+    """Yield utterance ids and log posteriors ``[num_frames, num_pdfs]`` as one matrix; see `score_blocks`."""
     for scores in score_blocks(scorer, feats, num_threads, skip):
         yield scores.utt_id, scores.matrix()
 
@@ -69,7 +69,7 @@ def score_blocks(
     num_threads: int,
     skip: Callable[[str], None] | None = None,
 ) -> Iterator[Scores]:
-    """Log posteriors of every utterance, in the order they come.
+    """Score every utterance, in input order.
 
     Calls of ONNX Runtime run side by side in ``num_threads`` threads, which for one-thread sessions is
     faster than one call on several.
@@ -78,7 +78,7 @@ def score_blocks(
         scorer: best loaded with ``num_threads=1``.
         feats: utterance ids with static or complete features.
         num_threads: calls at a time.
-        skip: told the id of an utterance without frames, which is left out; None prints a line.
+        skip: called with the id of an utterance without frames, which is left out; None prints a line.
 
     Raises:
         ValueError: features that do not fit the model; the message begins with the utterance id.
@@ -118,7 +118,7 @@ class Limits:
 
 
 class _LongRecordings:
-    """Scores what is too long for a call, and says once how far that may be from a call's answer."""
+    """Scores recordings too long for one call; prints once how far that may move answers."""
 
     def __init__(self, scorer: AcousticScorer, num_threads: int) -> None:
         self._scorer, self._num_threads = scorer, num_threads
@@ -141,7 +141,7 @@ class _LongRecordings:
 
 
 def batches_of_like_length(lengths: list[int], batch_frames: int = BATCH_FRAMES) -> list[list[int]]:
-    """Indices into ``lengths``, batch by batch, the longest first; ``batch_frames`` with the padding."""
+    """Batch indices into ``lengths``, longest first; a batch has up to ``batch_frames`` with padding."""
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda k: -lengths[k]):
         if batches and _fits(batches[-1], index, lengths, batch_frames):

@@ -40,7 +40,7 @@ class ScoringInput:
     pipes: PipePolicy = DEFAULT_PIPES
 
     def feats(self, inputs: Sequence[str]) -> tuple[Feats, int | None]:
-        """Utterance ids and features in order, and how many there are, where that is known beforehand.
+        """Iterate over utterance ids and features in order; also return their number if known beforehand.
 
         Args:
             inputs: a data folder, an ``ark:`` or ``scp:`` rspecifier of features, ``-`` (an archive of
@@ -109,7 +109,7 @@ def has_only_feats(data_dir: Path) -> bool:
 
 
 def utterance_ids(data_dir: Path) -> list[str]:
-    """The utterances that a data folder is scored by.
+    """List the utterances of a data folder that are scored.
 
     Raises:
         OSError, ValueError: see `DataDir.read`.

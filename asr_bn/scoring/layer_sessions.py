@@ -62,7 +62,7 @@ class ModelLayers:
         self.is_exact = not self._is_quantized and not is_half
 
     def sessions(self, num_threads: int) -> LayerSessions:
-        """Load them for ``num_threads``, which the directions of a layer share: they can run at a time."""
+        """Load the layers; both directions of a layer share ``num_threads``, since they can run at a time."""
         each = max(num_threads // 2, 1)
         directions = [
             (self._direction(node, 0, each), self._direction(node, 1, each)) for node in self._lstms
