@@ -47,7 +47,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.state.service = service
     app.state.admin_tokens = Secrets(settings.admin_token_file)
     add_error_handlers(app)
-    # The routes as they are: an included router matches a request twice.  Those that have the most to do first.
+    # The routes as they are: an included router matches a request twice.  The busiest ones come first.
     app.router.routes += [*v1.router.routes, *open_inference.router.routes]
     add_public(app)
     needs_key = settings.api_keys_file is not None

@@ -197,7 +197,8 @@ def _collect_into(parts: list[Part]) -> dict[str, object]:
 # The header that numpy writes for a matrix of floats; matched in 1 us, evaluated in 25.
 _USUAL_NPY = re.compile(
     rb"\x93NUMPY\x01\0(..)"
-    rb"{'descr': '([<>]f[248])', 'fortran_order': (True|False), 'shape': \((0|[1-9]\d{0,8}), (0|[1-9]\d{0,8})\), } {0,99}\n",
+    rb"{'descr': '([<>]f[248])', 'fortran_order': (True|False), "
+    rb"'shape': \((0|[1-9]\d{0,8}), (0|[1-9]\d{0,8})\), } {0,99}\n",
     re.DOTALL,
 )
 # numpy says on standard error that it had to try harder with a file of Python 2; nobody has to know.
