@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from asr_bn.layers.recurrence.packed_ops import HiddenGradient, StepBuffer, shifted
-from asr_bn.layers.recurrence.steps import Backward, Forward, RecurrentTensors, Steps
+from asr_bn.layers.recurrence.steps import Backward, Outputs, RecurrentTensors, State, Steps
 
 # Rows whose local derivatives are computed at a time: few enough for the cache, many enough that calls cost
 # little.
@@ -32,7 +32,7 @@ class CpuLSTM(Steps):
         hidden = gates.shape[-1] // 4
         gates[..., 2 * hidden : 3 * hidden].mul_(2.0)
 
-    def run_forward(self, tensors: RecurrentTensors) -> Forward:
+    def run_forward(self, tensors: RecurrentTensors) -> Outputs:
         """Return ``h``, ``c`` and ``tanh(c)``, each ``[D, N, H]``."""
         gates, layout, norm = tensors.gates, tensors.layout, tensors.norm
         recurrent, peephole = tensors.weights.w_hh.transpose(1, 2), tensors.weights.peephole
@@ -61,19 +61,14 @@ class CpuLSTM(Steps):
             tanh_c_t.sigmoid_().mul_(2.0).sub_(1.0)
             torch.mul(o, tanh_c_t, out=h_t)
             h_before, c_before = h_t, c_t
-        return h, c, tanh_c
+        return Outputs(h, c, tanh_c)
 
-    def run_backward(
-        self,
-        tensors: RecurrentTensors,
-        c: Tensor | None,
-        tanh_c: Tensor | None,
-        grad_outputs: tuple[Tensor, ...],
-    ) -> Backward:
+    def run_backward(self, tensors: RecurrentTensors, outputs: Outputs, grads: State) -> Backward:
         """See :meth:`Steps.run_backward`."""
+        _, c, tanh_c = outputs
         assert c is not None and tanh_c is not None  # run_forward gave them
         gates, layout = tensors.gates, tensors.layout
-        steps = _BackwardSteps(tensors, c, grad_outputs)
+        steps = _BackwardSteps(tensors, c, grads)
         for block in reversed(layout.blocks(BLOCK_ROWS)):
             first = layout.offsets[block.start]
             rows = slice(first, layout.offsets[block[-1]] + layout.batch_sizes[block[-1]])
@@ -89,10 +84,10 @@ class CpuLSTM(Steps):
 class _BackwardSteps:
     """The part of the backward pass that must go one time step after the other."""
 
-    def __init__(self, tensors: RecurrentTensors, c: Tensor, grad_outputs: tuple[Tensor, ...]) -> None:
+    def __init__(self, tensors: RecurrentTensors, c: Tensor, grads: State) -> None:
         gates, peephole = tensors.gates, tensors.weights.peephole
         hidden, sizes = c.shape[2], tensors.layout.batch_sizes
-        grad_of_outputs, grad_h_n, grad_c_n = grad_outputs
+        grad_of_outputs, grad_h_n, grad_c_n = grads
         self.grad_h = HiddenGradient(grad_of_outputs, grad_h_n, tensors.weights.w_hh, tensors.layout)
         self.layout, self.norm = tensors.layout, tensors.norm
         self.peephole = None if peephole is None else peephole[:, None]

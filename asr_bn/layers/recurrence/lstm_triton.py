@@ -4,10 +4,9 @@ For what cuDNN's LSTM does not have: the peephole, and normalization inside the 
 """
 
 import torch
-from torch import Tensor
 
 from asr_bn.layers.recurrence import triton_kernels
-from asr_bn.layers.recurrence.steps import Backward, Forward, RecurrentTensors, Steps
+from asr_bn.layers.recurrence.steps import Backward, Outputs, RecurrentTensors, State, Steps
 from asr_bn.layers.recurrence.triton_steps import StepLauncher, TritonStepNorm, with_last_states
 
 
@@ -16,7 +15,7 @@ class TritonLSTM(Steps):
 
     kind = "lstm"
 
-    def run_forward(self, tensors: RecurrentTensors) -> Forward:
+    def run_forward(self, tensors: RecurrentTensors) -> Outputs:
         """Return ``h`` and ``c``, each ``[D, N, H]``."""
         gates, norm = tensors.gates, tensors.norm
         directions, rows, hidden = *gates.shape[:2], gates.shape[2] // 4
@@ -44,20 +43,15 @@ class TritonLSTM(Steps):
                     **launcher.arithmetic,
                 )
                 h_before, c_before = h, c
-        return h, c, None
+        return Outputs(h, c)
 
-    def run_backward(
-        self,
-        tensors: RecurrentTensors,
-        c: Tensor | None,
-        tanh_c: Tensor | None,
-        grad_outputs: tuple[Tensor, ...],
-    ) -> Backward:
+    def run_backward(self, tensors: RecurrentTensors, outputs: Outputs, grads: State) -> Backward:
         """See :meth:`Steps.run_backward`."""
+        c = outputs.c
         assert c is not None  # run_forward gave it
         gates, layout, norm, peephole = tensors.gates, tensors.layout, tensors.norm, tensors.weights.peephole
-        grad_h = with_last_states(grad_outputs[0], grad_outputs[1], layout)
-        grad_c = grad_outputs[2].clone(memory_format=torch.contiguous_format)
+        grad_h = with_last_states(grads[0], grads[1], layout)
+        grad_c = grads[2].clone(memory_format=torch.contiguous_format)
         launcher = StepLauncher(len(c), c.shape[2], gates.dtype, layout)
         step_norm = None if norm is None else TritonStepNorm(norm, launcher)
         grad_gates = torch.empty_like(gates)

@@ -16,7 +16,14 @@ from asr_bn.layers.recurrence.packed_ops import project_backward, project_packed
 from asr_bn.layers.recurrence.packing import PackedLayout
 from asr_bn.layers.recurrence.second_order import Grads
 from asr_bn.layers.recurrence.step_norm import StepNorm, StepNormSpec
-from asr_bn.layers.recurrence.steps import RecurrentTensors, RecurrentWeights, State, Statistics, Steps
+from asr_bn.layers.recurrence.steps import (
+    Outputs,
+    RecurrentTensors,
+    RecurrentWeights,
+    State,
+    Statistics,
+    Steps,
+)
 
 
 def _layer_by_autograd(
@@ -48,7 +55,9 @@ def _run_backward(ctx: Any, saved: tuple[Any, ...], grad_outputs: tuple[Tensor, 
     *recurrent, gates, h, c, tanh_c = saved
     weights, state = _weights_and_state(*recurrent)
     tensors = RecurrentTensors(gates, weights, state, ctx.layout, ctx.norm)
-    grad_gates, grad_state, grad_peephole = ctx.steps.run_backward(tensors, c, tanh_c, grad_outputs)
+    grad_gates, grad_state, grad_peephole = ctx.steps.run_backward(
+        tensors, Outputs(h, c, tanh_c), grad_outputs
+    )
     grad_w_hh = recurrent_weight_grad(grad_gates, h, state[0], ctx.layout)
     return grad_gates, grad_w_hh, grad_peephole, *grad_state, *[None] * (2 - len(grad_state))
 

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from asr_bn.layers.recurrence.packed_ops import HiddenGradient, StepBuffer
-from asr_bn.layers.recurrence.steps import Backward, Forward, Nonlinearity, RecurrentTensors, Steps
+from asr_bn.layers.recurrence.steps import Backward, Nonlinearity, Outputs, RecurrentTensors, State, Steps
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class CpuRNN(Steps):
 
     kind: Nonlinearity
 
-    def run_forward(self, tensors: RecurrentTensors) -> Forward:
+    def run_forward(self, tensors: RecurrentTensors) -> Outputs:
         """Turn the input projections into hidden states, in place."""
         h, layout, norm = tensors.gates, tensors.layout, tensors.norm
         recurrent = tensors.weights.w_hh.transpose(1, 2)
@@ -29,18 +28,12 @@ class CpuRNN(Steps):
             if norm is not None:
                 norm.forward(sums, step)
             h_before = activation(sums, out=h_t)
-        return h, None, None
+        return Outputs(h)
 
-    def run_backward(
-        self,
-        tensors: RecurrentTensors,
-        c: Tensor | None,
-        tanh_c: Tensor | None,
-        grad_outputs: tuple[Tensor, ...],
-    ) -> Backward:
+    def run_backward(self, tensors: RecurrentTensors, outputs: Outputs, grads: State) -> Backward:
         """See :meth:`Steps.run_backward`."""
-        h, layout, norm = tensors.gates, tensors.layout, tensors.norm
-        grad_h = HiddenGradient(grad_outputs[0], grad_outputs[1], tensors.weights.w_hh, layout)
+        h, layout, norm = outputs.h, tensors.layout, tensors.norm
+        grad_h = HiddenGradient(grads[0], grads[1], tensors.weights.w_hh, layout)
         # Becomes the gradient step by step.
         grad_z = h.square().neg_().add_(1.0) if self.kind == "tanh" else (h > 0).to(h.dtype)
         grad_steps = grad_z.split(layout.batch_sizes, dim=1)

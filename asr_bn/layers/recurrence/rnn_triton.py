@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from asr_bn.layers.recurrence import triton_kernels
-from asr_bn.layers.recurrence.steps import Backward, Forward, Nonlinearity, RecurrentTensors, Steps
+from asr_bn.layers.recurrence.steps import Backward, Nonlinearity, Outputs, RecurrentTensors, State, Steps
 from asr_bn.layers.recurrence.triton_steps import StepLauncher, TritonStepNorm, with_last_states
 
 
@@ -16,7 +15,7 @@ class TritonRNN(Steps):
 
     kind: Nonlinearity
 
-    def run_forward(self, tensors: RecurrentTensors) -> Forward:
+    def run_forward(self, tensors: RecurrentTensors) -> Outputs:
         """Turn the input projections into hidden states, in place."""
         h, norm = tensors.gates, tensors.norm
         launcher = StepLauncher(len(h), h.shape[2], h.dtype, tensors.layout)
@@ -38,18 +37,12 @@ class TritonRNN(Steps):
                         **launcher.arithmetic,
                     )
                 h_before = h
-        return h, None, None
+        return Outputs(h)
 
-    def run_backward(
-        self,
-        tensors: RecurrentTensors,
-        c: Tensor | None,
-        tanh_c: Tensor | None,
-        grad_outputs: tuple[Tensor, ...],
-    ) -> Backward:
+    def run_backward(self, tensors: RecurrentTensors, outputs: Outputs, grads: State) -> Backward:
         """See :meth:`Steps.run_backward`."""
-        h, layout, norm = tensors.gates, tensors.layout, tensors.norm
-        grad_h = with_last_states(grad_outputs[0], grad_outputs[1], layout)
+        h, layout, norm = outputs.h, tensors.layout, tensors.norm
+        grad_h = with_last_states(grads[0], grads[1], layout)
         launcher = StepLauncher(len(h), h.shape[2], h.dtype, layout)
         step_norm = None if norm is None else TritonStepNorm(norm, launcher)
         grad_z = torch.empty_like(h)

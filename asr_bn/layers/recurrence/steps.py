@@ -8,7 +8,7 @@ hidden size and ``G`` the width of the gates: ``4 H`` for the LSTM, in PyTorch's
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -19,7 +19,6 @@ Nonlinearity = Literal["tanh", "relu"]
 Kind = Literal["lstm", "tanh", "relu"]
 State = tuple[Tensor, ...]
 Statistics = tuple[Tensor, Tensor]
-Forward = tuple[Tensor, Tensor | None, Tensor | None]
 Backward = tuple[Tensor, State, Tensor | None]
 
 
@@ -50,6 +49,14 @@ class RecurrentTensors:
     norm: StepNorm | None = None
 
 
+class Outputs(NamedTuple):
+    """What the forward pass gives, each ``[D, N, H]``: cells are an LSTM's, their tanh for some backends."""
+
+    h: Tensor
+    c: Tensor | None = None
+    tanh_c: Tensor | None = None
+
+
 class Steps(ABC):
     """Runs the time steps of one kind of recurrence, forward and backward."""
 
@@ -63,23 +70,17 @@ class Steps(ABC):
         """Do the same to input projections ``[D, N, G]``, in place."""
 
     @abstractmethod
-    def run_forward(self, tensors: RecurrentTensors) -> Forward:
-        """Return ``h``; of an LSTM also ``c``, and ``tanh_c`` where the backward pass needs it."""
+    def run_forward(self, tensors: RecurrentTensors) -> Outputs:
+        """Run all steps, and turn the gates into activations in place."""
 
     @abstractmethod
-    def run_backward(
-        self,
-        tensors: RecurrentTensors,
-        c: Tensor | None,
-        tanh_c: Tensor | None,
-        grad_outputs: tuple[Tensor, ...],
-    ) -> Backward:
+    def run_backward(self, tensors: RecurrentTensors, outputs: Outputs, grads: State) -> Backward:
         """Return the gradients of the input projections, of the first states and of the peephole.
 
         Args:
-            tensors: those of the forward pass, with unscaled weights; of an RNN, ``gates`` are ``h``.
-            c, tanh_c: what the forward pass gave.
-            grad_outputs: gradients of ``h``, and of the last hidden states and cells.
+            tensors: those of the forward pass, with unscaled weights.
+            outputs: what the forward pass gave.
+            grads: gradients of ``h``, and of the last hidden states and cells.
 
         Gradients of gamma and beta are left in ``tensors.norm``.
         """
