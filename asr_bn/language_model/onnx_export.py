@@ -19,7 +19,7 @@ from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.training_run import load_language_model
 from asr_bn.layers.module_modes import effective_weights
 from asr_bn.layers.population_stats import PopulationStats
-from asr_bn.layers.stack import NormalizedRecurrent
+from asr_bn.layers.stack import RecurrentStack
 from asr_bn.onnx_io.graph import Graph, by_onnx_gates, make_model, tensor_info, write_model
 from asr_bn.system.arrays import Floats
 from asr_bn.system.files import sha256_of_file
@@ -124,7 +124,7 @@ def _add_step(graph: Graph, model: LanguageModel) -> None:
     _add_output(graph, model, graph.node("Squeeze", [hidden, graph.tensor("layer_axis", [0])], "hidden"))
 
 
-def _rows_of(graph: Graph, steps: str, layers: NormalizedRecurrent) -> str:
+def _rows_of(graph: Graph, steps: str, layers: RecurrentStack) -> str:
     """Find the rows of the tables of scales and shifts for these steps; "" without tables."""
     if layers.norm is None:
         return ""
@@ -132,7 +132,7 @@ def _rows_of(graph: Graph, steps: str, layers: NormalizedRecurrent) -> str:
     return graph.node("Min", [steps, last_row], "table_rows")
 
 
-def _rows_of_window(graph: Graph, layers: NormalizedRecurrent) -> str:
+def _rows_of_window(graph: Graph, layers: RecurrentStack) -> str:
     """As :func:`_rows_of`, ``[steps, 1]``: one for all of the batch."""
     if layers.norm is None:
         return ""
@@ -169,10 +169,10 @@ def _add_output(graph: Graph, model: LanguageModel, hidden: str) -> None:
 
 
 def _standard_layer(
-    graph: Graph, layers: NormalizedRecurrent, layer: int, hidden: str, state: list[str]
+    graph: Graph, layers: RecurrentStack, layer: int, hidden: str, state: list[str]
 ) -> tuple[str, list[str]]:
     """A layer as ONNX's own node: hidden states ``[steps, batch, hidden_size]``, and the last states."""
-    name, gates = f"layer{layer}", layers.cell.gates
+    name, gates = f"layer{layer}", layers.cell.num_gates
     biases = np.stack([_array(layers.stacked(bias, layer)) for bias in ("bias_ih", "bias_hh")], axis=1)
     inputs = [
         hidden,
@@ -190,7 +190,7 @@ def _standard_layer(
 
 
 def _scanned_layer(
-    graph: Graph, layers: NormalizedRecurrent, layer: int, hidden: str, state: list[str], rows: str
+    graph: Graph, layers: RecurrentStack, layer: int, hidden: str, state: list[str], rows: str
 ) -> tuple[str, list[str]]:
     """As :func:`_standard_layer`, by a ``Scan`` over the steps."""
     name, body = f"layer{layer}", Graph()
@@ -210,9 +210,7 @@ def _scanned_layer(
     return hidden, last
 
 
-def _cell_inputs(
-    graph: Graph, layers: NormalizedRecurrent, layer: int, hidden: str, rows: str
-) -> tuple[str, ...]:
+def _cell_inputs(graph: Graph, layers: RecurrentStack, layer: int, hidden: str, rows: str) -> tuple[str, ...]:
     """Compute a layer's ``W_x x`` for all steps at once, normalized if the recurrence is not.
 
     If the recurrence is normalized, the scales and shifts of the steps are returned too.
@@ -265,17 +263,17 @@ def _affine(graph: Graph, name: str, values: str, scale: str, shift: str) -> str
     return graph.node("Add", [f"{name}_scaled", shift], name)
 
 
-def _recurrent_weight(graph: Graph, layers: NormalizedRecurrent, layer: int) -> str:
+def _recurrent_weight(graph: Graph, layers: RecurrentStack, layer: int) -> str:
     return graph.tensor(f"layer{layer}.R", _array(layers.stacked("weight_hh", layer)[0]).T)
 
 
-def _population_stats(layers: NormalizedRecurrent, layer: int) -> PopulationStats:
+def _population_stats(layers: RecurrentStack, layer: int) -> PopulationStats:
     stats = layers.get_submodule(f"stats_l{layer}")
     assert isinstance(stats, PopulationStats)
     return stats
 
 
-def _tables(layers: NormalizedRecurrent, layer: int) -> dict[str, Floats]:
+def _tables(layers: RecurrentStack, layer: int) -> dict[str, Floats]:
     """Compute each step's scale and shift that equal batch normalization, ``[num_steps, features]``."""
     stats = _population_stats(layers, layer)
     mean, variance = stats.mean_and_variance(stats.num_steps)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from asr_bn.decoding.graph import DecodingGraph
-from tests.decoding.test_context_graph import lexicon_dir
-from tests.helpers.graphs import run
+from tests.helpers.graph_costs import run
+from tests.helpers.graphs import lexicon_dir
 from tests.helpers.kaldi_fixtures import SYNTHETIC
 
 pytest.importorskip("kaldi_decoder")

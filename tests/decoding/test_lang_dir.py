@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from asr_bn.decoding.lexicon_fst import Lexicon
-from tests.decoding.test_context_graph import check_same_graph, grammar_of, lexicon_dir
-from tests.helpers.graphs import run
+from tests.helpers.graph_costs import run
+from tests.helpers.graphs import check_same_graph, grammar_of, lexicon_dir
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
 
 kaldifst = pytest.importorskip("kaldifst")

@@ -14,7 +14,7 @@ from asr_bn.decoding.grammar import Grammar
 from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.decoding.lexicon_fst import Lexicon
 from asr_bn.system.arrays import Floats
-from tests.helpers.graphs import Sentences
+from tests.helpers.graph_costs import Sentences
 from tests.helpers.kaldi_fixtures import SYNTHETIC
 
 pytest.importorskip("kaldi_decoder")

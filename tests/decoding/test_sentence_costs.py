@@ -12,8 +12,8 @@ import pytest
 
 from asr_bn.decoding.build_graph import make_graph
 from asr_bn.decoding.lexicon_fst import Lexicon
-from tests.decoding.test_context_graph import lexicon_dir
-from tests.helpers.graphs import Sentences, check_costs
+from tests.helpers.graph_costs import Sentences, check_costs
+from tests.helpers.graphs import lexicon_dir
 from tests.helpers.kaldi_fixtures import SYNTHETIC
 
 pytest.importorskip("kaldi_decoder")

@@ -1,105 +1,46 @@
-"""What tests of decoding graphs share: the command, and costs of sentences worked out without a graph."""
+"""Small decoding graphs and the comparison of two."""
 
-import itertools
-import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from typer.testing import CliRunner
 
-from asr_bn.cli.main import app
 from asr_bn.decoding.beam_search import BeamOptions, BeamSearch
 from asr_bn.decoding.graph import DecodingGraph
-from asr_bn.decoding.hmms import Hmm, Hmms
-from asr_bn.decoding.lexicon_fst import Lexicon
-from asr_bn.decoding.self_loops import SELF_LOOP_SCALE
-from asr_bn.kaldi_io.context_dependency import ContextDependency
-from asr_bn.kaldi_io.transition_model import TransitionModel
-from asr_bn.system.arrays import Floats
+from tests.helpers.kaldi_fixtures import SYNTHETIC
 
 
-def run(*arguments: object) -> str:
-    """``asr-bn make-graph``: what it said, or its error."""
-    result = CliRunner().invoke(app, ["make-graph", *map(str, arguments)])
-    return f"error: {result.exception}" if result.exit_code else result.stderr
+def lexicon_dir(folder: Path) -> Path:
+    """Make a folder as Kaldi's ``data/local/dict``: plain phones, whose numbers are beside the model."""
+    folder.mkdir()
+    (folder / "lexicon.txt").write_bytes((SYNTHETIC / "data/lexicon.txt").read_bytes())
+    (folder / "optional_silence.txt").write_text("SIL\n")
+    return folder
 
 
-def cheapest_way(hmms: Sequence[Hmm], frames: Floats, tid_to_pdf: NDArray[np.int32]) -> float:
-    """Cost of the best path through ``hmms`` one after the other, infinite if it does not fit the frames."""
-    steps: list[dict[int, list[tuple[int, float, int]]]] = []
-    for hmm in hmms:
-        stay = {t.source: math.exp(t.log_prob) for t in hmm.transitions if t.source == t.target}
-        step: dict[int, list[tuple[int, float, int]]] = {}
-        for t in hmm.transitions:
-            cost = -SELF_LOOP_SCALE * t.log_prob
-            if t.source != t.target:
-                cost = (1 - SELF_LOOP_SCALE) * math.log(1 - stay[t.source]) - t.log_prob
-            step.setdefault(t.source, []).append((t.target, cost, int(tid_to_pdf[t.transition_id])))
-        steps.append(step)
-    best = {(0, 0): 0.0}
-    for frame in frames:
-        after: dict[tuple[int, int], float] = {}
-        for (place, state), cost in best.items():
-            for target, added, pdf in steps[place][state] if place < len(steps) else ():
-                at = (place + 1, 0) if target == hmms[place].end_state else (place, target)
-                after[at] = min(after.get(at, math.inf), cost + added + float(frame[pdf]))
-        best = after
-    return best.get((len(steps), 0), math.inf)
+def grammar_of(g_txt: Path) -> str:
+    """Write Kaldi's acceptor as rules, where all that a state offers is equally likely."""
+    rules: dict[str, list[str]] = {}
+    for line in g_txt.read_text().splitlines():
+        state, *arc = line.split()
+        rules.setdefault(state, []).append(f"{arc[1]} STATE{arc[0]}" if len(arc) > 1 else "-")
+    lines = [f"STATE{state} = {' | '.join(parts)}\n" for state, parts in rules.items()]
+    return "SENTENCE = STATE0\n" + "".join(lines)
 
 
-class Sentences:
-    """Costs of sentences with a lexicon and a model, whatever silence is best in them."""
-
-    def __init__(self, lexicon: Lexicon, mdl: Path, tree: Path | None) -> None:
-        self.lexicon, self.hmms, self.model = lexicon, Hmms.read(mdl), TransitionModel.read(mdl)
-        self.tree = None if tree is None else ContextDependency.read(tree)
-
-    def cost(self, words: Sequence[str], frames: Floats, silence_cost: Callable[..., float]) -> float:
-        """Without the words' own: ``silence_cost`` is told of entries and of silence at each place."""
-        entries = [[k for k, e in enumerate(self.lexicon.entries) if e[0] == word] for word in words]
-        costs = []
-        for chosen in itertools.product(*entries):
-            for silences in itertools.product([False, True], repeat=len(words) + 1):
-                phones = [self.lexicon.silence_phone] * silences[0]
-                for entry, silence in zip(chosen, silences[1:], strict=True):
-                    phones += [*self.lexicon.entries[entry][2], *[self.lexicon.silence_phone] * silence]
-                fixed = silence_cost(chosen, silences)
-                fixed -= sum(math.log(self.lexicon.entries[entry][1]) for entry in chosen)
-                costs.append(fixed + cheapest_way(self._hmms(phones), frames, self.model.tid_to_pdf))
-        return min(costs)
-
-    def _hmms(self, phones: Sequence[str]) -> list[Hmm]:
-        numbers = [self.lexicon.phone_ids[phone] for phone in phones]
-        if self.tree is None:
-            alone = self.hmms.without_context()
-            return [alone[number] for number in numbers]
-        padded = [0, *numbers, 0]
-        return [self.hmms.in_context(padded[k : k + 3], self.tree) for k in range(len(numbers))]
-
-
-def check_costs(
-    graph_dir: Path,
-    sentences: Sentences,
-    lm_cost: Callable[[Sequence[str]], float],
-    silence_cost: Callable[..., float],
-    others: Sequence[Sequence[str]],
-    lengths: Sequence[int],
-    beam: float,
-) -> None:
-    """The best path costs what its sentence does, and no other sentence is cheaper."""
-    search = BeamSearch(DecodingGraph.load(graph_dir), BeamOptions(beam=beam, max_active=1_000_000))
-    rng, heard = np.random.default_rng(0), set()
+def check_same_graph(ours: Path, kaldis: Path, mdl: Path, lengths: tuple[int, ...]) -> None:
+    """Assert that both give random scores the same best words at the same cost, searched without a beam."""
+    graphs = [DecodingGraph.load(folder, mdl) for folder in (ours, kaldis)]
+    searches = [BeamSearch(graph, BeamOptions(beam=1000.0, max_active=1_000_000)) for graph in graphs]
+    random, sentences = np.random.default_rng(0), set()
     for num_frames in lengths:
-        scores = 3 * rng.normal(size=(num_frames, sentences.model.num_pdfs)).astype(np.float32)
-        path = search.decode(scores, 1.0)
-        assert path.is_complete
-        total = path.graph_cost + path.acoustic_cost
-        own = sentences.cost(path.words, -scores, silence_cost) + lm_cost(path.words)
-        assert total == pytest.approx(own, abs=0.03)  # minimization rounds costs to 1/1024 on its way
-        for words in others:
-            assert sentences.cost(words, -scores, silence_cost) + lm_cost(words) > total - 0.03
-        heard.add(path.words)
-    assert len(heard) > 1
+        for scale in (0.3, 1.0, 3.0):
+            scores = scale * random.normal(size=(num_frames, graphs[0].model.num_pdfs))
+            paths = [search.decode(scores.astype(np.float32), 1.0) for search in searches]
+            assert all(path.is_complete for path in paths)
+            assert paths[0].words == paths[1].words
+            costs = [path.graph_cost + path.acoustic_cost for path in paths]
+            # Minimization rounds costs to 1/1024 on its way.
+            assert costs[0] == pytest.approx(costs[1], abs=0.02)
+            sentences.add(" ".join(paths[0].words))
+    assert len(sentences) >= len(lengths)

@@ -30,7 +30,7 @@ from asr_bn.onnx_io.model_check import (
 from asr_bn.scoring.layer_sessions import ModelLayers
 from asr_bn.scoring.scorer import AcousticScorer
 from serve.service.models import LoadOptions, ModelStore
-from tests.export.test_acoustic import make_metadata, make_model
+from tests.helpers.acoustic_models import make_metadata, make_model
 from tests.helpers.serving import write_model
 from tests.onnx_io.test_protobuf import encoded
 
