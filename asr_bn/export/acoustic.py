@@ -20,6 +20,7 @@ from asr_bn.onnx_io.versions import IR_VERSION, OPSET
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 from asr_bn.system.arrays import Floats
 from asr_bn.system.files import write_bytes
+from asr_bn.training.checkpoint import Checkpoint
 
 # PyTorch orders the gates i, f, g, o; ONNX i, o, f, c.
 _ONNX_GATES = [0, 3, 1, 2]
@@ -77,7 +78,7 @@ def _add_network(graph: "Graph", model: AcousticModel, features: str, half: bool
     graph.node("Transpose", ["log_posteriors_time_major"], "log_posteriors", perm=[1, 0, 2])
 
 
-def metadata_of(state: dict[str, Any], checkpoint_sha256: str) -> ModelMetadata:
+def metadata_of(state: Checkpoint, checkpoint_sha256: str) -> ModelMetadata:
     """The metadata of an exported model, from the checkpoint that ``asr-bn finish`` wrote."""
     description = state["description"]
     return ModelMetadata(

@@ -5,8 +5,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from asr_bn.acoustic_model.model import AcousticModel
-from asr_bn.acoustic_model.run import load_model
+from asr_bn.acoustic_model.model import AcousticModel, load_model
 from asr_bn.data.alignments import read_pdf_ids
 from asr_bn.export.acoustic import export_onnx, metadata_of
 from asr_bn.export.quantization import InputScale, quantize_onnx

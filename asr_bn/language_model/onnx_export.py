@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from asr_bn.language_model.metadata import METADATA_KEY, Graph, LanguageModelMetadata
-from asr_bn.language_model.model import LanguageModel
-from asr_bn.language_model.training_run import load_language_model
+from asr_bn.language_model.model import LanguageModel, load_model
 from asr_bn.layers.module_modes import effective_weights
 from asr_bn.layers.population_stats import PopulationStats
 from asr_bn.layers.stack import NormalizedRecurrent
 from asr_bn.onnx_io.versions import IR_VERSION, OPSET
 from asr_bn.system.arrays import Floats
 from asr_bn.system.files import sha256_of_file, write_bytes
+from asr_bn.training.checkpoint import Checkpoint
 
 # PyTorch orders the gates i, f, g, o; ONNX i, o, f, c.
 _ONNX_GATES = [0, 3, 1, 2]
@@ -40,7 +40,7 @@ def export_language_model(exp_dir: Path) -> list[Path]:
         FileNotFoundError: there is none.
     """
     checkpoint = exp_dir / "final.pt"
-    model, state = load_language_model(checkpoint)
+    model, state = load_model(checkpoint)
     digest = sha256_of_file(checkpoint)
     graphs: dict[str, Graph] = {"model.onnx": "window", "step.onnx": "step"}
     for name, graph in graphs.items():
@@ -48,7 +48,7 @@ def export_language_model(exp_dir: Path) -> list[Path]:
     return [exp_dir / name for name in graphs]
 
 
-def metadata_of(state: dict[str, Any], graph: Graph, checkpoint_sha256: str) -> LanguageModelMetadata:
+def metadata_of(state: Checkpoint, graph: Graph, checkpoint_sha256: str) -> LanguageModelMetadata:
     """The metadata of an exported model, from a ``final.pt``."""
     return LanguageModelMetadata(
         graph=graph,

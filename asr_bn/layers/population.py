@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asr_bn.data.batches import Batch
 from asr_bn.layers.module_modes import evaluating
 from asr_bn.layers.population_stats import PopulationStats
 from asr_bn.layers.recurrence.cells import State
@@ -46,7 +45,7 @@ def estimate_population_stats(
         if stats[0].count[0].item() == 0.0:
             raise ValueError("no mini-batches were given to estimate population statistics from")
     except BaseException:
-        before.put_back()
+        before.restore()
         raise
 
 
@@ -98,13 +97,6 @@ def run_for_statistics(last: NormalizedRecurrent, model: nn.Module, *inputs: Any
     return None
 
 
-def forward_batch(model: nn.Module, batch: Batch) -> None:
-    """How a :class:`Batch` goes through the acoustic model, as far as its statistics need."""
-    layers = model.get_submodule("layers")
-    assert isinstance(layers, NormalizedRecurrent)
-    run_for_statistics(layers, model, batch.feats.to(next(model.parameters()).device), batch.lengths)
-
-
 class StatisticsCopy:
     """The population statistics of a model as they are now, to be put back after a step that is not taken."""
 
@@ -116,7 +108,7 @@ class StatisticsCopy:
         ]
 
     @torch.no_grad()
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Make the statistics what they were."""
         for stats, buffers in self._copies:
             stats.reset()

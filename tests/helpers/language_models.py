@@ -10,7 +10,7 @@ from torch import nn
 
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel
-from asr_bn.language_model.training_run import Texts
+from asr_bn.language_model.data import Texts
 
 Array = NDArray[np.float64]
 WORDS = ("a", "b", "c", "d", "<unk>")
