@@ -136,7 +136,7 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
     model.to(device)
     if config.model.norm != "none":
         batches = _training_batches(config, data.train, num_workers)
-        estimate_population_stats(model, batches, _forward)
+        estimate_population_stats(model, batches, forward_batch)
     figures: dict[str, float] = {"best_epoch": state["progress"]["history"][-1]["epoch"]}
     for name, corpus in (("train", data.train), ("dev", data.dev)):
         sums = _evaluate(model, corpus, config, f"{out_dir.name} {name}", num_workers)
@@ -145,7 +145,7 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
     return figures
 
 
-def _forward(model: nn.Module, batch: Batch) -> None:
+def forward_batch(model: nn.Module, batch: Batch) -> None:
     """Run a batch through the model, as far as its statistics need."""
     assert isinstance(model, AcousticModel)
     run_for_statistics(model.layers, model, batch.feats.to(model.feats_mean.device), batch.lengths)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from asr_bn.acoustic_model.experiment import ExperimentConfig, TrainingConfig
-from asr_bn.acoustic_model.optimization import Newbob, Optimization
+from asr_bn.acoustic_model.optimization import Newbob, make_optimization
 from asr_bn.acoustic_model.trainer import Trainer
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint
 from asr_bn.training.device import default_num_workers
@@ -63,7 +63,7 @@ def test_plateau_by_hand():
     parameter = torch.nn.Parameter(torch.zeros(1))
     model = torch.nn.ParameterList([parameter])
     training = TrainingConfig(learning_rate=1.0, schedule="plateau", schedule_factor=0.1, schedule_patience=1)
-    optimization = Optimization(model, training, torch.device("cpu"))
+    optimization = make_optimization(model, training, torch.device("cpu"))
     values = []
     for fce in [1.0, 0.995, 0.9, 0.899, 0.895, 0.8]:
         optimization.end_epoch(fce)
@@ -96,10 +96,10 @@ def test_a_resumed_run_has_the_state_of_all_of_them(data, tmp_path, monkeypatch,
     original = Trainer.step
     last = whole.progress.steps - 2
 
-    def stopping(self, batch, indices):
+    def stopping(self, batch):
         if self.progress.steps == last:
             raise Stopped
-        original(self, batch, indices)
+        original(self, batch)
 
     monkeypatch.setattr(Trainer, "step", stopping)
     with pytest.raises(Stopped):
@@ -139,7 +139,7 @@ def test_the_first_steps_of_float16_lower_the_scale(data, tmp_path):
 def test_a_gradient_that_overflows_in_float16_lowers_the_scale_and_is_no_failure():
     parameter = torch.nn.Parameter(torch.zeros(2))
     model = torch.nn.ParameterList([parameter])
-    optimization = Optimization(model, TrainingConfig(precision="float16"), torch.device("cpu"))
+    optimization = make_optimization(model, TrainingConfig(precision="float16"), torch.device("cpu"))
     scale = optimization.state_dict()["scaler"]["scale"]
     for expected in (scale / 2, scale / 4):
         norm = optimization.backward((parameter * torch.tensor([1e36, 1.0])).sum())

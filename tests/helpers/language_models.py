@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from asr_bn.language_model.data import Texts
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel
-from asr_bn.language_model.data import Texts
 
 Array = NDArray[np.float64]
 WORDS = ("a", "b", "c", "d", "<unk>")

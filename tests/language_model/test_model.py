@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from asr_bn.language_model.evaluation import TokenSums, evaluate
-from asr_bn.language_model.training_run import _StatefulForward
+from asr_bn.language_model.run import StatefulForward
 from asr_bn.language_model.windows import TextWindows, Window
 from asr_bn.layers.population import estimate_population_stats
 from tests.helpers.language_models import make_model, numpy_model
@@ -238,7 +238,7 @@ def test_estimated_statistics_are_those_pooled_in_numpy(cell, norm, carry_state)
     model = make_model(cell=cell, norm=norm, dropout=0.5)
     run(model, list(draw(9, 5)))
     windows = list(TextWindows(draw(1, 50)[0], 3, 4, "x").windows())
-    estimate_population_stats(model, windows, _StatefulForward(carry_state))
+    estimate_population_stats(model, windows, StatefulForward(carry_state))
     pooled = [{}, {}]
     states = None
     for window in windows:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from asr_bn import BatchNormLSTM, BatchNormRNN
 from asr_bn.acoustic_model.experiment import ModelConfig
 from asr_bn.acoustic_model.model import AcousticModel
+from asr_bn.acoustic_model.run import forward_batch
 from asr_bn.data.batches import Batch
 from asr_bn.language_model.experiment import LanguageModelConfig
 from asr_bn.language_model.model import LanguageModel
-from asr_bn.layers.population import estimate_population_stats, forward_batch, run_for_statistics
+from asr_bn.layers.population import estimate_population_stats, run_for_statistics
 
 
 class CustomDropout(nn.Module):

@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, jacrev, stack_module_state, vmap
 from torch.nn.utils import parametrizations, prune
 
 from asr_bn import BatchNormLSTM, BatchNormRNN
-from asr_bn.acoustic_model.optimization import set_precision
+from asr_bn.training.optimization import set_precision
 
 NORMS = (None, "sequence", "frame", "recurrent")
 LENGTHS = torch.tensor([6, 4, 1, 3])
