@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
+from torch import Tensor
 
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.windows import Window
@@ -33,6 +35,12 @@ class TokenSums(Sums):
         """``exp(nats)``."""
         return math.exp(min(self.nats, 700.0))
 
+    @classmethod
+    def of(cls, logits: Tensor, targets: Tensor) -> Self:
+        """Count logits ``[N, num_words]`` against ``[N]``."""
+        cross_entropy = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        return cls(cross_entropy.item(), len(targets))
+
     def figures(self, name: str) -> Figures:
         """Return cross entropy and perplexity of the set ``name``."""
         return {f"{name}_nats": self.nats, f"{name}_perplexity": self.perplexity}
@@ -55,7 +63,6 @@ def evaluate(model: LanguageModel, windows: Iterable[Window], carry_state: bool)
     for window in windows:
         window = window.to(model.device)
         logits, state = model(window.tokens, window.batch_sizes, state if carry_state else None)
-        cross_entropy = torch.nn.functional.cross_entropy(logits, window.targets, reduction="sum")
-        sums += TokenSums(cross_entropy.item(), len(window.targets))
+        sums += TokenSums.of(logits, window.targets)
     model.train(was_training)
     return sums

@@ -289,8 +289,12 @@ class RunLoop(ABC, Generic[Model, Config, Batch]):
             ValueError: all are damaged, or they are of another configuration or of other data.
         """
         path, state, damages = self.checkpoints.load()
-        ours = {**self.config.to_dict(), "data": self.description}
-        refuse_other_run(path, {**state["config"], "data": state["description"]}, ours)
+        config = type(self.config).from_dict(state["config"])  # options that it lacks had their defaults
+        refuse_other_run(
+            path,
+            {**config.to_dict(), "data": state["description"]},
+            {**self.config.to_dict(), "data": self.description},
+        )
         self.model.load_state_dict(state["model"])
         self.optimization.load_state_dict(state)
         self.progress = type(self.progress).from_dict(state["progress"])

@@ -143,9 +143,8 @@ def test_a_uniform_model_has_the_vocabulary_for_its_perplexity():
 
 def test_cross_entropy_by_hand():
     """Probabilities 1/2, 1/4, 1/4; the targets have 1/2 and 1/4."""
-    sums = TokenSums()
     logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]))
-    sums.add(logits, torch.tensor([0, 2]))
+    sums = TokenSums.of(logits, torch.tensor([0, 2]))
     assert (sums.tokens, sums.nats) == (2, pytest.approx(1.5 * np.log(2)))
     assert sums.perplexity == pytest.approx(2**1.5)
 
