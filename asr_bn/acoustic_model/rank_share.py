@@ -1,7 +1,7 @@
 """The model on a rank's share of a mini-batch."""
 
 import inspect
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -45,5 +45,5 @@ def wrap_distributed(model: AcousticModel, ranks: Ranks) -> nn.Module:
     # PyTorch is renaming the option.
     names = inspect.signature(DistributedDataParallel).parameters
     option = next(name for name in ("forward_sync_buffers", "broadcast_buffers") if name in names)
-    options: dict[str, Any] = {option: False}
-    return DistributedDataParallel(share, process_group=group, **options)
+    wrap: Callable[..., nn.Module] = DistributedDataParallel
+    return wrap(share, process_group=group, **{option: False})

@@ -5,17 +5,16 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from asr_bn.acoustic_model.data import DataDescription, RunData
-from asr_bn.acoustic_model.evaluation import FrameSums, evaluate
+from asr_bn.acoustic_model.evaluation import FrameSums, evaluate, run_for_population_stats
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.feature_statistics import feature_statistics
 from asr_bn.acoustic_model.model import AcousticModel, load_model
 from asr_bn.acoustic_model.trainer import Progress, Trainer, expect_features
 from asr_bn.data.batches import Batch, Corpus, epoch_batches, load_batches, sorted_batches
-from asr_bn.layers.population import estimate_population_stats, run_for_statistics
+from asr_bn.layers.population import estimate_population_stats
 from asr_bn.system.files import locked_folder
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint
 from asr_bn.training.device import default_num_workers
@@ -136,19 +135,13 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
     model.to(device)
     if config.model.norm != "none":
         batches = _training_batches(config, data.train, num_workers)
-        estimate_population_stats(model, batches, forward_batch)
+        estimate_population_stats(model, batches, run_for_population_stats)
     figures: dict[str, float] = {"best_epoch": state["progress"]["history"][-1]["epoch"]}
     for name, corpus in (("train", data.train), ("dev", data.dev)):
         sums = _evaluate(model, corpus, config, f"{out_dir.name} {name}", num_workers)
         figures |= sums.figures(name)
     RunCheckpoints(out_dir, ACOUSTIC_MODEL).save_final(model, figures, state)
     return figures
-
-
-def forward_batch(model: nn.Module, batch: Batch) -> None:
-    """Run a batch through the model, as far as its statistics need."""
-    assert isinstance(model, AcousticModel)
-    run_for_statistics(model.layers, model, batch.feats.to(model.feats_mean.device), batch.lengths)
 
 
 def _training_batches(config: ExperimentConfig, train: Corpus, num_workers: int) -> Iterator[Batch]:

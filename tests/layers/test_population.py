@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from asr_bn import BatchNormLSTM, BatchNormRNN
+from asr_bn.acoustic_model.evaluation import run_for_population_stats
 from asr_bn.acoustic_model.experiment import ModelConfig
 from asr_bn.acoustic_model.model import AcousticModel
-from asr_bn.acoustic_model.run import forward_batch
 from asr_bn.data.batches import Batch
 from asr_bn.language_model.experiment import LanguageModelConfig
 from asr_bn.language_model.model import LanguageModel
@@ -128,7 +128,7 @@ def test_the_acoustic_models_pass_ends_before_its_output_layer():
     batch = Batch(["a", "b"], torch.randn(2, 9, 4), pdf_ids, lengths)
     estimate_population_stats(model, [batch], lambda model, batch: model(batch.feats, batch.lengths))
     expected, calls = statistics(model), count_calls(model.output)
-    estimate_population_stats(model, [batch], forward_batch)
+    estimate_population_stats(model, [batch], run_for_population_stats)
     assert not calls
     assert all(torch.equal(values, expected[name]) for name, values in statistics(model).items())
     assert model(batch.feats, lengths).data.shape == (14, 7)
