@@ -11,7 +11,7 @@ from asr_bn.language_model.model import LanguageModel, load_model
 from asr_bn.language_model.trainer import Trainer
 from asr_bn.language_model.windows import Window
 from asr_bn.layers.population import estimate_population_stats, run_for_statistics
-from asr_bn.layers.recurrence.cells import State
+from asr_bn.layers.recurrence.steps import State
 from asr_bn.training.checkpoint import LANGUAGE_MODEL
 from asr_bn.training.out_of_memory import MODEL, explain_out_of_memory
 from asr_bn.training.resume import refuse_other_run

@@ -12,7 +12,7 @@ from asr_bn.language_model.evaluation import TokenSums, evaluate
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.windows import Window
-from asr_bn.layers.recurrence.cells import State
+from asr_bn.layers.recurrence.steps import State
 from asr_bn.training.checkpoint import LANGUAGE_MODEL, Checkpoint
 from asr_bn.training.optimization import Optimization, Outcome
 from asr_bn.training.progress import Figures, Sums

@@ -25,7 +25,10 @@ Digits = BeforeValidator(_in_digits)
 
 
 class StrictRoute(APIRoute):
-    """A route that refuses query parameters that it does not know, and whatever is given twice."""
+    """A route that refuses query parameters that it does not know, or that are given twice.
+
+    Of a header that is given twice `serve.semantics` makes one value, which is no number.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, behind the check."""

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -129,16 +129,15 @@ class FrontEndPool:
             return await process.ask(head, data, self.limits.timeout_s)
         finally:
             if process.pid is None:
-                self._begin(self._revive(process))  # before somebody waits for it
+                revival = self._begin(process.revive())  # before somebody waits for it
+                revival.add_done_callback(partial(self._note_revival, process))
             else:
                 self._free.put_nowait(process)
 
-    async def _revive(self, process: FrontEndProcess) -> None:
-        try:
-            with suppress(Refusal):  # where it could not be started, the next question tries again
-                await process.revive()
-        finally:
-            self._free.put_nowait(process)
+    def _note_revival(self, process: FrontEndProcess, revival: "asyncio.Task[None]") -> None:
+        if not revival.cancelled():
+            revival.exception()  # where it could not be started, the next question tries again
+        self._free.put_nowait(process)
 
     def close(self) -> None:
         """End the processes, and what is asked of them."""
