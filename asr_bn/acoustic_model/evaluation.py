@@ -47,10 +47,6 @@ class FrameSums(Sums):
         """Return FCE and FER of the set ``name``."""
         return {f"{name}_fce": self.fce, f"{name}_fer": self.fer}
 
-    def describe(self) -> str:
-        """Return FCE and FER as text."""
-        return f"FCE={self.fce:.3f}, FER={self.fer:.3f}"
-
 
 def describe_size(batch: Batch) -> str:
     """Describe a batch that does not fit in memory, and what to lower."""

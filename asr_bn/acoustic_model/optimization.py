@@ -1,7 +1,5 @@
 """Optimizer and learning-rate schedule of the acoustic model, as the configuration names them."""
 
-from typing import TypedDict
-
 import torch
 from torch import nn
 
@@ -14,13 +12,6 @@ def make_optimization(model: nn.Module, training: TrainingConfig, device: torch.
     optimizer = _optimizer(list(model.parameters()), training)
     schedule = _schedule(optimizer, training)
     return Optimization(optimizer, device, training.max_grad_norm, training.precision, schedule)
-
-
-class NewbobState(TypedDict):
-    """The last cross entropy, and whether the rate has begun to fall."""
-
-    last: float | None
-    falling: bool
 
 
 class Newbob:
@@ -44,13 +35,13 @@ class Newbob:
             for group in self._optimizer.param_groups:
                 group["lr"] *= self._factor
 
-    def state_dict(self) -> NewbobState:
+    def state_dict(self) -> dict[str, float | None]:
         """Return what a checkpoint has to hold."""
         return {"last": self._last, "falling": self._falling}
 
-    def load_state_dict(self, state_dict: NewbobState) -> None:
+    def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
         """Continue from what :meth:`state_dict` returned."""
-        self._last, self._falling = state_dict["last"], state_dict["falling"]
+        self._last, self._falling = state_dict["last"], bool(state_dict["falling"])
 
 
 def _optimizer(parameters: list[nn.Parameter], training: TrainingConfig) -> torch.optim.Optimizer:

@@ -24,7 +24,6 @@ from asr_bn.acoustic_model.rank_share import wrap_distributed
 from asr_bn.data.batches import Batch, Corpus, epoch_batches, load_batches, sorted_batches
 from asr_bn.system.files import write_text
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, Checkpoint
-from asr_bn.training.log import TrainingLog
 from asr_bn.training.optimization import Outcome
 from asr_bn.training.progress import Figures, Sums
 from asr_bn.training.progress import Progress as RunProgress
@@ -102,7 +101,6 @@ class Trainer(RunLoop[AcousticModel, ExperimentConfig, MiniBatch]):
         )
         self.train, self.dev, self.num_workers = data.train, data.dev, num_workers
         self.progress = Progress()
-        self.log: TrainingLog | None = None
         self.share = wrap_distributed(model, ranks)
 
     def _begin_epoch(self) -> Epoch[MiniBatch]:
@@ -190,17 +188,16 @@ class Trainer(RunLoop[AcousticModel, ExperimentConfig, MiniBatch]):
         total = self.ranks.sum(values).tolist()
         return FrameSums(total[0], int(total[1]), int(total[2]))
 
-    def _own_figures(self) -> Figures:
-        return {
-            "learning_rate": self.optimization.learning_rate,
-            "skipped_steps": self.progress.skipped_steps,
-        }
+    def _figures(self) -> Figures:
+        skipped_steps, learning_rate = self.progress.skipped_steps, self.optimization.learning_rate
+        return super()._figures() | {"learning_rate": learning_rate, "skipped_steps": skipped_steps}
 
     def describe(self, figures: Figures) -> str:
-        """Return FCE and FER of both sets as text."""
+        """Return FCE and FER as text."""
         return ", ".join(
             f"{name} FCE {figures[f'{name}_fce']:.3f} FER {figures[f'{name}_fer']:.3f}"
             for name in ("train", "dev")
+            if f"{name}_fce" in figures
         )
 
     def _own_state(self, random_states: list[dict[str, Tensor]]) -> Checkpoint:

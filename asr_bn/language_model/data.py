@@ -1,7 +1,7 @@
 """The data of a run: the tokens of the three texts, and the vocabulary."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ from asr_bn.language_model.experiment import LanguageModelTraining
 from asr_bn.language_model.text import Unit, encode_sentences, read_sentences
 from asr_bn.language_model.vocabulary import Vocabulary
 from asr_bn.language_model.windows import TextWindows
-from asr_bn.training.checkpoint import Values
 
 SETS = ("train", "valid", "test")
 
@@ -22,10 +21,6 @@ class TextDescription:
 
     words: list[str]
     sha256_of_tokens: dict[str, str]
-
-    def to_dict(self) -> Values:
-        """Return plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

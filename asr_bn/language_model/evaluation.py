@@ -45,10 +45,6 @@ class TokenSums(Sums):
         """Return cross entropy and perplexity of the set ``name``."""
         return {f"{name}_nats": self.nats, f"{name}_perplexity": self.perplexity}
 
-    def describe(self) -> str:
-        """Return the perplexity as text."""
-        return f"perplexity={self.perplexity:.1f}"
-
 
 @torch.no_grad()
 def evaluate(model: LanguageModel, windows: Iterable[Window], carry_state: bool) -> TokenSums:

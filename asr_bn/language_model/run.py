@@ -1,5 +1,6 @@
 """A training run from texts to checkpoints, and the final model from its best epoch."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -52,9 +53,7 @@ def finish_model(out_dir: Path, texts: Texts, device: torch.device) -> dict[str,
         ValueError: ``best.pt`` is lost, or ``texts`` are not those of the run.
     """
     model, state = load_model(out_dir / "best.pt")
-    refuse_other_run(
-        out_dir / "best.pt", {"data": state["description"]}, {"data": texts.description.to_dict()}
-    )
+    refuse_other_run(out_dir / "best.pt", {"data": state["description"]}, {"data": asdict(texts.description)})
     model.to(device)
     training = LanguageModelExperiment.from_dict(state["config"]).training
     if state["config"]["model"]["norm"] != "none":

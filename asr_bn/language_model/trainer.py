@@ -1,6 +1,6 @@
 """Training of a language model by truncated backpropagation: what a step, an epoch and a checkpoint are."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -54,7 +54,7 @@ class Trainer(RunLoop[LanguageModel, LanguageModelExperiment, Window]):
         super().__init__(
             model,
             config,
-            texts.description.to_dict(),
+            asdict(texts.description),
             out_dir,
             Optimization(optimizer, model.device, training.max_grad_norm),
             training.epochs,
@@ -101,9 +101,9 @@ class Trainer(RunLoop[LanguageModel, LanguageModelExperiment, Window]):
         return evaluate(self.model, self.valid.windows(), self.config.training.carry_state)
 
     def describe(self, figures: Figures) -> str:
-        """Return the perplexities of both sets as text."""
-        train, valid = figures["train_perplexity"], figures["valid_perplexity"]
-        return f"perplexity {train:.1f} train, {valid:.1f} valid"
+        """Return perplexities as text."""
+        named = {name: figures.get(f"{name}_perplexity") for name in ("train", "valid")}
+        return "perplexity " + ", ".join(f"{value:.1f} {name}" for name, value in named.items() if value)
 
     def _own_state(self, random_states: list[dict[str, Tensor]]) -> Checkpoint:
         return {"recurrent_state": self.state}

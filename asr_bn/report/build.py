@@ -47,7 +47,7 @@ def build_report(
 
 
 def alignment_figures(ali_dir: Path) -> dict[str, float]:
-    """``num_pdfs``, and the FER of always answering the most frequent pdf of ``ali_dir``."""
+    """Return ``num_pdfs`` and the FER of always answering the most frequent pdf of ``ali_dir``."""
     classes = num_pdfs(ali_dir)
     counts = count_pdfs(read_pdf_ids(ali_dir).values(), classes)
     return {"num_pdfs": classes, "majority_class_fer": float(1.0 - np.max(counts) / np.sum(counts))}

@@ -16,21 +16,13 @@ NAMES = {"baseline": "BiRNN", "batch_norm": "BiRNN (BN)"}
 
 @dataclass(frozen=True)
 class Details:
-    """How the results came about.
+    """How the results came about."""
 
-    Attributes:
-        utt_id: the utterance of the example.
-        config: text of the experiment's TOML file.
-        command: that reproduces the run.
-        versions: of the programs.
-        boundary_accuracy: by alignment folder; None where the corpus has no known boundaries.
-    """
-
-    utt_id: str
-    config: str
-    command: str
+    utt_id: str  # of the example
+    config: str  # text of the TOML file
+    command: str  # that reproduces the run
     versions: dict[str, str]
-    boundary_accuracy: dict[str, object] | None
+    boundary_accuracy: dict[str, object] | None  # by alignment folder
 
 
 def write_page(path: Path, results: Results, figure1: bytes, example: bytes, details: Details) -> None:

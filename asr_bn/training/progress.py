@@ -29,10 +29,6 @@ class Sums(ABC):
     def figures(self, name: str) -> Figures:
         """Return the averages, their names prefixed with ``name`` (of the set) and ``_``."""
 
-    @abstractmethod
-    def describe(self) -> str:
-        """Return the averages as text for a progress bar."""
-
 
 @dataclass(frozen=True)
 class Progress(ABC):

@@ -42,18 +42,12 @@ class DivergedError(ValueError):
 
 @dataclass(frozen=True)
 class Epoch(Generic[Batch]):
-    """The remaining batches of an epoch.
-
-    Attributes:
-        num_batches: of the whole epoch.
-        size: frames or tokens of the whole epoch.
-        done: those of the batches before.
-    """
+    """The remaining batches of an epoch."""
 
     batches: Iterator[Batch]
-    num_batches: int
-    size: int
-    done: int
+    num_batches: int  # of the whole epoch
+    size: int  # frames or tokens of the whole epoch
+    done: int  # those of the batches before
 
 
 class RunLoop(ABC, Generic[Model, Config, Batch]):
@@ -68,7 +62,6 @@ class RunLoop(ABC, Generic[Model, Config, Batch]):
         epochs: after which the run ends.
         save_every: steps between checkpoints inside an epoch.
         ranks: the processes that share each batch.
-        log: what else is shown of the run.
     """
 
     kind: ClassVar[str]  # of the checkpoints
@@ -87,11 +80,11 @@ class RunLoop(ABC, Generic[Model, Config, Batch]):
         epochs: int,
         save_every: int,
         ranks: Ranks = Ranks(),
-        log: TrainingLog | None = None,
     ) -> None:
         self.model, self.config, self.description, self.out_dir = model, config, description, out_dir
         self.optimization, self.epochs, self.save_every = optimization, epochs, save_every
-        self.ranks, self.log = ranks, log
+        self.ranks = ranks
+        self.log: TrainingLog | None = None
         self.device = next(model.parameters()).device
         self.checkpoints = RunCheckpoints(out_dir, self.kind)
         self._steps = 0
@@ -123,16 +116,13 @@ class RunLoop(ABC, Generic[Model, Config, Batch]):
 
     @abstractmethod
     def describe(self, figures: Figures) -> str:
-        """Return an epoch's figures as text."""
+        """Return figures of one or both sets as text."""
 
-    def _own_figures(self) -> Figures:
-        """Return what else belongs into an epoch's figures."""
-        return {}
-
+    @abstractmethod
     def _own_state(self, random_states: list[dict[str, Tensor]]) -> Checkpoint:
         """Return what else a resumed run needs; ``random_states`` are those of all ranks."""
-        return {}
 
+    @abstractmethod
     def _restore_own_state(self, state: Checkpoint) -> None:
         """Continue from what :meth:`_own_state` returned."""
 
@@ -150,7 +140,7 @@ class RunLoop(ABC, Generic[Model, Config, Batch]):
             with self._naming_checkpoint():
                 self._run_epoch()
                 figures = self._end_epoch()
-            self._say(f"{self.out_dir.name} epoch {figures['epoch']}/{self.epochs}: {self.describe(figures)}")
+            self._say(f"epoch {figures['epoch']}/{self.epochs}: {self.describe(figures)}")
         if self._steps:
             self._say(self._final_summary(time.perf_counter() - start))
 
@@ -170,7 +160,7 @@ class RunLoop(ABC, Generic[Model, Config, Batch]):
                 self.progress = replace(self.progress, next_batch=self.progress.next_batch + 1)
                 bar.update(self._size(batch))
                 if self.progress.sums.count:
-                    bar.set_postfix_str(self.progress.sums.describe(), refresh=False)
+                    bar.set_postfix_str(self.describe(self.progress.sums.figures("train")), refresh=False)
                 done = self.progress.next_batch
                 if done % self.save_every == 0 and done < epoch.num_batches:
                     self._save()
@@ -222,7 +212,7 @@ class RunLoop(ABC, Generic[Model, Config, Batch]):
                 f"{self.out_dir}: after epoch {epoch} the cross entropy on the development set is "
                 f"{cross_entropy}; {_ADVICE}"
             )
-        return figures | self._own_figures()
+        return figures
 
     def _show(self) -> None:
         history = self.progress.history

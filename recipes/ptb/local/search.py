@@ -154,7 +154,7 @@ def search_results(
 
 def _study(texts: Texts, base: LanguageModelExperiment, out_dir: Path, seed: int) -> SearchStudy:
     objectives = [f"{network} valid_nats" for network in NETWORKS]
-    return SearchStudy(out_dir, _common(base) | {"data": texts.description.to_dict()}, seed, objectives)
+    return SearchStudy(out_dir, _common(base) | {"data": asdict(texts.description)}, seed, objectives)
 
 
 def _common(base: LanguageModelExperiment) -> dict[str, dict[str, Any]]:
