@@ -1,4 +1,4 @@
-"""What any training run is made of: checkpoints, run folder, resume, ranks, device, log."""
+"""What any training run is made of: its loop, checkpoints and resume, optimization, ranks, device, log."""
 
 import lazy_loader as lazy
 

@@ -1,7 +1,7 @@
 """How parameters move: gradients, clipping, precision, and steps that must not be taken."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,37 @@ _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 Outcome = Literal["taken", "not finite", "scale lowered"]
 
 
-class Schedule(Protocol):
-    """Changes the learning rate after an epoch."""
+class Newbob:
+    """Kaldi's schedule (``steps/nnet/train_scheduler.sh``): once development stalls, lower after every epoch.
 
-    def step(self, metrics: float) -> None:
-        """Take the cross entropy of the development set."""
+    The learning rate is multiplied by ``factor`` after the first epoch whose development cross entropy is
+    not lower than that of the epoch before by the share ``threshold``, and after every epoch from then on.
+    """
 
-    def state_dict(self) -> Any:
-        """Return what a checkpoint has to hold."""
+    def __init__(self, optimizer: torch.optim.Optimizer, factor: float, threshold: float) -> None:
+        self._optimizer, self._factor, self._threshold = optimizer, factor, threshold
+        self._last: float | None = None
+        self._falling = False
 
-    def load_state_dict(self, state_dict: Any) -> None:
+    def step(self, cross_entropy: float) -> None:
+        """Take the development cross entropy of an epoch."""
+        if self._last is not None and not cross_entropy < self._last * (1.0 - self._threshold):
+            self._falling = True
+        self._last = cross_entropy
+        if self._falling:
+            for group in self._optimizer.param_groups:
+                group["lr"] *= self._factor
+
+    def state_dict(self) -> dict[str, float | None]:
+        """Return the last cross entropy, and whether the rate has begun to fall."""
+        return {"last": self._last, "falling": self._falling}
+
+    def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
         """Continue from what :meth:`state_dict` returned."""
+        self._last, self._falling = state_dict["last"], bool(state_dict["falling"])
+
+
+Schedule = Newbob | torch.optim.lr_scheduler.ReduceLROnPlateau
 
 
 class Optimization:

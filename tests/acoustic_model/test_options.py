@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from asr_bn.acoustic_model.experiment import TrainingConfig
-from asr_bn.acoustic_model.optimization import Newbob, make_optimization
+from asr_bn.acoustic_model.optimization import make_optimization
 from asr_bn.acoustic_model.trainer import Trainer
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint, save_checkpoint
 from asr_bn.training.device import default_num_workers
+from asr_bn.training.optimization import Newbob
 from tests.helpers.training import assert_same_runs, make_data, no_figure, train
 
 pytestmark = pytest.mark.usefixtures(no_figure.__name__)
