@@ -101,7 +101,7 @@ def parity(
 
     from dataclasses import asdict
 
-    from asr_bn.acoustic_model.run import load_model
+    from asr_bn.acoustic_model.model import load_model
     from asr_bn.export.parity import compare
     from asr_bn.kaldi_io.matrix_table import MatrixScp
     from asr_bn.scoring.scorer import AcousticScorer

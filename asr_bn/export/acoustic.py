@@ -5,7 +5,6 @@ input projections: the exported network costs no more than the baseline.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +17,7 @@ from asr_bn.layers.module_modes import effective_weights
 from asr_bn.onnx_io.graph import Graph, by_onnx_gates, make_model, tensor_info, write_model
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 from asr_bn.system.arrays import Floats
+from asr_bn.training.checkpoint import Checkpoint
 
 
 def export_onnx(model: AcousticModel, metadata: ModelMetadata, path: Path, half: bool = False) -> None:
@@ -79,7 +79,7 @@ def _add_network(graph: Graph, model: AcousticModel, features: str) -> None:
     graph.node("Transpose", ["log_posteriors_time_major"], "log_posteriors", perm=[1, 0, 2])
 
 
-def metadata_of(state: dict[str, Any], checkpoint_sha256: str) -> ModelMetadata:
+def metadata_of(state: Checkpoint, checkpoint_sha256: str) -> ModelMetadata:
     """Make the metadata of an exported model from the checkpoint that ``asr-bn finish`` wrote."""
     description = state["description"]
     return ModelMetadata(

@@ -74,7 +74,7 @@ def check_server(exp_dir: Path, utt_id: str, waveform: Waveform, allowed: float)
         waveform: its samples.
         allowed: as in `asr_bn.export.parity.compare`; ``is_explained`` is of the difference to PyTorch.
     """
-    from asr_bn.acoustic_model.run import load_model
+    from asr_bn.acoustic_model.model import load_model
     from asr_bn.export.parity import is_explained, trained_log_posteriors
 
     with running_server(exp_dir / "model.onnx") as url:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr_bn.acoustic_model.evaluation import frame_error_rate
-from asr_bn.acoustic_model.model import AcousticModel
-from asr_bn.acoustic_model.run import load_model
+from asr_bn.acoustic_model.model import AcousticModel, load_model
 from asr_bn.data.alignments import read_pdf_ids
 from asr_bn.export.acoustic import export_onnx, metadata_of
 from asr_bn.export.quantization import InputScale, quantize_onnx

@@ -7,7 +7,6 @@ normalization the window has ONNX's own ``LSTM`` or ``RNN`` nodes.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -15,14 +14,14 @@ import torch
 from onnx import TensorProto
 
 from asr_bn.language_model.metadata import METADATA_KEY, GraphKind, LanguageModelMetadata
-from asr_bn.language_model.model import LanguageModel
-from asr_bn.language_model.training_run import load_language_model
+from asr_bn.language_model.model import LanguageModel, load_model
 from asr_bn.layers.module_modes import effective_weights
 from asr_bn.layers.population_stats import PopulationStats
 from asr_bn.layers.stack import RecurrentStack
 from asr_bn.onnx_io.graph import Graph, by_onnx_gates, make_model, tensor_info, write_model
 from asr_bn.system.arrays import Floats
 from asr_bn.system.files import sha256_of_file
+from asr_bn.training.checkpoint import Checkpoint
 
 
 def export_language_model(exp_dir: Path) -> list[Path]:
@@ -33,7 +32,7 @@ def export_language_model(exp_dir: Path) -> list[Path]:
         FileNotFoundError: there is none.
     """
     checkpoint = exp_dir / "final.pt"
-    model, state = load_language_model(checkpoint)
+    model, state = load_model(checkpoint)
     digest = sha256_of_file(checkpoint)
     graphs: dict[str, GraphKind] = {"model.onnx": "window", "step.onnx": "step"}
     for name, graph in graphs.items():
@@ -41,7 +40,7 @@ def export_language_model(exp_dir: Path) -> list[Path]:
     return [exp_dir / name for name in graphs]
 
 
-def metadata_of(state: dict[str, Any], graph: GraphKind, checkpoint_sha256: str) -> LanguageModelMetadata:
+def metadata_of(state: Checkpoint, graph: GraphKind, checkpoint_sha256: str) -> LanguageModelMetadata:
     """Make the metadata of an exported model from a ``final.pt``."""
     return LanguageModelMetadata(
         graph=graph,
