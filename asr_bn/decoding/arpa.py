@@ -8,13 +8,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
+from asr_bn.decoding.fst_file import Fst
 from asr_bn.kaldi_io.plain_text import parse_floats
 from asr_bn.kaldi_io.rxfilename import open_input
-
-if TYPE_CHECKING:
-    from kaldifst import StdVectorFst
 
 BACKOFF, BEGIN, END = "#0", "<s>", "</s>"
 RESERVED = ("<eps>", BACKOFF, BEGIN, END)
@@ -32,9 +30,7 @@ open(out, "w").write(text)
 """
 
 
-def arpa_fst(
-    arpa: Path, word_ids: Mapping[str, int], lexicon: Path, say: Callable[[str], None]
-) -> "StdVectorFst":
+def arpa_fst(arpa: Path, word_ids: Mapping[str, int], lexicon: Path, say: Callable[[str], None]) -> Fst:
     """Convert an n-gram model to a transducer with ``#0`` on its backoff arcs, as ``arpa2fst`` does.
 
     N-grams with a word that is not in ``word_ids`` are left out, as there, and reported.

@@ -12,7 +12,6 @@ from asr_bn.system.arrays import Floats, IntVector
 
 if TYPE_CHECKING:
     from kaldi_decoder import FasterDecoder
-    from kaldifst import StdVectorFst
 
 # Frames whose scores are spread over transition-ids at a time; bounds memory.
 BLOCK_FRAMES = 200
@@ -84,7 +83,7 @@ class BeamSearch:
     def __init__(self, graph: DecodingGraph, options: BeamOptions) -> None:
         self._graph, self._options = graph, options
         self._columns = graph.model.tid_to_pdf[1:]
-        self._graphs: dict[float, StdVectorFst] = {0.0: graph.fst}
+        self._graphs: dict[float, Fst] = {0.0: graph.fst}
         self._decoders: dict[tuple[int, float], FasterDecoder] = {}
 
     def decode(self, log_likelihoods: Floats, acoustic_scale: float, word_penalty: float = 0.0) -> Hypothesis:

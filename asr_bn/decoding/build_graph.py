@@ -10,13 +10,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asr_bn.decoding.arpa import arpa_fst
 from asr_bn.decoding.context import HmmLabels, in_context
-from asr_bn.decoding.fst_file import FstArrays
+from asr_bn.decoding.fst_file import Fst, FstArrays
 from asr_bn.decoding.grammar import Grammar
 from asr_bn.decoding.graph import to_kaldifst
 from asr_bn.decoding.hmms import Hmm, Hmms
@@ -26,9 +25,6 @@ from asr_bn.decoding.self_loops import add_self_loops
 from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.rxfilename import open_input
 from asr_bn.system.files import write_bytes, write_text
-
-if TYPE_CHECKING:
-    from kaldifst import StdVectorFst
 
 TRANSITION_SCALE = 1.0
 
@@ -45,9 +41,7 @@ class WordSource:
         if sum(path is not None for path in (self.arpa, self.grammar, self.lang)) != 1:
             raise ValueError("a graph needs either an ARPA file, a grammar, or the G.fst of a lang folder")
 
-    def fst(
-        self, lexicon: Lexicon | LangDir, word_ids: dict[str, int], say: Callable[[str], None]
-    ) -> "StdVectorFst":
+    def fst(self, lexicon: Lexicon | LangDir, word_ids: dict[str, int], say: Callable[[str], None]) -> Fst:
         """Build G; raises as `arpa_fst`, `Grammar.read` and `read_word_fst`."""
         if self.arpa is not None:
             return arpa_fst(self.arpa, word_ids, lexicon.path, say)
@@ -148,7 +142,7 @@ def _over_hmms(
     return fst, HmmLabels(context, list(disambig))
 
 
-def h_transducer(labels: HmmLabels, num_transition_ids: int) -> "StdVectorFst":
+def h_transducer(labels: HmmLabels, num_transition_ids: int) -> Fst:
     """Build H: transition-ids (no self-loops) to HMMs; labels above them are disambiguation symbols."""
     import kaldifst
 
@@ -164,7 +158,7 @@ def h_transducer(labels: HmmLabels, num_transition_ids: int) -> "StdVectorFst":
     return fst
 
 
-def _add_hmm(fst: "StdVectorFst", loop: int, label: int, hmm: Hmm) -> None:
+def _add_hmm(fst: Fst, loop: int, label: int, hmm: Hmm) -> None:
     import kaldifst
 
     states = {hmm.end_state: loop}
@@ -188,7 +182,7 @@ def without_labels_above(fst: FstArrays, largest: int) -> FstArrays:
     return FstArrays(fst.start, fst.finals, fst.first_arcs, arcs)
 
 
-def to_arrays(fst: "StdVectorFst") -> FstArrays:
+def to_arrays(fst: Fst) -> FstArrays:
     """Convert a ``kaldifst.StdVectorFst``."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "fst")
@@ -196,7 +190,7 @@ def to_arrays(fst: "StdVectorFst") -> FstArrays:
         return FstArrays.read(path)
 
 
-def _minimized(arrays: FstArrays) -> "StdVectorFst":
+def _minimized(arrays: FstArrays) -> Fst:
     import kaldifst
 
     fst = to_kaldifst(arrays)
@@ -205,7 +199,7 @@ def _minimized(arrays: FstArrays) -> "StdVectorFst":
     return fst
 
 
-def _determinize(fst: "StdVectorFst") -> None:
+def _determinize(fst: Fst) -> None:
     import kaldifst
 
     kaldifst.connect(fst)

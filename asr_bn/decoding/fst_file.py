@@ -8,12 +8,17 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.system.arrays import Floats
+
+if TYPE_CHECKING:
+    from kaldifst import StdVectorFst
+
+Fst: TypeAlias = "StdVectorFst"  # by name: an extra that is imported where it is used
 
 _MAGIC = 2125659606
 _HAS_SYMBOLS = 0x3

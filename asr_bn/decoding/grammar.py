@@ -5,14 +5,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from asr_bn.decoding.arpa import RESERVED
+from asr_bn.decoding.fst_file import Fst
 from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.script_file import read_lines
-
-if TYPE_CHECKING:
-    from kaldifst import StdVectorFst
 
 NOTHING = "-"
 _START = "SENTENCE"
@@ -53,7 +50,7 @@ class Grammar:
         symbols = {word for parts in self.rules.values() for part in parts for word in part}
         return {symbol for symbol in symbols if symbol != NOTHING and not _is_rule(symbol)}
 
-    def fst(self, word_ids: Mapping[str, int]) -> "StdVectorFst":
+    def fst(self, word_ids: Mapping[str, int]) -> Fst:
         """Build a deterministic acceptor, in which a sentence costs its negated log probability.
 
         Raises:
@@ -77,7 +74,7 @@ class Grammar:
 
     def _before(
         self,
-        fst: "StdVectorFst",
+        fst: Fst,
         symbol: str,
         target: int,
         word_ids: Mapping[str, int],

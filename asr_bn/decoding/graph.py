@@ -3,18 +3,14 @@
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asr_bn.data.alignments import MODEL_NAMES
-from asr_bn.decoding.fst_file import FstArrays
+from asr_bn.decoding.fst_file import Fst, FstArrays
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.script_file import read_count
 from asr_bn.kaldi_io.transition_model import TransitionModel
-
-if TYPE_CHECKING:
-    from kaldifst import StdVectorFst
 
 GRAPH_FILES = ("HCLG.fst", "HCLG.fst.gz", "words.txt", "num_pdfs")
 
@@ -29,7 +25,7 @@ class DecodingGraph:
         model: maps the input labels to pdfs.
     """
 
-    fst: "StdVectorFst"
+    fst: Fst
     words: dict[int, str]
     model: TransitionModel
 
@@ -51,7 +47,7 @@ class DecodingGraph:
         _check_labels(arrays, words, model, graph_dir, model_path)
         return cls(to_kaldifst(arrays), words, model)
 
-    def with_word_penalty(self, penalty: float) -> "StdVectorFst":
+    def with_word_penalty(self, penalty: float) -> Fst:
         """Copy the ``kaldifst.StdVectorFst``, with ``penalty`` added to the cost of every word."""
         with tempfile.NamedTemporaryFile(suffix=".fst") as stream:
             self.fst.write(stream.name)
@@ -61,7 +57,7 @@ class DecodingGraph:
         return to_kaldifst(replace(arrays, arcs=arcs))
 
 
-def to_kaldifst(arrays: FstArrays) -> "StdVectorFst":
+def to_kaldifst(arrays: FstArrays) -> Fst:
     """Convert to a ``kaldifst.StdVectorFst``, which cannot read const FSTs itself."""
     import kaldifst
 

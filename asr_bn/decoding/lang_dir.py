@@ -3,21 +3,17 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.decoding.arpa import BACKOFF, RESERVED, describe_left_out
-from asr_bn.decoding.fst_file import FstArrays
+from asr_bn.decoding.fst_file import Fst, FstArrays
 from asr_bn.decoding.graph import to_kaldifst
 from asr_bn.decoding.lexicon_fst import read_phone_ids
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_ints
 from asr_bn.kaldi_io.rxfilename import naming
-
-if TYPE_CHECKING:
-    from kaldifst import StdVectorFst
 
 LANG_FILES = ("L_disambig.fst", "G.fst", "words.txt", "phones.txt", "phones/disambig.int")
 
@@ -64,7 +60,7 @@ class LangDir:
         """Read the numbers of words and of Kaldi's own symbols; see `read_word_ids`."""
         return read_word_ids(self.path.parent)
 
-    def fst(self, word_ids: dict[str, int]) -> "tuple[StdVectorFst, list[int]]":
+    def fst(self, word_ids: dict[str, int]) -> tuple[Fst, list[int]]:
         """Read ``L_disambig.fst`` and its disambiguation symbols, the first of which is ``#0``.
 
         Raises:
@@ -103,7 +99,7 @@ def read_word_ids(folder: Path) -> dict[str, int]:
 
 def read_word_fst(
     folder: Path, word_ids: dict[str, int], spoken: Iterable[str], say: Callable[[str], None]
-) -> "StdVectorFst":
+) -> Fst:
     """Read ``G.fst`` of a lang folder.
 
     Args:

@@ -9,16 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from asr_bn.decoding.arpa import BACKOFF, BEGIN, END, RESERVED
+from asr_bn.decoding.fst_file import Fst
 from asr_bn.decoding.silence import SilenceProbabilities, WordSilence
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_float, split_words
 from asr_bn.kaldi_io.script_file import read_lines
-
-if TYPE_CHECKING:
-    from kaldifst import StdVectorFst
 
 Pronunciation = tuple[str, float, tuple[str, ...]]
 LEXICON_FILES = ("lexiconp_silprob.txt", "silprob.txt", "lexiconp.txt", "lexicon.txt", "optional_silence.txt")
@@ -106,7 +103,7 @@ class Lexicon:
             entries.append((word, probability, phones))
         return entries, highest
 
-    def fst(self, word_ids: dict[str, int]) -> "tuple[StdVectorFst, list[int]]":
+    def fst(self, word_ids: dict[str, int]) -> tuple[Fst, list[int]]:
         """Build the transducer; also return its disambiguation symbols: ``#0``, ``#1``, ..., silence's.
 
         Raises:
@@ -164,7 +161,7 @@ class _Graph:
         return source, word, cost
 
 
-def _with_silence(entries: _Numbered, silence: int, disambig: int) -> "StdVectorFst":
+def _with_silence(entries: _Numbered, silence: int, disambig: int) -> Fst:
     """States: start, between words, before silence, behind it."""
     quiet, spoken = -math.log(SILENCE_PROBABILITY), -math.log(1 - SILENCE_PROBABILITY)
     graph = _Graph(4)
@@ -182,7 +179,7 @@ def _with_silence(entries: _Numbered, silence: int, disambig: int) -> "StdVector
 
 def _with_silence_by_word(
     entries: _Numbered, silences: SilenceProbabilities, silence: int, disambig: int
-) -> "StdVectorFst":
+) -> Fst:
     """States: start, behind a word or the beginning without silence, behind silence."""
     graph = _Graph(3)
     graph.fst.set_final(1, _cost(silences.end_factor_after_speech))
