@@ -2,8 +2,8 @@
 
     python scripts/licences.py
 
-Licences are read from the packages that are installed.  Lines of others, and of those whose metadata name none,
-are kept as they are: write them by hand, from the package's licence file.
+Licences are read from the packages that are installed.  Lines of others, and of those whose metadata name
+none, are kept as they are: write them by hand, from the package's licence file.
 """
 
 import re
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 LISTED = ROOT / "LICENCES.md"
 HEAD = """# Licences of dependencies
 
-asr-bn itself is under the Apache License 2.0 (LICENSE). These are its direct dependencies, with the
-extras that ask for them; `python scripts/licences.py` writes this list. The SBOM of a release lists indirect dependencies too.
+asr-bn itself is under the Apache License 2.0 (LICENSE). These are its direct dependencies, with the extras
+that ask for them; `python scripts/licences.py` writes this list. The SBOM of a release lists all.
 
 | package | needed by | licence |
 |---|---|---|

@@ -3,7 +3,7 @@
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.script_file import read_count
 from asr_bn.kaldi_io.transition_model import TransitionModel
+
+if TYPE_CHECKING:
+    from kaldifst import StdVectorFst
 
 GRAPH_FILES = ("HCLG.fst", "HCLG.fst.gz", "words.txt", "num_pdfs")
 
@@ -26,7 +29,7 @@ class DecodingGraph:
         model: maps the input labels to pdfs.
     """
 
-    fst: Any
+    fst: "StdVectorFst"
     words: dict[int, str]
     model: TransitionModel
 
@@ -48,8 +51,8 @@ class DecodingGraph:
         _check_labels(arrays, words, model, graph_dir, model_path)
         return cls(to_kaldifst(arrays), words, model)
 
-    def with_word_penalty(self, penalty: float) -> Any:
-        """The ``kaldifst.StdVectorFst`` in which every word costs ``penalty`` more."""
+    def with_word_penalty(self, penalty: float) -> "StdVectorFst":
+        """Copy the ``kaldifst.StdVectorFst``, with ``penalty`` added to the cost of every word."""
         with tempfile.NamedTemporaryFile(suffix=".fst") as stream:
             self.fst.write(stream.name)
             arrays = FstArrays.read(Path(stream.name))
@@ -58,8 +61,8 @@ class DecodingGraph:
         return to_kaldifst(replace(arrays, arcs=arcs))
 
 
-def to_kaldifst(arrays: FstArrays) -> Any:
-    """``arrays`` as a ``kaldifst.StdVectorFst``, which cannot read const FSTs itself."""
+def to_kaldifst(arrays: FstArrays) -> "StdVectorFst":
+    """Convert to a ``kaldifst.StdVectorFst``, which cannot read const FSTs itself."""
     import kaldifst
 
     with tempfile.NamedTemporaryFile(suffix=".fst") as stream:
@@ -69,7 +72,7 @@ def to_kaldifst(arrays: FstArrays) -> Any:
 
 
 def find_transition_model(graph_dir: Path) -> Path:
-    """The ``final.mdl`` of a graph folder: inside it, beside it, or of alignments made with its system.
+    """Find a graph folder's ``final.mdl``: inside it, beside it, or in alignments made with its system.
 
     Kaldi's ``exp/tri4b/graph`` belongs to ``exp/tri4b/final.mdl``, of which ``exp/tri4b_ali*`` hold copies.
 

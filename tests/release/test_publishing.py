@@ -99,7 +99,7 @@ def test_the_licence_of_every_dependency_is_listed() -> None:
 
 
 def test_what_asr_bn_itself_needs_is_open_source() -> None:
-    """kaldiio's wheel comes with an agreement that allows evaluation alone: tests and benchmarks may use it."""
+    """kaldiio's licence allows evaluation alone: only tests and benchmarks use it."""
     script = runpy.run_path(str(ROOT / "scripts/licences.py"))
     needed = {name for name, groups in script["requirements"]().items() if "asr-bn" in groups.split(", ")}
     assert needed and not [name for name in needed if "not " in script["listed"]()[name]]
