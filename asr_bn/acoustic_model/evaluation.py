@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from asr_bn.acoustic_model.model import AcousticModel
 from asr_bn.acoustic_model.out_of_memory import naming_batch
 from asr_bn.data.batches import Batch
+from asr_bn.layers.population import run_for_statistics
 
 
 @dataclass
@@ -54,6 +55,11 @@ def packed_pdf_ids(batch: Batch, device: torch.device) -> Tensor:
     if not len(batch.lengths):
         return pdf_ids.flatten()
     return pack_padded_sequence(pdf_ids, batch.lengths, batch_first=True, enforce_sorted=False).data
+
+
+def run_for_population_stats(model: AcousticModel, batch: Batch) -> None:
+    """Run the model on a batch as far as its population statistics need."""
+    run_for_statistics(model.layers, model, batch.feats.to(model.feats_mean.device), batch.lengths)
 
 
 @torch.no_grad()

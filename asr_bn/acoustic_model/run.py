@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from asr_bn.acoustic_model.data import RunData
-from asr_bn.acoustic_model.evaluation import FrameSums, evaluate
+from asr_bn.acoustic_model.evaluation import FrameSums, evaluate, run_for_population_stats
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.feature_statistics import feature_statistics
 from asr_bn.acoustic_model.model import AcousticModel
@@ -20,7 +20,7 @@ from asr_bn.acoustic_model.out_of_memory import naming_model
 from asr_bn.acoustic_model.trainer import Progress, Trainer, expect_features
 from asr_bn.data.batches import Batch, Corpus, epoch_batches, load_batches, sorted_batches
 from asr_bn.features.options import FbankOptions
-from asr_bn.layers.population import estimate_population_stats, forward_batch
+from asr_bn.layers.population import estimate_population_stats
 from asr_bn.system.files import locked_folder, write_json
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint, save_checkpoint
 from asr_bn.training.device import default_num_workers
@@ -133,7 +133,7 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
     model.to(device)
     if config.model.norm != "none":
         batches = _training_batches(config, data.train, num_workers)
-        estimate_population_stats(model, batches, forward_batch)
+        estimate_population_stats(model, batches, run_for_population_stats)
     figures: dict[str, float] = {"best_epoch": state["progress"]["history"][-1]["epoch"]}
     for name, corpus in (("train", data.train), ("dev", data.dev)):
         sums = _evaluate(model, corpus, config, f"{out_dir.name} {name}", num_workers)

@@ -171,7 +171,7 @@ class Trainer:
         if outcome == "taken":
             self._count(sums)
         else:
-            statistics.put_back()
+            statistics.restore()
             self._count_skipped(outcome, indices)
 
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.windows import Window
-from asr_bn.layers.recurrence.cells import State
+from asr_bn.layers.recurrence.steps import State
 
 
 @dataclass

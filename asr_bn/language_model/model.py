@@ -7,7 +7,7 @@ from torch.nn.utils.rnn import PackedSequence
 from asr_bn.language_model.experiment import LanguageModelConfig
 from asr_bn.layers.batch_norm import BatchNormLSTM, BatchNormRNN
 from asr_bn.layers.one_bias import keep_one_bias
-from asr_bn.layers.recurrence.cells import State
+from asr_bn.layers.recurrence.steps import State
 
 
 class LanguageModel(nn.Module):
@@ -67,7 +67,7 @@ class LanguageModel(nn.Module):
         """
         embedded = self.dropout(self.embedding(tokens))
         first = None if state is None else tuple(values[:, : batch_sizes[0]] for values in state)
-        hidden, last = self.layers.run(PackedSequence(embedded, batch_sizes), first, None)
+        hidden, last = self.layers.run_layers(PackedSequence(embedded, batch_sizes), first, None)
         return self.output(self.dropout(hidden.data)), last
 
 

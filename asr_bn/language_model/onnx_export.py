@@ -21,7 +21,7 @@ from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.training_run import load_language_model
 from asr_bn.layers.module_modes import effective_weights
 from asr_bn.layers.population_stats import PopulationStats
-from asr_bn.layers.stack import NormalizedRecurrent
+from asr_bn.layers.stack import RecurrentStack
 from asr_bn.onnx_io.versions import IR_VERSION, OPSET
 from asr_bn.system.arrays import Floats
 from asr_bn.system.files import sha256_of_file, write_bytes
@@ -156,7 +156,7 @@ def _add_step(nodes: _Nodes, model: LanguageModel) -> None:
     _add_output(nodes, model, nodes.add("Squeeze", [hidden, nodes.constant("layer_axis", [0])], "hidden"))
 
 
-def _rows_of(nodes: _Nodes, steps: str, layers: NormalizedRecurrent) -> str:
+def _rows_of(nodes: _Nodes, steps: str, layers: RecurrentStack) -> str:
     """Rows of the tables of scales and shifts for these steps; "" where there are no tables."""
     if layers.norm is None:
         return ""
@@ -164,7 +164,7 @@ def _rows_of(nodes: _Nodes, steps: str, layers: NormalizedRecurrent) -> str:
     return nodes.add("Min", [steps, last_row], "table_rows")
 
 
-def _rows_of_window(nodes: _Nodes, layers: NormalizedRecurrent) -> str:
+def _rows_of_window(nodes: _Nodes, layers: RecurrentStack) -> str:
     """As :func:`_rows_of`, ``[steps, 1]``: one for all of the batch."""
     if layers.norm is None:
         return ""
@@ -201,10 +201,10 @@ def _add_output(nodes: _Nodes, model: LanguageModel, hidden: str) -> None:
 
 
 def _standard_layer(
-    nodes: _Nodes, layers: NormalizedRecurrent, layer: int, hidden: str, state: list[str]
+    nodes: _Nodes, layers: RecurrentStack, layer: int, hidden: str, state: list[str]
 ) -> tuple[str, list[str]]:
     """A layer as ONNX's own node: hidden states ``[steps, batch, hidden_size]``, and the last states."""
-    name, gates = f"layer{layer}", layers.cell.gates
+    name, gates = f"layer{layer}", layers.cell.num_gates
     biases = np.stack([_array(layers.stacked(bias, layer)) for bias in ("bias_ih", "bias_hh")], axis=1)
     inputs = [
         hidden,
@@ -222,7 +222,7 @@ def _standard_layer(
 
 
 def _scanned_layer(
-    nodes: _Nodes, layers: NormalizedRecurrent, layer: int, hidden: str, state: list[str], rows: str
+    nodes: _Nodes, layers: RecurrentStack, layer: int, hidden: str, state: list[str], rows: str
 ) -> tuple[str, list[str]]:
     """As :func:`_standard_layer`, by a ``Scan`` over the steps."""
     name, body = f"layer{layer}", _Nodes()
@@ -249,7 +249,7 @@ def _float(name: str) -> onnx.ValueInfoProto:
 
 
 def _cell_inputs(
-    nodes: _Nodes, layers: NormalizedRecurrent, layer: int, hidden: str, rows: str
+    nodes: _Nodes, layers: RecurrentStack, layer: int, hidden: str, rows: str
 ) -> tuple[str, ...]:
     """What a layer computes for all steps at once: ``W_x x``, as far as possible normalized.
 
@@ -303,17 +303,17 @@ def _affine(nodes: _Nodes, name: str, values: str, scale: str, shift: str) -> st
     return nodes.add("Add", [f"{name}_scaled", shift], name)
 
 
-def _recurrent_weight(nodes: _Nodes, layers: NormalizedRecurrent, layer: int) -> str:
+def _recurrent_weight(nodes: _Nodes, layers: RecurrentStack, layer: int) -> str:
     return nodes.constant(f"layer{layer}.R", _array(layers.stacked("weight_hh", layer)[0]).T)
 
 
-def _population_stats(layers: NormalizedRecurrent, layer: int) -> PopulationStats:
+def _population_stats(layers: RecurrentStack, layer: int) -> PopulationStats:
     stats = layers.get_submodule(f"stats_l{layer}")
     assert isinstance(stats, PopulationStats)
     return stats
 
 
-def _tables(layers: NormalizedRecurrent, layer: int) -> dict[str, Floats]:
+def _tables(layers: RecurrentStack, layer: int) -> dict[str, Floats]:
     """Scale and shift of every step that equal batch normalization, each ``[num_steps, features]``."""
     stats = _population_stats(layers, layer)
     mean, variance = stats.mean_and_variance(stats.num_steps)

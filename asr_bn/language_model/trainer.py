@@ -15,7 +15,7 @@ from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.windows import TextWindows, Window
 from asr_bn.layers.population import StatisticsCopy
-from asr_bn.layers.recurrence.cells import State
+from asr_bn.layers.recurrence.steps import State
 from asr_bn.system.files import write_text
 from asr_bn.training.checkpoint import LANGUAGE_MODEL
 from asr_bn.training.resume import (
@@ -120,7 +120,7 @@ class Trainer:
         limit = float("inf") if training.max_grad_norm is None else training.max_grad_norm
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         if not torch.isfinite(norm):
-            statistics.put_back()
+            statistics.restore()
             self._count_non_finite()
             return
         self.optimizer.step()

@@ -19,7 +19,7 @@ from asr_bn.language_model.trainer import Trainer
 from asr_bn.language_model.vocabulary import Vocabulary
 from asr_bn.language_model.windows import TextWindows, Window
 from asr_bn.layers.population import estimate_population_stats, run_for_statistics
-from asr_bn.layers.recurrence.cells import State
+from asr_bn.layers.recurrence.steps import State
 from asr_bn.system.files import write_json
 from asr_bn.training.checkpoint import LANGUAGE_MODEL, load_checkpoint, save_checkpoint
 from asr_bn.training.resume import check_same

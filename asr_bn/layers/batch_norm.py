@@ -1,17 +1,17 @@
 """``BatchNormLSTM`` and ``BatchNormRNN``: ``torch.nn``'s layers with batch normalization."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from asr_bn.layers.recurrence.cells import LSTMCell, RNNCell
-from asr_bn.layers.recurrence.rnn_function import Nonlinearity
-from asr_bn.layers.stack import NormalizedRecurrent
+from asr_bn.layers.parameters import NormName
+from asr_bn.layers.recurrence.cells import LSTM, Backend, Cell
+from asr_bn.layers.recurrence.packing import Lengths
+from asr_bn.layers.recurrence.steps import Nonlinearity
+from asr_bn.layers.stack import RecurrentStack
 
 
-class BatchNormLSTM(NormalizedRecurrent):
+class BatchNormLSTM(RecurrentStack):
     """LSTM (eqs. 12-16) with batch normalization.
 
     Constructed, called and saved as ``torch.nn.LSTM``; with ``norm=None`` the ``state_dict`` is that of
@@ -75,15 +75,14 @@ class BatchNormLSTM(NormalizedRecurrent):
         ValueError: an argument is out of its range.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, *args: Any, **options: Any) -> None:
-        super().__init__(LSTMCell(), input_size, hidden_size, *args, **options)
+    cell = LSTM
 
     def forward(
         self,
         input: PackedSequence | Tensor,
         hx: tuple[Tensor, Tensor] | None = None,
         *,
-        lengths: Any = None,
+        lengths: Lengths | None = None,
     ) -> tuple[PackedSequence | Tensor, tuple[Tensor, Tensor]]:
         """Run the layers.
 
@@ -103,7 +102,7 @@ class BatchNormLSTM(NormalizedRecurrent):
             ValueError: shapes or lengths do not fit.
             RuntimeError: in evaluation, there are no population statistics yet.
         """
-        output, (h_n, c_n) = self.run(input, hx, lengths)
+        output, (h_n, c_n) = self.run_layers(input, hx, lengths)
         return output, (h_n, c_n)
 
     @torch.no_grad()
@@ -129,7 +128,7 @@ class BatchNormLSTM(NormalizedRecurrent):
         return BatchNormLSTM(*sizes, *options, peephole=True) if self.peephole else nn.LSTM(*sizes, *options)
 
 
-class BatchNormRNN(NormalizedRecurrent):
+class BatchNormRNN(RecurrentStack):
     """Simple recurrence (eq. 7) with batch normalization; as ``torch.nn.RNN``.
 
     Args:
@@ -146,21 +145,50 @@ class BatchNormRNN(NormalizedRecurrent):
         hidden_size: int,
         num_layers: int = 1,
         nonlinearity: Nonlinearity = "tanh",
-        *args: Any,
-        **options: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        norm: NormName | None = None,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        initial_gamma: float = 1.0,
+        max_steps: int = 200,
+        sync: bool = True,
+        backend: Backend = "auto",
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'")
-        if options.get("peephole"):
-            raise ValueError("a simple recurrence has no peephole")
-        self.nonlinearity = nonlinearity
-        super().__init__(RNNCell(nonlinearity), input_size, hidden_size, num_layers, *args, **options)
+        self.nonlinearity, self.cell = nonlinearity, Cell(nonlinearity)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+            norm=norm,
+            eps=eps,
+            momentum=momentum,
+            initial_gamma=initial_gamma,
+            max_steps=max_steps,
+            sync=sync,
+            backend=backend,
+        )
 
     def forward(
-        self, input: PackedSequence | Tensor, hx: Tensor | None = None, *, lengths: Any = None
+        self, input: PackedSequence | Tensor, hx: Tensor | None = None, *, lengths: Lengths | None = None
     ) -> tuple[PackedSequence | Tensor, Tensor]:
         """As :meth:`BatchNormLSTM.forward`, with hidden states alone."""
-        output, (h_n,) = self.run(input, None if hx is None else (hx,), lengths)
+        output, (h_n,) = self.run_layers(input, None if hx is None else (hx,), lengths)
         return output, h_n
 
     @torch.no_grad()

@@ -26,7 +26,7 @@ from asr_bn.decoding.self_loops import SELF_LOOP_SCALE
 from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.system.arrays import Floats
-from tests.decoding.test_context_graph import check_same_graph, grammar_of, lexicon_dir
+from tests.helpers.graphs import check_same_graph, grammar_of, lexicon_dir
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
 
 kaldifst = pytest.importorskip("kaldifst")

@@ -16,7 +16,7 @@ from asr_bn.export.parity import compare, last_bits
 from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter
 from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, save_checkpoint
-from tests.export.test_acoustic import FBANK, NUM_PDFS, make_metadata, make_model
+from tests.helpers.acoustic_models import FBANK, NUM_PDFS, make_metadata, make_model
 
 LENGTHS = [40, 7, 200, 1]
 ALLOWED = 5e-5

@@ -1,5 +1,8 @@
 """A corpus that is learnt in seconds, and runs on it."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +25,7 @@ DESCRIPTION = {
 }
 
 
-def make_corpus(folder, seed: int, utterances: int = 10) -> Corpus:
+def make_corpus(folder: Path, seed: int, utterances: int = 10) -> Corpus:
     """Features that show their pdf: each pdf has a mean of its own."""
     random = np.random.default_rng(seed)
     means = np.random.default_rng(99).normal(size=(NUM_PDFS, 3)) * 2
@@ -36,7 +39,7 @@ def make_corpus(folder, seed: int, utterances: int = 10) -> Corpus:
     return Corpus(MatrixScp(folder / f"{seed}.scp"), alignments)
 
 
-def make_data(folder, utterances: int = 10) -> RunData:
+def make_data(folder: Path, utterances: int = 10) -> RunData:
     return RunData(make_corpus(folder, 1, utterances), make_corpus(folder, 2, 4), dict(DESCRIPTION))
 
 
@@ -50,24 +53,26 @@ def config(dropout: float = 0.0, **training: object) -> ExperimentConfig:
     )
 
 
-def train(data: RunData, folder, resume: bool = False, num_workers: int = 0, **training: object) -> Trainer:
+def train(
+    data: RunData, folder: Path, resume: bool = False, num_workers: int = 0, **training: Any
+) -> Trainer:
     return train_model(config(**training), data, folder, torch.device("cpu"), resume, num_workers)
 
 
 @pytest.fixture
-def no_figure(monkeypatch):
+def no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than training does here."""
     monkeypatch.setattr("asr_bn.training.log.draw_curves", lambda *_: None)
 
 
-def assert_same_runs(actual, expected) -> None:
+def assert_same_runs(actual: Path, expected: Path) -> None:
     """Both checkpoints and the curve, to the last bit."""
     for name in ("last.pt", "best.pt"):
         assert_same(*(load_checkpoint(folder / name, ACOUSTIC_MODEL) for folder in (actual, expected)))
     assert (actual / "metrics.jsonl").read_text() == (expected / "metrics.jsonl").read_text()
 
 
-def assert_same(actual: object, expected: object) -> None:
+def assert_same(actual: Any, expected: Any) -> None:
     """Equal to the last bit, down through dictionaries and lists."""
     assert type(actual) is type(expected)
     if isinstance(actual, dict):

@@ -32,7 +32,7 @@ from asr_bn.scoring.layer_sessions import ModelLayers
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 from asr_bn.scoring.scorer import AcousticScorer
 from serve.service.models import LoadOptions, ModelStore, is_quantized
-from tests.export.test_acoustic import make_metadata, make_model
+from tests.helpers.acoustic_models import make_metadata, make_model
 from tests.helpers.serving import write_model
 
 MODELS = [{"norm": "none"}, {"norm": "sequence"}, {"norm": "sequence", "peephole": True}]
