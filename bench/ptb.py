@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import PackedSequence
 from asr_bn import __version__
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel
-from asr_bn.layers.recurrence.cells import State
+from asr_bn.layers.recurrence.steps import State
 
 NUM_WORDS = 10_000
 CONF = Path(__file__).parents[1] / "recipes" / "ptb" / "conf"

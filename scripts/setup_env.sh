@@ -6,13 +6,13 @@
 asr_bn_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 ensure_env() {
-    local modules="asr_bn onnx onnxruntime torch typer fastapi orjson prometheus_client soxr" extra
+    local modules="asr_bn onnx onnxruntime torch typer fastapi orjson prometheus_client soxr lazy_loader" extra
     for extra in "$@"; do
         case "$extra" in
             mini) modules+=" espeakng_loader kaldi_hmm_gmm" ;;
             search) modules+=" optuna filelock" ;;
             decode) modules+=" kaldi_decoder kaldifst kaldilm kaldialign" ;;
-            dev) modules+=" pytest hypothesis kaldi_native_io kaldi_decoder tritonclient schemathesis selenium httpx2 psutil optuna filelock tensorboard" ;;
+            dev) modules+=" pytest hypothesis kaldiio kaldi_native_io kaldi_decoder tritonclient schemathesis selenium httpx2 psutil optuna filelock tensorboard importlinter xdist sphinx myst_parser furo" ;;
         esac
     done
     if [ -x "$asr_bn_root/.venv/bin/python" ]; then

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +88,12 @@ class FbankOptions:
     @property
     def window_size(self) -> int:
         """Samples of a frame."""
-        return self._num_samples(self.frame_length_ms)
+        return _num_samples(self.sample_frequency, self.frame_length_ms)
 
     @property
     def window_shift(self) -> int:
         """Samples from a frame to the next."""
-        return self._num_samples(self.frame_shift_ms)
-
-    def _num_samples(self, milliseconds: float) -> int:
-        """``WindowSize`` of ``src/feat/feature-window.h``: its options are float32, their product is not."""
-        with np.errstate(over="ignore"):
-            rate, length = float(np.float32(self.sample_frequency)), float(np.float32(milliseconds))
-        product = rate * 0.001 * length
-        return int(product) if math.isfinite(product) else 0
+        return _num_samples(self.sample_frequency, self.frame_shift_ms)
 
     @property
     def padded_window_size(self) -> int:
@@ -167,6 +161,15 @@ class FbankOptions:
             return replace(cls(**{k: v for k, v in defaults.items() if k not in values}), **values)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+@lru_cache  # asked 15 times for an utterance
+def _num_samples(sample_frequency: float, milliseconds: float) -> int:
+    """``WindowSize`` of ``src/feat/feature-window.h``: its options are float32, their product is not."""
+    with np.errstate(over="ignore"):
+        rate, length = float(np.float32(sample_frequency)), float(np.float32(milliseconds))
+    product = rate * 0.001 * length
+    return int(product) if math.isfinite(product) else 0
 
 
 def kaldi_name(field_name: str) -> str:

@@ -1,1 +1,5 @@
 """The paper's layers: recurrent networks with batch normalization, and their population statistics."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,18 +1,18 @@
-"""What the recurrent layers accept: their arguments, their inputs and first states."""
+"""Checks of what the recurrent layers are given: arguments, inputs and first states."""
 
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
-NORMS = (None, "sequence", "frame", "recurrent")
 BACKENDS = ("auto", "reference", "cpu", "cudnn", "triton")
 
 
 def check_arguments(
-    sizes: dict[str, Any], shares: dict[str, Any], eps: Any, proj_size: int, norm: Any, backend: Any
+    sizes: Mapping[str, object], shares: Mapping[str, object], eps: object, proj_size: int, backend: str
 ) -> None:
     """Raise ValueError where an argument of a constructor is out of its range."""
     for name, value in sizes.items():
@@ -25,18 +25,16 @@ def check_arguments(
         raise ValueError(f"eps is {eps!r}, expected a number, at least 0")
     if proj_size != 0:
         raise ValueError(f"proj_size is {proj_size}, expected 0: hidden states are not projected")
-    if norm not in NORMS:
-        raise ValueError(f"norm is {norm!r}, expected one of {NORMS}")
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, expected one of {BACKENDS}")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_input(input: Tensor, input_size: int, dtype: torch.dtype) -> None:
-    """Raise ValueError where an input, in any form, is not what the first layer multiplies.
+    """Raise ValueError where the first layer cannot multiply an input, packed or padded.
 
     Args:
         input: its last dimension are the features.
@@ -51,8 +49,8 @@ def check_input(input: Tensor, input_size: int, dtype: torch.dtype) -> None:
         raise ValueError(f"the input is of {input.dtype}, the weights are of {dtype}")
 
 
-def check_state(hx: Any, names: tuple[str, ...], shape: tuple[int, ...]) -> None:
-    """Raise ValueError where first states, as the caller has them, are not tensors of ``shape``."""
+def check_state(hx: object, names: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    """Raise ValueError where the caller's first states are not tensors of ``shape``."""
     if not isinstance(hx, (tuple, list)) or len(hx) != len(names):
         raise ValueError(f"hx is {_kind(hx)}, expected the {len(names)} tensors {', '.join(names)}")
     for name, value in zip(names, hx, strict=True):
@@ -62,6 +60,6 @@ def check_state(hx: Any, names: tuple[str, ...], shape: tuple[int, ...]) -> None
             raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {shape}")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     number = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
     return f"a {type(value).__name__}{number}"

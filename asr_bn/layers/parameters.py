@@ -8,21 +8,30 @@ import torch
 from torch import Tensor, nn
 
 from asr_bn.layers.arguments import check_arguments
+from asr_bn.layers.frame_norm import FrameNorm
+from asr_bn.layers.norm import NoNorm, Norm
 from asr_bn.layers.population_stats import PopulationStats
 from asr_bn.layers.recurrence.cells import Backend, Cell
+from asr_bn.layers.recurrent_norm import RecurrentNorm
+from asr_bn.layers.sequence_norm import SequenceNorm
 
-Norm = Literal["sequence", "frame", "recurrent"] | None
+NormName = Literal["sequence", "frame", "recurrent"]
+NORMS: dict[str | None, type[Norm]] = {
+    None: NoNorm,
+    "sequence": SequenceNorm,
+    "frame": FrameNorm,
+    "recurrent": RecurrentNorm,
+}
 
 
 class RecurrentParameters(nn.Module):
-    """The parameters of stacked layers; see `asr_bn.BatchNormLSTM` for the arguments."""
+    """The parameters of stacked layers; see :class:`asr_bn.BatchNormLSTM` for the arguments."""
 
     cell: Cell
     proj_size = 0  # as nn.LSTM has it
 
     def __init__(
         self,
-        cell: Cell,
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
@@ -34,7 +43,7 @@ class RecurrentParameters(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        norm: Norm = None,
+        norm: NormName | None = None,
         peephole: bool = False,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
@@ -46,13 +55,15 @@ class RecurrentParameters(nn.Module):
         super().__init__()
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
         shares = {"dropout": dropout} | ({} if momentum is None else {"momentum": momentum})
-        check_arguments(sizes | {"max_steps": max_steps}, shares, eps, proj_size, norm, backend)
-        self.cell = cell
+        check_arguments(sizes | {"max_steps": max_steps}, shares, eps, proj_size, backend)
+        if norm not in NORMS:
+            raise ValueError(f"norm is {norm!r}, expected one of {tuple(NORMS)}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
         self.bidirectional, self.norm, self.peephole = bidirectional, norm, peephole
         self.eps, self.momentum, self.initial_gamma = eps, momentum, initial_gamma
         self.max_steps, self.sync, self.backend = max_steps, sync, backend
+        self.normalization = NORMS[norm]()
         for layer in range(num_layers):
             for suffix in self.suffixes(layer):
                 self._add_parameters(layer, suffix, device, dtype)
@@ -60,15 +71,15 @@ class RecurrentParameters(nn.Module):
 
     @property
     def num_directions(self) -> int:
-        """1, or 2 when bidirectional."""
+        """2 when bidirectional, otherwise 1."""
         return 2 if self.bidirectional else 1
 
     def suffixes(self, layer: int) -> list[str]:
-        """How the parameters of each direction of a layer end, as in ``nn.LSTM``."""
+        """Return how the parameters of each direction of a layer end, as in ``nn.LSTM``."""
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]
 
     def stacked(self, name: str, layer: int) -> Tensor:
-        """A parameter of both directions of a layer, ``[directions, ...]``."""
+        """Return a parameter of both directions of a layer, ``[directions, ...]``."""
         return torch.stack([getattr(self, name + suffix) for suffix in self.suffixes(layer)])
 
     @property
@@ -84,8 +95,8 @@ class RecurrentParameters(nn.Module):
         """Do nothing: there is no flat copy of the weights to renew."""
 
     def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
-        """Names, without the suffix, and shapes of a layer's parameters."""
-        hidden, width = self.hidden_size, self.cell.gates * self.hidden_size
+        """Return names, without the suffix, and shapes of a layer's parameters."""
+        hidden, width = self.hidden_size, self.cell.num_gates * self.hidden_size
         inputs = self.input_size if layer == 0 else hidden * self.num_directions
         shapes: dict[str, tuple[int, ...]] = {"weight_ih": (width, inputs), "weight_hh": (width, hidden)}
         if self.norm is not None:
@@ -97,13 +108,13 @@ class RecurrentParameters(nn.Module):
     def _add_parameters(
         self, layer: int, suffix: str, device: torch.device | str | None, dtype: torch.dtype | None
     ) -> None:
-        for name, shape in self._shapes(layer).items():
+        shapes = self._shapes(layer)
+        for name, shape in shapes.items():
             values = torch.empty(shape, device=device, dtype=dtype)
             self.register_parameter(name + suffix, nn.Parameter(values))
-        if self.norm is not None:
-            width, max_steps = self.cell.gates * self.hidden_size, self.max_steps
-            steps = 1 if self.norm == "sequence" else max_steps
-            self.add_module("stats" + suffix, PopulationStats(width, self.momentum, steps, device))
+        if num_steps := self.normalization.num_steps(self.max_steps):
+            stats = PopulationStats(shapes["gamma"][0], self.momentum, num_steps, device)
+            self.add_module("stats" + suffix, stats)
 
     def reset_parameters(self) -> None:
         """Draw from ``+-1/sqrt(hidden_size)`` as ``nn.LSTM``; ``beta`` is 0, and statistics are forgotten."""
@@ -120,9 +131,9 @@ class RecurrentParameters(nn.Module):
                 module.reset()
 
     def extra_repr(self) -> str:
-        """The sizes, the norm, and the other arguments that are not defaults."""
+        """Return the sizes, the norm, and the other arguments that are not defaults."""
         text = f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, norm={self.norm!r}"
-        for name, argument in list(inspect.signature(RecurrentParameters).parameters.items())[4:]:
+        for name, argument in list(inspect.signature(RecurrentParameters).parameters.items())[3:]:
             value = getattr(self, name, argument.default)
             if name != "norm" and value != argument.default:
                 text += f", {name}={value!r}"

@@ -2,34 +2,36 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from asr_bn.data.batches import Batch
 from asr_bn.layers.module_modes import evaluating
 from asr_bn.layers.population_stats import PopulationStats
-from asr_bn.layers.recurrence.cells import State
-from asr_bn.layers.stack import NormalizedRecurrent, StatisticsTaken
+from asr_bn.layers.recurrence.steps import State
+from asr_bn.layers.stack import RecurrentStack, StatisticsTaken
+
+Model = TypeVar("Model", bound=nn.Module)
+Batch = TypeVar("Batch")
 
 
 @torch.no_grad()
 def estimate_population_stats(
-    model: nn.Module, batches: Iterable[Any], forward: Callable[[nn.Module, Any], Any] | None = None
+    model: Model, batches: Iterable[Batch], forward: Callable[[Model, Batch], object] | None = None
 ) -> None:
     """Replace the population statistics of ``model`` by those of ``batches``, all frames weighing alike.
 
     Every mini-batch is normalized with its own statistics, as in training, while counts, sums and sums of
-    squares are pooled.  All else is in evaluation mode: no dropout of any kind, no other buffer changes.  Nor
-    does a parameter.  Where the model is in training mode, normalized layers in evaluation mode are frozen:
-    they use the statistics they have.  If the pass fails, the former statistics are back.
+    squares are pooled.  All else is in evaluation mode: there is no dropout, and no other buffer or parameter
+    changes.  In a model in training mode, normalized layers in evaluation mode are frozen: they use the
+    statistics they have.  If the pass fails, the former statistics are restored.
 
     Args:
         model: any module that holds :class:`BatchNormLSTM` or :class:`BatchNormRNN` layers.
         batches: training mini-batches.
-        forward: how a batch goes through the model; by default ``model(batch)``.  What comes after the last
-            normalized layer need not be computed: see :func:`run_for_statistics`.
+        forward: runs the model on a batch; by default ``model(batch)``.  It may end at the last normalized
+            layer: see :func:`run_for_statistics`.
 
     Raises:
         ValueError: the model has no statistics to estimate, or ``batches`` is empty.
@@ -46,7 +48,7 @@ def estimate_population_stats(
         if stats[0].count[0].item() == 0.0:
             raise ValueError("no mini-batches were given to estimate population statistics from")
     except BaseException:
-        before.put_back()
+        before.restore()
         raise
 
 
@@ -60,9 +62,9 @@ def _is_estimated(layer: nn.Module, model: nn.Module) -> bool:
 
 @contextmanager
 def _pooling(layers: list[nn.Module], stats: list[PopulationStats]) -> Iterator[None]:
-    """``layers`` in training mode without dropout, their statistics emptied and pooling all batches alike."""
+    """Put ``layers`` in training mode without dropout, their statistics empty and pooling all batches."""
     momenta = [own.momentum for own in stats]
-    dropouts = [(layer, layer.dropout) for layer in layers if isinstance(layer, NormalizedRecurrent)]
+    dropouts = [(layer, layer.dropout) for layer in layers if isinstance(layer, RecurrentStack)]
     for layer in layers:
         layer.training = True
     for layer, _ in dropouts:
@@ -79,14 +81,14 @@ def _pooling(layers: list[nn.Module], stats: list[PopulationStats]) -> Iterator[
             layer.dropout = dropout
 
 
-def run_for_statistics(last: NormalizedRecurrent, model: nn.Module, *inputs: Any) -> State | None:
-    """Run ``model(*inputs)`` up to the statistics of ``last``, the normalized layers that it runs last, once.
+def run_for_statistics(last: RecurrentStack, model: nn.Module, *inputs: object) -> State | None:
+    """Run ``model(*inputs)`` up to the statistics of ``last``, the normalized layers that it runs last.
 
-    For the ``forward`` of :func:`estimate_population_stats`: neither what follows ``last`` is computed, nor
-    what in its top layer no statistics depend on.
+    For the ``forward`` of :func:`estimate_population_stats`.  Neither what follows ``last`` is computed, nor
+    the states of its top layer where no statistics depend on them.
 
     Returns:
-        The last states of ``last``; of a layer that did not run the first ones.  None where a batch is empty.
+        The last states of ``last``, for a layer that did not run its first ones; None for an empty batch.
     """
     last.statistics_only = True
     try:
@@ -98,15 +100,8 @@ def run_for_statistics(last: NormalizedRecurrent, model: nn.Module, *inputs: Any
     return None
 
 
-def forward_batch(model: nn.Module, batch: Batch) -> None:
-    """How a :class:`Batch` goes through the acoustic model, as far as its statistics need."""
-    layers = model.get_submodule("layers")
-    assert isinstance(layers, NormalizedRecurrent)
-    run_for_statistics(layers, model, batch.feats.to(next(model.parameters()).device), batch.lengths)
-
-
 class StatisticsCopy:
-    """The population statistics of a model as they are now, to be put back after a step that is not taken."""
+    """A copy of a model's population statistics, to restore after a step that is not taken."""
 
     def __init__(self, model: nn.Module) -> None:
         self._copies: list[tuple[PopulationStats, dict[str, Tensor]]] = [
@@ -116,8 +111,8 @@ class StatisticsCopy:
         ]
 
     @torch.no_grad()
-    def put_back(self) -> None:
-        """Make the statistics what they were."""
+    def restore(self) -> None:
+        """Restore the statistics of the model."""
         for stats, buffers in self._copies:
             stats.reset()
             for name, buffer in buffers.items():

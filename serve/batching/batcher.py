@@ -144,7 +144,9 @@ class Batcher:
 
     def arrived(self, client: str) -> None:
         """An announced request is no longer on its way."""
-        self._announced -= Counter({client: 1})
+        self._announced[client] -= 1
+        if not self._announced[client]:
+            del self._announced[client]
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing runs."""

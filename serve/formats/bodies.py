@@ -7,6 +7,7 @@ import asyncio
 import io
 import logging
 import math
+import re
 import warnings
 import zlib
 from dataclasses import dataclass, field
@@ -193,6 +194,13 @@ def _collect_into(parts: list[Part]) -> dict[str, object]:
     }
 
 
+# The header that numpy writes for a matrix of floats; matched in 1 us, evaluated in 25.
+_USUAL_NPY = re.compile(
+    rb"\x93NUMPY\x01\0(..)"
+    rb"{'descr': '([<>]f[248])', 'fortran_order': (True|False), "
+    rb"'shape': \((0|[1-9]\d{0,8}), (0|[1-9]\d{0,8})\), } {0,99}\n",
+    re.DOTALL,
+)
 # numpy says on standard error that it had to try harder with a file of Python 2; nobody has to know.
 warnings.filterwarnings("ignore", "Reading `.npy`", UserWarning)
 
@@ -204,14 +212,15 @@ def read_npy(data: bytes) -> Floats:
         Refusal: 400 not NumPy's format or another size than its header says, 422 not a matrix of floats.
     """
     shape, is_fortran, dtype, start = _npy_header(data)
-    told = shown(list(shape))
     if dtype.kind != "f" or dtype.itemsize > 8 or len(shape) != 2:
-        raise Refusal(422, f"features of type {shown(str(dtype))}, shape {told}, expected a matrix of floats")
+        told = f"features of type {shown(str(dtype))}, shape {shown(list(shape))}"
+        raise Refusal(422, f"{told}, expected a matrix of floats")
     values = memoryview(data)[start:]
     # True is an integer of Python's, and of a header's, but not of a shape.
     are_sizes = all(type(size) is int and 0 <= size < 1 << 31 for size in shape)
     if not are_sizes or len(values) != math.prod(shape) * dtype.itemsize:
-        raise Refusal(400, f"the header of the features promises shape {told}, {len(values)} bytes follow")
+        told = f"the header of the features promises shape {shown(list(shape))}"
+        raise Refusal(400, f"{told}, {len(values)} bytes follow")
     matrix = np.frombuffer(values, dtype).reshape(shape, order="F" if is_fortran else "C")
     with np.errstate(over="ignore"):  # what overflows float32 is refused as not finite
         return np.ascontiguousarray(matrix, dtype=np.float32)
@@ -219,6 +228,9 @@ def read_npy(data: bytes) -> Floats:
 
 def _npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, whether in Fortran's order, type, and where the values begin."""
+    usual = _USUAL_NPY.match(data)
+    if usual and usual.end() == 10 + int.from_bytes(usual[1], "little"):
+        return (int(usual[4]), int(usual[5])), usual[3] == b"True", np.dtype(usual[2].decode()), usual.end()
     stream = io.BytesIO(data)
     try:
         version = npy_format.read_magic(stream)

@@ -25,20 +25,19 @@ Digits = BeforeValidator(_in_digits)
 
 
 class StrictRoute(APIRoute):
-    """A route that refuses query parameters that it does not know, and whatever is given twice."""
+    """A route that refuses query parameters that it does not know, or that are given twice.
+
+    Of a header that is given twice `serve.semantics` makes one value, which is no number.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, behind the check."""
         handle = super().get_route_handler()
         known = [field.alias for field in self.dependant.query_params]
-        headers = [field.alias for field in self.dependant.header_params]
 
         async def checked(request: Request) -> Response:
             if request.scope["query_string"]:
                 _check_query([name for name, _ in request.query_params.multi_items()], known)
-            for name in headers:
-                if len(request.headers.getlist(name)) > 1:
-                    raise Refusal(422, f"header {name}: given more than once")
             return await handle(request)
 
         return checked

@@ -6,7 +6,6 @@ A client is a key, or an address (`client_of`).  Every place where one could kee
 import asyncio
 import ipaddress
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -69,7 +68,7 @@ class Share:
     def __init__(self, capacity: int, most: int = 0) -> None:
         self.capacity, self.most = capacity, most or capacity
         self.held = 0
-        self._by_client: Counter[str] = Counter()
+        self._by_client: dict[str, int] = {}
         self._holdings: set[Holding] = set()
         self._hold_s = Estimate()
 
@@ -80,15 +79,15 @@ class Share:
 
     def held_by(self, client: str) -> int:
         """What a client holds."""
-        return self._by_client[client]
+        return self._by_client.get(client, 0)
 
     def fits(self, client: str, amount: int) -> bool:
         """Whether ``client`` may take ``amount`` now."""
-        return self._fits(self.held, self._by_client[client], amount)
+        return self._fits(self.held, self._by_client.get(client, 0), amount)
 
     def _fits(self, held: int, own: int, amount: int) -> bool:
         free = self.capacity - held
-        return amount <= free and own + amount <= min(self.most, 3 * free)
+        return amount <= free and own + amount <= self.most and own + amount <= 3 * free
 
     def take(self, client: str, amount: int) -> Holding:
         """Hold ``amount``, which fits, until it is released."""
@@ -106,9 +105,9 @@ class Share:
 
     def _count(self, client: str, amount: int) -> None:
         self.held += amount
-        self._by_client[client] += amount
-        if not self._by_client[client]:
-            del self._by_client[client]
+        own = self._by_client.pop(client, 0) + amount
+        if own:
+            self._by_client[client] = own
 
     def fits_in_s(self, client: str, amount: int) -> float:
         """About how long it takes until ``amount`` fits, in seconds.
@@ -118,7 +117,7 @@ class Share:
         """
         now = time.monotonic()
         late = {holding: now - holding.since - self._hold_s.mean for holding in self._holdings}
-        held, own = self.held, self._by_client[client]
+        held, own = self.held, self.held_by(client)
         for holding in sorted(late, key=lambda one: abs(late[one])):
             held -= holding.amount
             own -= holding.amount if holding.client == client else 0

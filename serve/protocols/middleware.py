@@ -76,7 +76,7 @@ class RequestLog:
                 "status": status,
                 "seconds": round(seconds, 6),
             }
-            print(json.dumps(line), file=sys.stderr, flush=True)
+            sys.stderr.write(json.dumps(line) + "\n")
 
 
 def _request_id(given: str) -> str:

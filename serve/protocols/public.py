@@ -17,8 +17,7 @@ router = APIRouter()
 
 def add_public(app: FastAPI) -> None:
     """Add the public routes to an application."""
-    app.include_router(router)
-    app.include_router(open_inference.public)
+    app.router.routes += [*router.routes, *open_inference.public.routes]
     app.mount("/static", _pages, name="static")
 
 

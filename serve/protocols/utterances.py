@@ -98,9 +98,8 @@ def _given_features(model: ServedModel, sent: Sent) -> Utterance:
 
 async def _audio_features(job: Job, sent: Sent) -> Utterance:
     metadata, service = job.model.metadata, job.service
-    audio = await service.processes.run(
-        job.client,
-        lambda: service.front_end.features(sent.data, metadata.fbank, metadata.delta_order, job.channel),
+    audio = await service.front_end.features(
+        sent.data, metadata.fbank, metadata.delta_order, job.channel, job.client
     )
     service.note(job.timing, "decode", audio.decode_s, before_s=audio.features_s)
     service.note(job.timing, "features", audio.features_s)

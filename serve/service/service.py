@@ -13,7 +13,7 @@ from asr_bn.system.arrays import Floats
 from serve.batching.batch_policy import BatchLimits, Scored
 from serve.batching.batcher import Announcement, Batcher, DeadlinePassed
 from serve.limits.estimates import Estimate
-from serve.limits.fairness import FairThreads, Gate
+from serve.limits.fairness import FairThreads
 from serve.limits.refusal import Refusal
 from serve.limits.settings import Settings
 from serve.service.admission import Admission, Place, full
@@ -91,7 +91,6 @@ class Service:
         self.metrics.watch(self.metrics.accepted, lambda: self.admission.places.held)
         self.readers = FairThreads(settings.front_ends, "read")
         self.encoders = FairThreads(2, "encode")
-        self.processes = Gate(settings.front_ends)
         self.serialize_s = Estimate()
         self.models_loaded = False
         self.draining = False
@@ -136,7 +135,7 @@ class Service:
             raise Refusal(504, "the request's deadline passed while it waited") from error
         for result in scored:
             # The softmax makes all scores of a frame NaN, or none.
-            if np.isnan(result.log_posteriors[:, 0]).any():
+            if np.isnan(result.log_posteriors[:, 0].sum()):
                 raise Refusal(422, "the features are so large that the model's scores are not finite")
             self.note(timing, "queue", result.queue_s, before_s=result.inference_s)
             self.note(timing, "inference", result.inference_s)

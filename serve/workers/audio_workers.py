@@ -2,19 +2,22 @@
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from asr_bn.features.options import FbankOptions
 from asr_bn.system.arrays import Floats
 from serve.formats.tensors import InferRequest, TensorSpec, unpack_request
+from serve.limits.fairness import Gate
 from serve.limits.refusal import Refusal
 from serve.workers.audio_worker import Head
 from serve.workers.audio_worker_process import FrontEndProcess
 
+T = TypeVar("T")
 logger = logging.getLogger("serve")
 
 
@@ -38,12 +41,17 @@ class AudioFeatures:
 
 
 class FrontEndPool:
-    """A fixed number of front end processes, each serving one body at a time; for one event loop."""
+    """A fixed number of front end processes, each serving one body at a time; for one event loop.
+
+    Clients take turns.  What is asked is answered to its end, also when the client leaves: else the process
+    would have to be started again.
+    """
 
     def __init__(self, size: int, limits: AudioLimits) -> None:
         self.limits = limits
         self._free: asyncio.Queue[FrontEndProcess] = asyncio.Queue()
         self._processes = [FrontEndProcess(limits.memory_bytes) for _ in range(size)]
+        self._gate = Gate(size)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def wait_until_ready(self) -> None:
@@ -64,9 +72,14 @@ class FrontEndPool:
             logger.warning("this system cannot keep the processes that decode audio from files and sockets")
 
     async def features(
-        self, data: bytes, options: FbankOptions, delta_order: int, channel: int | None = None
+        self,
+        data: bytes,
+        options: FbankOptions,
+        delta_order: int,
+        channel: int | None = None,
+        client: str = "",
     ) -> AudioFeatures:
-        """Decode ``data`` and compute its features.
+        """Decode ``data`` of ``client`` and compute its features.
 
         Raises:
             Refusal: 415 not audio, 422 broken, 413 too long or in need of too much time or memory,
@@ -79,11 +92,13 @@ class FrontEndPool:
             "max_seconds": self.limits.max_seconds,
             "channel": channel,
         }
-        answer, payload = await self._ask(head, data)
+        answer, payload = await self._ask(head, data, client)
         feats = np.frombuffer(payload, np.float32).reshape(answer["num_frames"], answer["num_features"])
         return AudioFeatures(feats, answer["audio_s"], answer["decode_s"], answer["features_s"])
 
-    async def tensors(self, body: bytes, json_size: str | None, specs: list[TensorSpec]) -> InferRequest:
+    async def tensors(
+        self, body: bytes, json_size: str | None, specs: list[TensorSpec], client: str = ""
+    ) -> InferRequest:
         """`serve.formats.tensors.read_request` in one of the processes.
 
         Raises:
@@ -91,35 +106,35 @@ class FrontEndPool:
         """
         described = [spec.describe() for spec in specs]
         head = {"task": "tensors", "json_size": json_size, "specs": described}
-        answer, payload = await self._ask(head, body)
+        answer, payload = await self._ask(head, body, client)
         return unpack_request(answer, payload)
 
-    async def _ask(self, head: Head, data: bytes) -> tuple[Head, bytes]:
-        process = await self._free.get()
-        # It goes on when the client leaves: the process has to be asked to the end, or started again.
-        exchange = asyncio.ensure_future(process.ask(head, data, self.limits.timeout_s))
-        self._tasks.add(exchange)
-        exchange.add_done_callback(partial(self._take_back, process))
-        answer, payload = await asyncio.shield(exchange)
+    async def _ask(self, head: Head, data: bytes, client: str = "") -> tuple[Head, bytes]:
+        answer, payload = await self._gate.run(client, lambda: self._begin(self._exchange(head, data)))
         if answer["status"] == 500:
             logger.error("a body could not be read: %s", answer["traceback"])
         if answer["status"] != 200:
             raise Refusal(answer["status"], answer["detail"])
         return answer, payload
 
-    def _take_back(self, process: FrontEndProcess, exchange: "asyncio.Task[tuple[Head, bytes]]") -> None:
-        self._tasks.discard(exchange)
-        if not exchange.cancelled():
-            exchange.exception()  # nobody else looks at it where the client has left
-        if process.pid is not None:
-            self._free.put_nowait(process)
-            return
-        revival = asyncio.ensure_future(process.revive())  # before somebody waits for it
-        self._tasks.add(revival)
-        revival.add_done_callback(partial(self._note_revival, process))
+    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _exchange(self, head: Head, data: bytes) -> tuple[Head, bytes]:
+        process = await self._free.get()
+        try:
+            return await process.ask(head, data, self.limits.timeout_s)
+        finally:
+            if process.pid is None:
+                revival = self._begin(process.revive())  # before somebody waits for it
+                revival.add_done_callback(partial(self._note_revival, process))
+            else:
+                self._free.put_nowait(process)
 
     def _note_revival(self, process: FrontEndProcess, revival: "asyncio.Task[None]") -> None:
-        self._tasks.discard(revival)
         if not revival.cancelled():
             revival.exception()  # where it could not be started, the next question tries again
         self._free.put_nowait(process)

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from asr_bn.acoustic_model.evaluation import run_for_population_stats
 from asr_bn.acoustic_model.experiment import ModelConfig, TrainingConfig
 from asr_bn.acoustic_model.model import AcousticModel, Deltas
-from asr_bn.acoustic_model.optimization import Optimization
+from asr_bn.acoustic_model.optimization import make_optimization
+from asr_bn.data.batches import Batch
 from asr_bn.features.deltas import add_deltas
+from asr_bn.layers.population import estimate_population_stats
+from tests.helpers.statistics import count_calls, statistics
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
@@ -56,7 +60,7 @@ def test_a_peephole_leaves_the_other_weights_as_they_are():
 def test_a_step_moves_the_bias_by_the_learning_rate_times_its_gradient(clip):
     """As it moves ``beta``; the second bias of ``nn.LSTM`` would add the same again and count in clipping."""
     model = small_model(norm="none")
-    optimization = Optimization(
+    optimization = make_optimization(
         model, TrainingConfig(learning_rate=0.1, momentum=0.0, max_grad_norm=clip), torch.device("cpu")
     )
     norm = optimization.backward(model(torch.randn(2, 6, 3), torch.tensor([6, 4])).data[:, 0].sum())
@@ -111,3 +115,17 @@ def test_rows_are_log_probabilities():
     rows = small_model(norm="sequence")(torch.randn(2, 6, 3), torch.tensor([6, 4])).data
     assert rows.shape == (10, 5)
     torch.testing.assert_close(rows.exp().sum(1), torch.ones(10))
+
+
+def test_the_acoustic_models_pass_ends_before_its_output_layer():
+    torch.manual_seed(0)
+    model = AcousticModel(ModelConfig(num_layers=2, hidden_size=6, dropout=0.5), 4, 7)
+    lengths = torch.tensor([9, 5])
+    pdf_ids = torch.zeros(2, 9, dtype=torch.long)
+    batch = Batch(["a", "b"], torch.randn(2, 9, 4), pdf_ids, lengths)
+    estimate_population_stats(model, [batch], lambda model, batch: model(batch.feats, batch.lengths))
+    expected, calls = statistics(model), count_calls(model.output)
+    estimate_population_stats(model, [batch], run_for_population_stats)
+    assert not calls
+    assert all(torch.equal(values, expected[name]) for name, values in statistics(model).items())
+    assert model(batch.feats, lengths).data.shape == (14, 7)

@@ -8,14 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from asr_bn.cli.main import app
-from asr_bn.decoding.beam_search import BeamOptions, BeamSearch
 from asr_bn.decoding.build_graph import make_graph
 from asr_bn.decoding.context import in_context
 from asr_bn.decoding.fst_file import ARC, FstArrays
-from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.decoding.hmms import Hmm, Hmms
 from asr_bn.decoding.lexicon_fst import Lexicon
 from asr_bn.kaldi_io.context_dependency import ContextDependency
+from tests.helpers.graphs import check_same_graph, grammar_of, lexicon_dir
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
 
 pytest.importorskip("kaldi_decoder")
@@ -23,42 +22,6 @@ if importlib.util.find_spec("kaldilm") is None:  # imported only in processes of
     pytest.skip("no kaldilm", allow_module_level=True)
 
 ALI = SYNTHETIC / "ali"
-
-
-def lexicon_dir(folder: Path) -> Path:
-    """As Kaldi's ``data/local/dict``: plain phones, whose numbers are beside the model."""
-    folder.mkdir()
-    (folder / "lexicon.txt").write_bytes((SYNTHETIC / "data/lexicon.txt").read_bytes())
-    (folder / "optional_silence.txt").write_text("SIL\n")
-    return folder
-
-
-def grammar_of(g_txt: Path) -> str:
-    """Kaldi's acceptor, in which all that a state offers is equally likely, as rules."""
-    rules: dict[str, list[str]] = {}
-    for line in g_txt.read_text().splitlines():
-        state, *arc = line.split()
-        rules.setdefault(state, []).append(f"{arc[1]} STATE{arc[0]}" if len(arc) > 1 else "-")
-    lines = [f"STATE{state} = {' | '.join(parts)}\n" for state, parts in rules.items()]
-    return "SENTENCE = STATE0\n" + "".join(lines)
-
-
-def check_same_graph(ours: Path, kaldis: Path, mdl: Path, lengths: tuple[int, ...]) -> None:
-    """Both give random scores the same best words at the same cost, searched without a beam."""
-    graphs = [DecodingGraph.load(folder, mdl) for folder in (ours, kaldis)]
-    searches = [BeamSearch(graph, BeamOptions(beam=1000.0, max_active=1_000_000)) for graph in graphs]
-    random, sentences = np.random.default_rng(0), set()
-    for num_frames in lengths:
-        for scale in (0.3, 1.0, 3.0):
-            scores = scale * random.normal(size=(num_frames, graphs[0].model.num_pdfs))
-            paths = [search.decode(scores.astype(np.float32), 1.0) for search in searches]
-            assert all(path.is_complete for path in paths)
-            assert paths[0].words == paths[1].words
-            costs = [path.graph_cost + path.acoustic_cost for path in paths]
-            # Minimization rounds costs to 1/1024 on its way.
-            assert costs[0] == pytest.approx(costs[1], abs=0.02)
-            sentences.add(" ".join(paths[0].words))
-    assert len(sentences) >= len(lengths)
 
 
 def test_a_graph_is_made_again_when_one_of_its_sources_changes(tmp_path: Path) -> None:

@@ -6,41 +6,11 @@ import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
-from torch import nn
 from torch.nn.utils import prune
 
-from asr_bn.acoustic_model.experiment import ExperimentConfig
-from asr_bn.acoustic_model.model import AcousticModel
 from asr_bn.export.acoustic import export_onnx
-from asr_bn.features.options import FbankOptions
-from asr_bn.scoring.metadata import ModelMetadata
-from asr_bn.scoring.scorer import AcousticScorer, convert
-
-LENGTHS = [5, 31, 1, 17]
-FBANK = FbankOptions(num_mel_bins=6)
-NUM_PDFS = 11
-
-
-def make_model(**options: object) -> AcousticModel:
-    torch.manual_seed(0)
-    config = ExperimentConfig().replace("model", num_layers=2, hidden_size=8, **options)
-    model = AcousticModel(config.model, FBANK.num_features, NUM_PDFS)
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 1:
-            nn.init.normal_(parameter, 1.0 if "gamma" in name else 0.0, 0.3)
-    model.feats_mean.normal_(0.0, 3.0)
-    model.feats_std.uniform_(0.5, 3.0)
-    with torch.no_grad():  # running statistics, of more than one batch
-        for _ in range(3):
-            model(4 * torch.randn(4, 31, FBANK.num_features), torch.tensor(LENGTHS))
-    return model.eval()
-
-
-def make_metadata(**options: object) -> ModelMetadata:
-    config = ExperimentConfig().replace("model", num_layers=2, hidden_size=8, **options)
-    return ModelMetadata(
-        FBANK, 2, NUM_PDFS, list(range(NUM_PDFS)), config.to_dict(), {"dev_fer": 0.5}, {}, "0" * 64
-    )
+from asr_bn.scoring.scorer import AcousticScorer, to_output
+from tests.helpers.acoustic_models import FBANK, NUM_PDFS, make_metadata, make_model, utterances
 
 
 @pytest.fixture(
@@ -51,11 +21,6 @@ def exported(request, tmp_path):
     path = tmp_path / "model.onnx"
     export_onnx(model, make_metadata(**request.param), path)
     return model, path
-
-
-def utterances() -> list[np.ndarray]:
-    random = np.random.default_rng(1)
-    return [4 * random.normal(size=(n, FBANK.num_features)).astype(np.float32) for n in LENGTHS]
 
 
 def assert_same_answers(model, path):
@@ -135,10 +100,10 @@ def test_metadata_go_round(exported):
 def test_conversion_to_posteriors_and_log_likelihoods():
     log_posteriors = np.log(np.array([[0.25, 0.75]], dtype=np.float32))
     log_priors = np.log(np.array([0.5, 0.5], dtype=np.float32))
-    np.testing.assert_allclose(convert(log_posteriors, log_priors, "posterior"), [[0.25, 0.75]], rtol=1e-6)
+    np.testing.assert_allclose(to_output(log_posteriors, log_priors, "posterior"), [[0.25, 0.75]], rtol=1e-6)
     expected = np.log([[0.5, 1.5]])
-    np.testing.assert_allclose(convert(log_posteriors, log_priors, "log_likelihood"), expected, rtol=1e-6)
-    assert convert(log_posteriors, log_priors, "log_posterior") is log_posteriors
+    np.testing.assert_allclose(to_output(log_posteriors, log_priors, "log_likelihood"), expected, rtol=1e-6)
+    assert to_output(log_posteriors, log_priors, "log_posterior") is log_posteriors
 
 
 def test_files_that_are_not_our_models_are_named(tmp_path, exported):

@@ -21,7 +21,7 @@ from asr_bn.export.frontend import export_with_frontend
 from asr_bn.export.quantization import InputScale, quantize_onnx
 from asr_bn.language_model.metadata import LanguageModelMetadata
 from asr_bn.language_model.onnx_export import export_graph
-from tests.export.test_acoustic import LENGTHS, make_metadata, make_model
+from tests.helpers.acoustic_models import LENGTHS, make_metadata, make_model
 from tests.helpers.language_models import make_experiment
 from tests.helpers.language_models import make_model as make_language_model
 

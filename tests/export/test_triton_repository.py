@@ -106,7 +106,7 @@ def test_the_command_writes_it_and_again_when_it_is_gone(tmp_path):
 
     from asr_bn.cli.main import app
     from asr_bn.training.checkpoint import ACOUSTIC_MODEL, save_checkpoint
-    from tests.export.test_acoustic import FBANK, make_metadata, make_model
+    from tests.helpers.acoustic_models import FBANK, make_metadata, make_model
 
     model, metadata = make_model(norm="sequence"), make_metadata(norm="sequence")
     description = {

@@ -17,7 +17,7 @@ from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
 from asr_bn.scoring.packed import batch_scorer
 from asr_bn.scoring.scorer import AcousticScorer
-from tests.export.test_acoustic import FBANK, LENGTHS, NUM_PDFS, make_metadata, make_model, utterances
+from tests.helpers.acoustic_models import FBANK, LENGTHS, NUM_PDFS, make_metadata, make_model, utterances
 from tests.helpers.kaldi_fixtures import SYNTHETIC, waveforms
 
 

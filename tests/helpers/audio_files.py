@@ -15,8 +15,8 @@ RATE = 16000
 SPEECH: NDArray[np.int16] = soundfile.read(SYNTHETIC / "audio/f1-015.wav", dtype="int16")[0]
 
 
-def encoded(kind: str, subtype: str, samples: NDArray[np.int16] = SPEECH, rate: int = RATE) -> bytes:
-    """What libsndfile writes."""
+def encoded(kind: str, subtype: str | None, samples: NDArray[np.int16] = SPEECH, rate: int = RATE) -> bytes:
+    """Encode with libsndfile."""
     stream = io.BytesIO()
     floats = samples / 32768 if subtype in ("FLOAT", "DOUBLE") else samples
     soundfile.write(stream, floats, rate, format=kind, subtype=subtype)
@@ -44,10 +44,11 @@ def muxed(
     layout: str = "mono",
     **options: str,
 ) -> bytes:
-    """What FFmpeg writes, into a file or a pipe; the samples go to every channel of ``layout``."""
+    """Encode with FFmpeg, into a file or a pipe; the samples go to every channel of ``layout``."""
     output = Pipe() if piped else io.BytesIO()
     with av.open(output, "w", format=muxer, options=options) as container:
         stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.AudioStream)
         stream.layout = layout
         frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)

@@ -16,13 +16,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from tqdm import tqdm
 
 from asr_bn.acoustic_model.data import RunData
 from asr_bn.acoustic_model.run import train_model
-from asr_bn.training import log as training_log
 from tests.helpers.training import assert_same_runs, config, make_data
 
 CONFIG = config(dropout=0.3, epochs=2, batch_size=3)
@@ -108,8 +108,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # no thread, which a fork would lose
-    training_log.draw_curves = lambda *_: None
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, patch("asr_bn.training.log.draw_curves"):
         run_all(Path(folder), options.kills, random.Random(options.seed))
 
 

@@ -1,5 +1,6 @@
 """Small language models, a text for them, and the model once more in NumPy: the oracle of its tests."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from asr_bn.language_model.data import Texts
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel
-from asr_bn.language_model.training_run import Texts
+from asr_bn.language_model.text import Unit
 
 Array = NDArray[np.float64]
+Statistics = tuple[int, Array, Array]
 WORDS = ("a", "b", "c", "d", "<unk>")
 
 
@@ -48,7 +51,7 @@ def write_text(path: Path, num_sentences: int, seed: int) -> Path:
     return path
 
 
-def make_texts(folder: Path, unit: str = "word", num_sentences: int = 12) -> Texts:
+def make_texts(folder: Path, unit: Unit = "word", num_sentences: int = 12) -> Texts:
     """Training text of ``num_sentences`` (12 are 85 tokens), and two shorter ones."""
     sizes = {"train": num_sentences, "valid": num_sentences // 2, "test": 5}
     paths = {
@@ -64,7 +67,7 @@ class Outcome:
 
     logits: list[Array]
     states: list[tuple[Array, ...]]
-    statistics: list[list[tuple[int, Array, Array]]]
+    statistics: list[list[Statistics]]
 
 
 def sigmoid(x: Array) -> Array:
@@ -75,7 +78,7 @@ def numpy_model(
     model: LanguageModel,
     tokens: list[NDArray[np.int64]],
     states: list[tuple[Array, ...]] | None = None,
-    population: list[list[tuple[int, Array, Array]]] | None = None,
+    population: list[list[Statistics]] | None = None,
 ) -> Outcome:
     """The model in float64, one time step after the other, from equations 7, 12-16, 17 and 19.
 
@@ -87,7 +90,8 @@ def numpy_model(
     num_layers, size = model.layers.num_layers, model.layers.hidden_size
     num_states = model.layers.cell.num_states
     states = list(states or [(np.zeros((len(tokens[0]), size)),) * num_states] * num_layers)
-    logits, statistics = [], [[] for _ in range(num_layers)]
+    logits: list[Array] = []
+    statistics: list[list[Statistics]] = [[] for _ in range(num_layers)]
     for step, row in enumerate(tokens):
         x = weights["embedding.weight"][row]
         for layer in range(num_layers):
@@ -95,11 +99,17 @@ def numpy_model(
             before = tuple(values[: len(row)] for values in states[layer])
             of_step = None if population is None else population[layer][min(step, len(population[layer]) - 1)]
 
-            def normalized(z: Array, layer=layer, of_step=of_step, name=name) -> Array:
+            def normalized(
+                z: Array,
+                layer: int = layer,
+                of_step: Statistics | None = of_step,
+                name: Callable[[str], str] = name,
+            ) -> Array:
                 count, mean, variance = of_step or (len(z), z.mean(0), ((z - z.mean(0)) ** 2).mean(0))
                 statistics[layer].append((count, mean, variance))
                 z = (z - mean) / np.sqrt(variance + 1e-5)
-                return weights[name("gamma")] * z + weights[name("beta")]
+                scaled: Array = weights[name("gamma")] * z + weights[name("beta")]
+                return scaled
 
             z, recurrent = x @ weights[name("weight_ih")].T, before[0] @ weights[name("weight_hh")].T
             if model.layers.norm == "frame":

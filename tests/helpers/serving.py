@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import onnx
+import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
+from asr_bn.acoustic_model.experiment import ExperimentConfig
+from asr_bn.acoustic_model.model import AcousticModel
+from asr_bn.export.acoustic import export_onnx
 from asr_bn.features.options import FbankOptions
-from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
+from asr_bn.scoring.metadata import ModelMetadata
 
 NUM_PDFS = 20
 ROOT = Path(__file__).parents[2]
@@ -27,58 +30,16 @@ ROOT = Path(__file__).parents[2]
 def write_model(
     path: Path, num_pdfs: int = NUM_PDFS, hidden: int = 8, layers: int = 1, seed: int = 0
 ) -> Path:
-    """A bidirectional LSTM with random weights, as the exporter writes them."""
-    rng = np.random.default_rng(seed)
-    tensors, nodes = [], []
-
-    def tensor(name: str, values: NDArray[np.generic]) -> str:
-        tensors.append(numpy_helper.from_array(values, name))
-        return name
-
-    def weights(name: str, *shape: int) -> str:
-        return tensor(name, (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32))
-
-    tensor("joined", np.array([0, 0, -1], dtype=np.int64))
-    nodes.append(helper.make_node("Transpose", ["features"], ["x0"], perm=[1, 0, 2]))
-    for layer in range(layers):
-        size = 123 if layer == 0 else 2 * hidden
-        inputs = [f"x{layer}", weights(f"layer{layer}.W", 2, 4 * hidden, size)]
-        inputs.append(weights(f"layer{layer}.R", 2, 4 * hidden, hidden))
-        inputs += [weights(f"layer{layer}.B", 2, 8 * hidden), "lengths"]
-        nodes.append(
-            helper.make_node("LSTM", inputs, [f"y{layer}"], hidden_size=hidden, direction="bidirectional")
-        )
-        nodes.append(helper.make_node("Transpose", [f"y{layer}"], [f"t{layer}"], perm=[0, 2, 1, 3]))
-        nodes.append(helper.make_node("Reshape", [f"t{layer}", "joined"], [f"x{layer + 1}"]))
-    output = weights("output.weight", 2 * hidden, num_pdfs)
-    nodes.append(helper.make_node("MatMul", [f"x{layers}", output], ["logits"]))
-    nodes.append(helper.make_node("Add", ["logits", weights("output.bias", num_pdfs)], ["scores"]))
-    nodes.append(helper.make_node("LogSoftmax", ["scores"], ["logs"], axis=-1))
-    nodes.append(helper.make_node("Transpose", ["logs"], ["log_posteriors"], perm=[1, 0, 2]))
-    graph = helper.make_graph(
-        nodes,
-        "test",
-        [
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "frames", 123]),
-            helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
-        ],
-        [helper.make_tensor_value_info("log_posteriors", TensorProto.FLOAT, ["batch", "frames", num_pdfs])],
-        tensors,
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
-    metadata = ModelMetadata(
-        fbank=FbankOptions(),
-        delta_order=2,
-        num_pdfs=num_pdfs,
-        pdf_counts=[10 * (pdf + 1) for pdf in range(num_pdfs)],
-        config={},
-        figures={},
-        versions={},
-        checkpoint_sha256="",
-    )
-    helper.set_model_props(proto, {METADATA_KEY: metadata.to_json()})
+    """Export a model without a norm, of Kaldi's usual features, with random weights."""
+    config = ExperimentConfig().replace("model", num_layers=layers, hidden_size=hidden, norm="none")
+    fbank = FbankOptions()
+    model = AcousticModel(config.model, fbank.num_features, num_pdfs)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5, generator=generator)
+    counts = [10 * (pdf + 1) for pdf in range(num_pdfs)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(proto, path)
+    export_onnx(model.eval(), ModelMetadata(fbank, 2, num_pdfs, counts, {}, {}, {}, ""), path)
     return path
 
 

@@ -1,28 +1,28 @@
 """A corpus that is learnt in seconds, and runs on it."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from asr_bn.acoustic_model.data import RunData
+from asr_bn.acoustic_model.data import DataDescription, RunData
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.run import train_model
 from asr_bn.acoustic_model.trainer import Trainer
 from asr_bn.data.batches import Corpus
+from asr_bn.features.options import FbankOptions
 from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint
 
 NUM_PDFS = 4
-DESCRIPTION = {
-    "fbank": {"num_mel_bins": 3, "use_energy": False},
-    "num_pdfs": NUM_PDFS,
-    "pdf_counts": [1] * NUM_PDFS,
-    "train_corpus": "t",
-    "dev_corpus": "d",
-}
+DESCRIPTION = DataDescription(
+    FbankOptions(num_mel_bins=3, use_energy=False), NUM_PDFS, [1] * NUM_PDFS, train_corpus="t", dev_corpus="d"
+)
 
 
-def make_corpus(folder, seed: int, utterances: int = 10) -> Corpus:
+def make_corpus(folder: Path, seed: int, utterances: int = 10) -> Corpus:
     """Features that show their pdf: each pdf has a mean of its own."""
     random = np.random.default_rng(seed)
     means = np.random.default_rng(99).normal(size=(NUM_PDFS, 3)) * 2
@@ -36,8 +36,8 @@ def make_corpus(folder, seed: int, utterances: int = 10) -> Corpus:
     return Corpus(MatrixScp(folder / f"{seed}.scp"), alignments)
 
 
-def make_data(folder, utterances: int = 10) -> RunData:
-    return RunData(make_corpus(folder, 1, utterances), make_corpus(folder, 2, 4), dict(DESCRIPTION))
+def make_data(folder: Path, utterances: int = 10) -> RunData:
+    return RunData(make_corpus(folder, 1, utterances), make_corpus(folder, 2, 4), DESCRIPTION)
 
 
 def config(dropout: float = 0.0, **training: object) -> ExperimentConfig:
@@ -50,24 +50,26 @@ def config(dropout: float = 0.0, **training: object) -> ExperimentConfig:
     )
 
 
-def train(data: RunData, folder, resume: bool = False, num_workers: int = 0, **training: object) -> Trainer:
+def train(
+    data: RunData, folder: Path, resume: bool = False, num_workers: int = 0, **training: Any
+) -> Trainer:
     return train_model(config(**training), data, folder, torch.device("cpu"), resume, num_workers)
 
 
 @pytest.fixture
-def no_figure(monkeypatch):
+def no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than training does here."""
     monkeypatch.setattr("asr_bn.training.log.draw_curves", lambda *_: None)
 
 
-def assert_same_runs(actual, expected) -> None:
+def assert_same_runs(actual: Path, expected: Path) -> None:
     """Both checkpoints and the curve, to the last bit."""
     for name in ("last.pt", "best.pt"):
         assert_same(*(load_checkpoint(folder / name, ACOUSTIC_MODEL) for folder in (actual, expected)))
     assert (actual / "metrics.jsonl").read_text() == (expected / "metrics.jsonl").read_text()
 
 
-def assert_same(actual: object, expected: object) -> None:
+def assert_same(actual: Any, expected: Any) -> None:
     """Equal to the last bit, down through dictionaries and lists."""
     assert type(actual) is type(expected)
     if isinstance(actual, dict):

@@ -5,6 +5,7 @@ of the input, the first states and all parameters, and of the statistics.
 """
 
 import json
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from asr_bn import BatchNormLSTM, BatchNormRNN
 from asr_bn.layers.recurrence import triton_steps
 
-CASES: dict[str, dict[str, object]] = {
+CASES: dict[str, dict[str, Any]] = {
     "LSTM": {"norm": "sequence"},
     "peephole": {"peephole": True},
     "frame, peephole": {"norm": "frame", "peephole": True},
@@ -29,11 +30,16 @@ LENGTHS = [2, 3, 1, 2, 3]
 SMALL_TILE = {"ROWS": 4, "UNITS": 4, "DEPTH": 16}
 
 
-def make(case: str, bidirectional: bool, dtype: torch.dtype, backend: str) -> nn.Module:
+def make(case: str, bidirectional: bool, dtype: torch.dtype, backend: str) -> BatchNormLSTM | BatchNormRNN:
     """A layer with parameters that depend on the case alone."""
     torch.manual_seed(3)
     kind = BatchNormRNN if case.startswith("RNN") else BatchNormLSTM
-    options = {"bidirectional": bidirectional, "eps": 1e-2, "batch_first": True, "backend": backend}
+    options: dict[str, Any] = {
+        "bidirectional": bidirectional,
+        "eps": 1e-2,
+        "batch_first": True,
+        "backend": backend,
+    }
     layer = kind(3, 6, dtype=dtype, **options, **CASES[case])
     for name, parameter in layer.named_parameters():
         if name.startswith(("gamma", "beta")):
@@ -41,7 +47,7 @@ def make(case: str, bidirectional: bool, dtype: torch.dtype, backend: str) -> nn
     return layer
 
 
-def results(layer: nn.Module, dtype: torch.dtype) -> list[Tensor]:
+def results(layer: BatchNormLSTM | BatchNormRNN, dtype: torch.dtype) -> list[Tensor]:
     """Everything that is compared: of training, then of evaluation."""
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(len(LENGTHS), max(LENGTHS), 3, generator=generator, dtype=torch.float64)

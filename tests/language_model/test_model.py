@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from asr_bn.language_model.evaluation import TokenSums, evaluate
-from asr_bn.language_model.training_run import _StatefulForward
+from asr_bn.language_model.experiment import LanguageModelConfig
+from asr_bn.language_model.model import LanguageModel
+from asr_bn.language_model.run import StatefulForward
 from asr_bn.language_model.windows import TextWindows, Window
-from asr_bn.layers.population import estimate_population_stats
+from asr_bn.layers.population import estimate_population_stats, run_for_statistics
 from tests.helpers.language_models import make_model, numpy_model
+from tests.helpers.statistics import count_calls, statistics
 
 KINDS = [("lstm", "none"), ("lstm", "frame"), ("lstm", "recurrent"), ("tanh", "frame"), ("tanh", "recurrent")]
 
@@ -143,9 +146,8 @@ def test_a_uniform_model_has_the_vocabulary_for_its_perplexity():
 
 def test_cross_entropy_by_hand():
     """Probabilities 1/2, 1/4, 1/4; the targets have 1/2 and 1/4."""
-    sums = TokenSums()
     logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]))
-    sums.add(logits, torch.tensor([0, 2]))
+    sums = TokenSums.of(logits, torch.tensor([0, 2]))
     assert (sums.tokens, sums.nats) == (2, pytest.approx(1.5 * np.log(2)))
     assert sums.perplexity == pytest.approx(2**1.5)
 
@@ -199,7 +201,8 @@ def test_loss_and_gradients_are_those_of_torch_nn_lstm():
         expected, states = oracle(tokens, states)
         state = tuple(values.detach() for values in state)
         states = [tuple(values.detach() for values in pair) for pair in states]
-        loss = TokenSums().add(logits, targets.flatten())
+        loss = nn.functional.cross_entropy(logits, targets.flatten(), reduction="sum")
+        assert TokenSums.of(logits, targets.flatten()).cross_entropy == loss.item()
         expected_loss = nn.functional.cross_entropy(
             expected.flatten(0, 1), targets.flatten(), reduction="sum"
         )
@@ -238,15 +241,15 @@ def test_estimated_statistics_are_those_pooled_in_numpy(cell, norm, carry_state)
     model = make_model(cell=cell, norm=norm, dropout=0.5)
     run(model, list(draw(9, 5)))
     windows = list(TextWindows(draw(1, 50)[0], 3, 4, "x").windows())
-    estimate_population_stats(model, windows, _StatefulForward(carry_state))
+    estimate_population_stats(model, windows, StatefulForward(carry_state))
     pooled = [{}, {}]
     states = None
     for window in windows:
         tokens = [rows.numpy() for rows in window.tokens.split(window.batch_sizes.tolist())]
         outcome = numpy_model(model, tokens, states)
         states = outcome.states if carry_state else None
-        for sums, statistics in zip(pooled, outcome.statistics, strict=True):
-            for step, (count, mean, variance) in enumerate(statistics):
+        for sums, of_layer in zip(pooled, outcome.statistics, strict=True):
+            for step, (count, mean, variance) in enumerate(of_layer):
                 new = np.stack([np.full_like(mean, count), count * mean, count * (variance + mean**2)])
                 sums[step] = sums.get(step, 0) + new
     for ours, theirs in zip(population_of(model), pooled, strict=True):
@@ -261,3 +264,27 @@ def test_estimated_statistics_are_those_pooled_in_numpy(cell, norm, carry_state)
 def test_evaluation_without_statistics_is_refused():
     with pytest.raises(RuntimeError, match="no population statistics yet"):
         run(make_model(norm="frame").eval(), list(draw(4, 5)))
+
+
+@pytest.mark.parametrize("norm", ["frame", "recurrent"])
+@pytest.mark.parametrize("cell", ["lstm", "tanh"])
+def test_a_language_models_pass_carries_its_states_without_the_output_layer(cell, norm):
+    model = LanguageModel(LanguageModelConfig(cell=cell, hidden_size=6, num_layers=2, norm=norm), 11)
+    windows = [torch.randint(11, (12,), generator=torch.Generator().manual_seed(k)) for k in range(3)]
+    sizes = torch.tensor([3, 3, 3, 3])
+
+    class Forward:
+        def __init__(self, short: bool) -> None:
+            self.short, self.state = short, None
+
+        def __call__(self, model: LanguageModel, tokens: Tensor) -> None:
+            if self.short:
+                self.state = run_for_statistics(model.layers, model, tokens, sizes, self.state)
+            else:
+                _, self.state = model(tokens, sizes, self.state)
+
+    estimate_population_stats(model, windows, Forward(short=False))
+    expected, calls = statistics(model), count_calls(model.output)
+    estimate_population_stats(model, windows, Forward(short=True))
+    assert not calls
+    assert all(torch.equal(values, expected[name]) for name, values in statistics(model).items())

@@ -13,8 +13,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from asr_bn import BatchNormLSTM, BatchNormRNN
 from asr_bn.layers.population import estimate_population_stats
 from asr_bn.layers.recurrence import lstm_cpu, reference
-from asr_bn.layers.recurrence.lstm_function import lstm_layer, lstm_recurrence
+from asr_bn.layers.recurrence.lstm_cpu import CpuLSTM
+from asr_bn.layers.recurrence.packed_function import run_layer, run_recurrence
 from asr_bn.layers.recurrence.packing import PackedLayout
+from asr_bn.layers.recurrence.steps import RecurrentWeights
 
 LENGTHS = [3, 9, 1, 9, 6, 9, 8, 9]
 # The statistics of a time step are of few sequences here: a larger eps keeps them from magnifying rounding.
@@ -121,8 +123,13 @@ def test_gradients_by_finite_differences(peephole):
     w_ih, bias, w_hh, diagonal, h_0, c_0 = (
         torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes
     )
-    arguments = (x, w_ih, bias, w_hh, diagonal if peephole else None, h_0, c_0, layout)
-    assert torch.autograd.gradcheck(partial(lstm_layer, lstm_cpu), arguments)
+
+    def outputs(x, w_ih, bias, w_hh, diagonal, *state):
+        h, last = run_layer(CpuLSTM(), x, w_ih, bias, RecurrentWeights(w_hh, diagonal), state, layout)
+        return h, *last
+
+    arguments = (x, w_ih, bias, w_hh, diagonal if peephole else None, h_0, c_0)
+    assert torch.autograd.gradcheck(outputs, arguments)
 
 
 def test_gradients_over_many_blocks(monkeypatch):
@@ -145,8 +152,8 @@ def test_recurrence_on_a_given_projection_equals_the_reference():
         for shape in [(2, 8, 8), (2, 8, 2), (2, 2), (2, 3, 2), (2, 3, 2)]
     )
     results = []
-    for function in (partial(lstm_recurrence, lstm_cpu), reference.lstm_recurrence):
-        h, h_n, c_n, *_ = function(z, w_hh, diagonal, h_0, c_0, layout)
+    for function in (partial(run_recurrence, CpuLSTM()), partial(reference.recurrence, "lstm")):
+        h, (h_n, c_n), _ = function(z, RecurrentWeights(w_hh, diagonal), (h_0, c_0), layout)
         loss = h.square().sum() + h_n.pow(3).sum() + c_n.sum()
         results.append([h, h_n, c_n, *torch.autograd.grad(loss, [z, w_hh, diagonal, h_0, c_0])])
     for a, b in zip(*results, strict=True):

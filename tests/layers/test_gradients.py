@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from asr_bn import BatchNormLSTM, BatchNormRNN
-from asr_bn.layers.recurrence import lstm_cpu, rnn_cpu
-from asr_bn.layers.recurrence.lstm_function import lstm_recurrence
+from asr_bn.layers.recurrence.lstm_cpu import CpuLSTM
+from asr_bn.layers.recurrence.packed_function import run_layer, run_recurrence
 from asr_bn.layers.recurrence.packing import PackedLayout
-from asr_bn.layers.recurrence.rnn_function import rnn_layer, rnn_recurrence
-from asr_bn.layers.recurrence.step_norm import StepNormOptions
+from asr_bn.layers.recurrence.rnn_cpu import CpuRNN
+from asr_bn.layers.recurrence.step_norm import StepNormSpec
+from asr_bn.layers.recurrence.steps import RecurrentWeights
 
 LAYOUT = PackedLayout([3, 2, 2, 1])
 EPS = 0.1
@@ -22,12 +23,13 @@ def random(*shapes: tuple[int, ...]) -> list[Tensor]:
     return [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
 
 
-def step_norm(population: bool, width: int) -> StepNormOptions:
+def step_norm(gamma: Tensor, beta: Tensor, population: bool) -> StepNormSpec:
     """Statistics of the batch, or given ones."""
     if not population:
-        return StepNormOptions(EPS, None)
-    mean, variance = (values.detach() for values in random((2, 4, width), (2, 4, width)))
-    return StepNormOptions(EPS, (mean, variance.square()))
+        return StepNormSpec(gamma, beta, EPS)
+    shape = (2, 4, gamma.shape[1])
+    mean, variance = (values.detach() for values in random(shape, shape))
+    return StepNormSpec(gamma, beta, EPS, (mean, variance.square()))
 
 
 @pytest.mark.parametrize("population", [False, True])
@@ -35,8 +37,10 @@ def test_lstm_with_normalization_inside_the_recurrence(population):
     tensors = random((2, 8, 8), (2, 8, 2), (2, 2), (2, 3, 2), (2, 3, 2), (2, 8), (2, 8))
 
     def outputs(*inputs: Tensor) -> tuple[Tensor, ...]:
-        *first, gamma, beta = inputs
-        return lstm_recurrence(lstm_cpu, *first, LAYOUT, gamma, beta, step_norm(population, 8))[:3]
+        z, w_hh, peephole, h_0, c_0, *of_norm = inputs
+        weights, norm = RecurrentWeights(w_hh, peephole), step_norm(*of_norm, population)
+        h, last, _ = run_recurrence(CpuLSTM(), z, weights, (h_0, c_0), LAYOUT, norm)
+        return h, *last
 
     assert torch.autograd.gradcheck(outputs, tensors)
 
@@ -46,15 +50,22 @@ def test_rnn_with_normalization_inside_the_recurrence(population):
     tensors = random((2, 8, 3), (2, 3, 3), (2, 3, 3), (2, 3), (2, 3))
 
     def outputs(*inputs: Tensor) -> tuple[Tensor, ...]:
-        *first, gamma, beta = inputs
-        return rnn_recurrence(rnn_cpu, *first, LAYOUT, "tanh", gamma, beta, step_norm(population, 3))[:2]
+        z, w_hh, h_0, *of_norm = inputs
+        weights, norm = RecurrentWeights(w_hh), step_norm(*of_norm, population)
+        h, last, _ = run_recurrence(CpuRNN("tanh"), z, weights, (h_0,), LAYOUT, norm)
+        return h, *last
 
     assert torch.autograd.gradcheck(outputs, tensors)
 
 
 def test_rnn_layer():
     tensors = random((8, 2), (2, 3, 2), (2, 3), (2, 3, 3), (2, 3, 3))
-    assert torch.autograd.gradcheck(partial(rnn_layer, rnn_cpu), (*tensors, LAYOUT, "tanh"))
+
+    def outputs(x: Tensor, w_ih: Tensor, bias: Tensor, w_hh: Tensor, h_0: Tensor) -> tuple[Tensor, ...]:
+        h, last = run_layer(CpuRNN("tanh"), x, w_ih, bias, RecurrentWeights(w_hh), (h_0,), LAYOUT)
+        return h, *last
+
+    assert torch.autograd.gradcheck(outputs, tensors)
 
 
 @pytest.mark.parametrize("norm", [None, "sequence", "frame", "recurrent"])

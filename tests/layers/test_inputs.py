@@ -78,7 +78,7 @@ def test_lengths_of_one_sequence_are_used(kind):
 
 
 def test_lengths_beside_a_packed_sequence_are_refused():
-    with pytest.raises(ValueError, match="a PackedSequence has its lengths itself"):
+    with pytest.raises(ValueError, match="a PackedSequence has its own lengths"):
         make()(pack_sequence([X[0], X[1, :2]]), lengths=[4, 2])
 
 

@@ -7,12 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from asr_bn import BatchNormLSTM, BatchNormRNN
-from asr_bn.acoustic_model.experiment import ModelConfig
-from asr_bn.acoustic_model.model import AcousticModel
-from asr_bn.data.batches import Batch
-from asr_bn.language_model.experiment import LanguageModelConfig
-from asr_bn.language_model.model import LanguageModel
-from asr_bn.layers.population import estimate_population_stats, forward_batch, run_for_statistics
+from asr_bn.layers.layer import Layer
+from asr_bn.layers.population import estimate_population_stats, run_for_statistics
+from asr_bn.layers.sequence_norm import SequenceNorm
 
 
 class CustomDropout(nn.Module):
@@ -109,60 +106,33 @@ def test_a_pass_that_fails_leaves_the_former_statistics(failing):
     assert model.lstm.stats_l0.momentum == 0.1
 
 
-def statistics(model: nn.Module) -> dict[str, Tensor]:
-    return {name: values.clone() for name, values in model.named_buffers() if "stats" in name}
-
-
-def count_calls(module: nn.Module) -> list[int]:
-    calls: list[int] = []
-    module.register_forward_pre_hook(lambda *_: calls.append(1))
-    return calls
-
-
-def test_the_acoustic_models_pass_ends_before_its_output_layer():
-    torch.manual_seed(0)
-    model = AcousticModel(ModelConfig(num_layers=2, hidden_size=6, dropout=0.5), 4, 7)
-    lengths = torch.tensor([9, 5])
-    pdf_ids = torch.zeros(2, 9, dtype=torch.long)
-    batch = Batch(["a", "b"], torch.randn(2, 9, 4), pdf_ids, lengths)
-    estimate_population_stats(model, [batch], lambda model, batch: model(batch.feats, batch.lengths))
-    expected, calls = statistics(model), count_calls(model.output)
-    estimate_population_stats(model, [batch], forward_batch)
-    assert not calls
-    assert all(torch.equal(values, expected[name]) for name, values in statistics(model).items())
-    assert model(batch.feats, lengths).data.shape == (14, 7)
-
-
-@pytest.mark.parametrize("norm", ["frame", "recurrent"])
-@pytest.mark.parametrize("cell", ["lstm", "tanh"])
-def test_a_language_models_pass_carries_its_states_without_the_output_layer(cell, norm):
-    model = LanguageModel(LanguageModelConfig(cell=cell, hidden_size=6, num_layers=2, norm=norm), 11)
-    windows = [torch.randint(11, (12,), generator=torch.Generator().manual_seed(k)) for k in range(3)]
-    sizes = torch.tensor([3, 3, 3, 3])
-
-    class Forward:
-        def __init__(self, short: bool) -> None:
-            self.short, self.state = short, None
-
-        def __call__(self, model: LanguageModel, tokens: Tensor) -> None:
-            if self.short:
-                self.state = run_for_statistics(model.layers, model, tokens, sizes, self.state)
-            else:
-                _, self.state = model(tokens, sizes, self.state)
-
-    estimate_population_stats(model, windows, Forward(short=False))
-    expected, calls = statistics(model), count_calls(model.output)
-    estimate_population_stats(model, windows, Forward(short=True))
-    assert not calls
-    assert all(torch.equal(values, expected[name]) for name, values in statistics(model).items())
-
-
 @pytest.mark.parametrize("kind", [BatchNormLSTM, BatchNormRNN])
 def test_the_top_layer_of_such_a_pass_runs_only_where_statistics_depend_on_it(monkeypatch, kind):
     layer = kind(5, 3, 2, batch_first=True, norm="sequence")
-    ran: list[int] = []
-    run_layer = layer._run_layer
-    monkeypatch.setattr(layer, "_run_layer", lambda k, *rest: ran.append(k) or run_layer(k, *rest))
+    ran: list[Layer] = []
+    run = SequenceNorm.run
+    monkeypatch.setattr(SequenceNorm, "run", lambda *inputs: ran.append(inputs[1]) or run(*inputs))
     assert run_for_statistics(layer, layer, batches()[0])[0].shape == (2, 4, 3)
-    assert ran == [0]
+    assert len(ran) == 1  # the layer below
     assert not layer.statistics_only
+
+
+def test_estimation_ignores_dropout_and_leaves_everything_else_as_it_was():
+    torch.manual_seed(0)
+    layer = BatchNormLSTM(3, 2, 2, batch_first=True, norm="sequence", dropout=0.5).eval()
+    batches = [torch.randn(4, 7, 3), torch.randn(2, 9, 3)]
+    parameters = {name: value.clone() for name, value in layer.named_parameters()}
+    results = []
+    for _ in range(2):
+        estimate_population_stats(layer, batches)
+        results.append(layer(batches[0])[0])
+    assert torch.equal(*results)
+    assert (layer.dropout, layer.training, layer.stats_l0.momentum) == (0.5, False, 0.1)
+    assert all(torch.equal(value, parameters[name]) for name, value in layer.named_parameters())
+
+
+def test_estimation_without_batches_or_without_normalization_is_refused():
+    with pytest.raises(ValueError, match="no mini-batches"):
+        estimate_population_stats(BatchNormLSTM(3, 2, norm="sequence"), [])
+    with pytest.raises(ValueError, match="no batch normalization"):
+        estimate_population_stats(BatchNormLSTM(3, 2), [torch.zeros(2, 1, 3)])

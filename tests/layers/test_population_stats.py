@@ -167,3 +167,36 @@ def test_checkpoints_of_other_numbers_of_steps_load(norm, saved):
 def test_a_checkpoint_of_time_steps_is_none_of_sequence_wise_normalization():
     with pytest.raises(RuntimeError, match="size mismatch for stats_l0.count"):
         make("sequence").load_state_dict(trained("frame").state_dict())
+
+
+def test_pooled_statistics_hold_what_lies_between_batches():
+    """Two batches without any spread of their own: all variance is between them, weighted by frames."""
+    stats = PopulationStats(1, momentum=None)
+    for value, count in ((0.0, 3), (4.0, 1)):
+        stats.update(torch.tensor([[value]]), torch.tensor([[0.0]]), torch.tensor([count]))
+    mean, variance = stats.mean_and_variance()
+    assert (mean.item(), variance.item()) == (1.0, 3.0)  # of 0, 0, 0, 4
+
+
+def test_running_statistics_forget_by_momentum():
+    stats = PopulationStats(1, momentum=0.25)
+    stats.update(torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.tensor([4]))
+    stats.update(torch.tensor([[3.0]]), torch.tensor([[0.0]]), torch.tensor([1]))
+    assert stats.count.item() == 4 * 0.75 + 1
+    assert stats.mean_and_variance()[0].item() == pytest.approx((3 * 1 + 1 * 3) / 4)
+
+
+def test_steps_beyond_the_longest_window_take_the_last_ones_statistics():
+    stats = PopulationStats(1, momentum=None, max_steps=9)
+    stats.update(torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [0.25]]), torch.tensor([2, 2]))
+    mean, variance = stats.mean_and_variance(4)
+    assert mean.flatten().tolist() == [1.0, 2.0, 2.0, 2.0]
+    assert variance.flatten().tolist() == [0.5, 0.25, 0.25, 0.25]
+
+
+def test_a_short_window_updates_only_the_steps_it_has():
+    stats = PopulationStats(1, momentum=None, max_steps=3)
+    stats.update(torch.tensor([[1.0], [2.0]]), torch.zeros(2, 1), torch.tensor([2, 2]))
+    stats.update(torch.tensor([[3.0]]), torch.zeros(1, 1), torch.tensor([2]))
+    assert stats.mean_and_variance(2)[0].flatten().tolist() == [2.0, 2.0]
+    assert stats.count.tolist() == [4.0, 2.0, 0.0]

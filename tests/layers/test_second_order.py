@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from asr_bn import BatchNormLSTM, BatchNormRNN
-from asr_bn.layers.normalization import projected_moments
-from asr_bn.layers.recurrence import lstm_cpu, rnn_cpu
-from asr_bn.layers.recurrence.lstm_function import lstm_layer
+from asr_bn.layers.recurrence.lstm_cpu import CpuLSTM
+from asr_bn.layers.recurrence.packed_function import run_layer
 from asr_bn.layers.recurrence.packing import PackedLayout
-from asr_bn.layers.recurrence.rnn_function import rnn_layer
+from asr_bn.layers.recurrence.rnn_cpu import CpuRNN
+from asr_bn.layers.recurrence.steps import RecurrentWeights, Steps
+from asr_bn.layers.sequence_norm import projected_moments
 
 LAYOUT = PackedLayout([3, 2, 1])
 KINDS = [BatchNormLSTM, partial(BatchNormLSTM, peephole=True), BatchNormRNN]
@@ -131,11 +132,17 @@ def test_under_autocast_they_are_refused(norm):
         gradient.square().sum().backward()
 
 
+def outputs_of(steps: Steps, *inputs: Tensor) -> tuple[Tensor, ...]:
+    x, w_ih, bias, w_hh, peephole, *state = inputs
+    h, last = run_layer(steps, x, w_ih, bias, RecurrentWeights(w_hh, peephole), tuple(state), LAYOUT)
+    return h, *last
+
+
 def test_by_finite_differences():
     lstm = random((6, 2), (2, 8, 2), (2, 8), (2, 8, 2), (2, 2), (2, 3, 2), (2, 3, 2))
-    assert torch.autograd.gradgradcheck(partial(lstm_layer, lstm_cpu), (*lstm, LAYOUT))
-    rnn = random((6, 2), (2, 3, 2), (2, 3), (2, 3, 3), (2, 3, 3))
-    assert torch.autograd.gradgradcheck(partial(rnn_layer, rnn_cpu), (*rnn, LAYOUT, "tanh"))
+    assert torch.autograd.gradgradcheck(partial(outputs_of, CpuLSTM()), lstm)
+    *rnn, h_0 = random((6, 2), (2, 3, 2), (2, 3), (2, 3, 3), (2, 3, 3))
+    assert torch.autograd.gradgradcheck(partial(outputs_of, CpuRNN("tanh")), (*rnn, None, h_0))
     assert torch.autograd.gradgradcheck(
         lambda *inputs: projected_moments(*inputs)[:2], random((6, 3), (4, 3))
     )

@@ -3,6 +3,8 @@
 import copy
 import inspect
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,8 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, stack_module_state, vmap
 from torch.nn.utils import parametrizations, prune
 
+import asr_bn
+import asr_bn.layers
 from asr_bn import BatchNormLSTM, BatchNormRNN
-from asr_bn.acoustic_model.optimization import set_precision
+from asr_bn.training.optimization import set_precision
 
 NORMS = (None, "sequence", "frame", "recurrent")
 LENGTHS = torch.tensor([6, 4, 1, 3])
@@ -196,6 +200,18 @@ def test_half_precision_is_off_by_its_rounding(norm, kind, dtype):
 
 
 def test_the_constructors_arguments_are_those_of_nn_lstm_in_their_order():
-    own = list(inspect.signature(BatchNormLSTM.__mro__[1].__init__).parameters)[2:]
+    own, of_rnn = (list(inspect.signature(kind).parameters) for kind in (BatchNormLSTM, BatchNormRNN))
     theirs = list(inspect.signature(nn.RNNBase.__init__).parameters)[2:]
     assert own[: len(theirs)] == theirs
+    assert of_rnn == [*own[:3], "nonlinearity", *(name for name in own[3:] if name != "peephole")]
+
+
+def test_importing_the_project_imports_no_pytorch():
+    program = "import sys, asr_bn; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_the_public_names_are_those_of_the_stubs():
+    for package in (asr_bn, asr_bn.layers):
+        assert all(hasattr(package, name) for name in package.__all__)
+    assert asr_bn.BatchNormLSTM is asr_bn.layers.BatchNormLSTM is BatchNormLSTM

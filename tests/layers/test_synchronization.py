@@ -3,6 +3,7 @@
 Gradients once as each rank has them, to be added up, and once as ``DistributedDataParallel`` averages them.
 """
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -60,23 +61,33 @@ def forward_backward(layer: nn.Module, rows: list[int]) -> dict[str, Tensor]:
     }
 
 
-def work(rank: int, folder: str, name: str, share: str) -> None:
+def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2
     )
-    rows = SHARES[share][rank]
-    results = {"own": forward_backward(make(name), rows)}
-    results["averaged"] = forward_backward(DistributedDataParallel(make(name)), rows)
+    results = {}
+    for name, share in product(LAYERS, SHARES):
+        rows = SHARES[share][rank]
+        own = forward_backward(make(name), rows)
+        averaged = forward_backward(DistributedDataParallel(make(name)), rows)
+        results[name, share] = {"own": own, "averaged": averaged}
     torch.save(results, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory) -> list[dict[tuple[str, str], dict[str, dict[str, Tensor]]]]:
+    """What each rank found, by layer and share; one pair of processes computes all."""
+    folder = tmp_path_factory.mktemp("ranks")
+    start_processes(work, (str(folder),), nprocs=2, start_method="spawn")
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("name", LAYERS)
-def test_two_ranks_equal_one_process_on_the_joined_batch(tmp_path, name, share):
-    start_processes(work, (str(tmp_path), name, share), nprocs=2, start_method="spawn")
-    saved = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+def test_two_ranks_equal_one_process_on_the_joined_batch(ranks, name, share):
+    saved = [rank[name, share] for rank in ranks]
     expected = forward_backward(make(name), [row for rows in SHARES[share] for row in rows])
     check([rank["own"] for rank in saved], expected, averaged=False)
     check([rank["averaged"] for rank in saved], expected, averaged=True)

@@ -9,25 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from asr_bn.cli.main import app
-from asr_bn.export.quantization import InputScale, quantize_onnx
 from asr_bn.kaldi_io.matrix_table import MatrixWriter, read_matrices
 from asr_bn.scoring.corpus import Limits, score_all, score_blocks
 from asr_bn.scoring.long import LayerwiseScorer
 from asr_bn.scoring.scorer import AcousticScorer
-from tests.export.test_acoustic import export_onnx, make_metadata, make_model
+from tests.helpers.acoustic_models import write_kind
 from tests.helpers.serving import write_model
 
 PEEPHOLE = pytest.mark.parametrize("peephole", [False, True])
-
-
-def write(path: Path, kind: str = "float32", peephole: bool = False) -> AcousticScorer:
-    """A model file of a kind that ``asr-bn export`` writes, loaded."""
-    options = {"norm": "sequence", "peephole": peephole}
-    model, metadata = make_model(**options), make_metadata(**options)
-    export_onnx(model, metadata, path, half=kind == "float16")
-    if kind == "int8":
-        quantize_onnx(path, metadata, InputScale(model.feats_mean.numpy(), model.feats_std.numpy()), path)
-    return AcousticScorer.load(path, "cpu", num_threads=1)
 
 
 def features(scorer: AcousticScorer, num_frames: int) -> np.ndarray:
@@ -42,7 +31,7 @@ def short_pieces(monkeypatch):
 
 @pytest.fixture
 def short_calls(monkeypatch, short_pieces):
-    monkeypatch.setattr("asr_bn.scoring.corpus.LONG_FRAMES", 100)
+    monkeypatch.setattr("asr_bn.scoring.long.LONG_FRAMES", 100)
 
 
 @pytest.mark.parametrize("num_frames", [1, 49, 50, 51, 230])
@@ -51,7 +40,7 @@ def short_calls(monkeypatch, short_pieces):
 def test_pieces_give_the_rows_of_one_call_bit_for_bit(
     tmp_path, short_pieces, num_frames, num_threads, peephole
 ):
-    scorer = write(tmp_path / "model.onnx", peephole=peephole)
+    scorer = write_kind(tmp_path / "model.onnx", peephole=peephole)
     feats = features(scorer, num_frames)
     layers = LayerwiseScorer(tmp_path / "model.onnx", num_threads)
     pieces = list(layers.log_posteriors(feats))
@@ -75,7 +64,7 @@ def test_a_network_as_wide_as_the_papers_too(tmp_path, short_pieces):
 def test_other_kinds_are_near_one_call_and_the_deviation_is_what_numpy_says(
     tmp_path, short_pieces, kind, tolerance, peephole
 ):
-    scorer = write(tmp_path / "model.onnx", kind, peephole)
+    scorer = write_kind(tmp_path / "model.onnx", kind, peephole)
     feats = features(scorer, 180)
     (expected,) = scorer.log_posteriors([feats])
     layers = LayerwiseScorer(tmp_path / "model.onnx")
@@ -91,14 +80,14 @@ def test_other_kinds_are_near_one_call_and_the_deviation_is_what_numpy_says(
 
 def test_int8_in_one_piece_has_the_bits_of_one_call(tmp_path):
     """Scales are those of a piece: of a single one they are the call's, so that all else must be the same."""
-    scorer = write(tmp_path / "model.onnx", "int8")
+    scorer = write_kind(tmp_path / "model.onnx", "int8")
     feats = features(scorer, 180)
     (rows,) = LayerwiseScorer(tmp_path / "model.onnx").log_posteriors(feats)
     assert np.array_equal(rows, scorer.log_posteriors([feats])[0])
 
 
 def test_a_corpus_takes_that_path_for_its_long_utterances(tmp_path, short_calls):
-    scorer = write(tmp_path / "model.onnx")
+    scorer = write_kind(tmp_path / "model.onnx")
     items = [(f"u{n}", features(scorer, n)) for n in (30, 230, 20, 180, 100)]
     answers = list(score_all(scorer, items, 2))
     for (utt_id, rows), (expected_id, feats) in zip(answers, items, strict=True):
@@ -109,7 +98,7 @@ def test_a_corpus_takes_that_path_for_its_long_utterances(tmp_path, short_calls)
 
 @pytest.mark.parametrize("wspecifier", ["ark,scp:{0}/post.ark,{0}/post.scp", "ark,t:{0}/post.ark"])
 def test_the_archive_of_a_long_recording_is_that_of_one_call(tmp_path, monkeypatch, wspecifier):
-    scorer = write(tmp_path / "model.onnx")
+    scorer = write_kind(tmp_path / "model.onnx")
     with MatrixWriter(f"ark:{tmp_path}/f.ark") as writer:
         for utt_id, num_frames in (("a", 30), ("b", 230), ("c", 7)):
             writer.write(utt_id, features(scorer, num_frames))
@@ -117,7 +106,7 @@ def test_the_archive_of_a_long_recording_is_that_of_one_call(tmp_path, monkeypat
     arguments = ["posteriors", *arguments, "--output", "log_likelihood", "--device", "cpu"]
     archives = []
     for long_frames in (1000, 100):
-        monkeypatch.setattr("asr_bn.scoring.corpus.LONG_FRAMES", long_frames)
+        monkeypatch.setattr("asr_bn.scoring.long.LONG_FRAMES", long_frames)
         CliRunner().invoke(app, arguments, catch_exceptions=False)
         archives.append((tmp_path / "post.ark").read_bytes())
     assert archives[0] == archives[1]
@@ -125,7 +114,7 @@ def test_the_archive_of_a_long_recording_is_that_of_one_call(tmp_path, monkeypat
 
 
 def test_a_long_recording_with_an_8_bit_model_tells_its_deviation(tmp_path, short_calls, capsys):
-    scorer = write(tmp_path / "model.onnx", "int8")
+    scorer = write_kind(tmp_path / "model.onnx", "int8")
     items = [(utt_id, features(scorer, 230)) for utt_id in ("a", "b")]
     assert [len(rows) for _, rows in score_all(scorer, items, 1)] == [230, 230]
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "in pieces" in line]
@@ -136,7 +125,7 @@ def test_a_long_recording_with_an_8_bit_model_tells_its_deviation(tmp_path, shor
 
 
 def test_compressing_a_long_recording_is_refused(tmp_path, short_calls):
-    scorer = write(tmp_path / "model.onnx")
+    scorer = write_kind(tmp_path / "model.onnx")
     with MatrixWriter(f"ark:{tmp_path}/f.ark") as writer:
         writer.write("u", features(scorer, 230))
     arguments = [str(tmp_path / "model.onnx"), f"ark:{tmp_path}/f.ark", f"ark:{tmp_path}/out/p.ark"]
@@ -153,7 +142,7 @@ def test_limits_shrink_with_the_number_of_pdfs():
 
 
 def test_a_file_without_layers_is_refused(tmp_path):
-    scorer = write(tmp_path / "model.onnx")
+    scorer = write_kind(tmp_path / "model.onnx")
     import onnx
 
     proto = onnx.load(scorer.path)
@@ -165,7 +154,7 @@ def test_a_file_without_layers_is_refused(tmp_path):
 
 def test_no_room_for_the_hidden_states_is_told(tmp_path, short_pieces):
     """A limit on the size of files, as a full disk."""
-    scorer = write(tmp_path / "model.onnx")
+    scorer = write_kind(tmp_path / "model.onnx")
     np.save(tmp_path / "feats.npy", features(scorer, 2000))
     code = (
         "import sys, resource, numpy; from pathlib import Path\n"

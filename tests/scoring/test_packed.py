@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from asr_bn.scoring.packed import PackedScorer, Packing, batch_scorer
 from asr_bn.scoring.scorer import AcousticScorer
+from tests.helpers.acoustic_models import write_kind
 from tests.helpers.serving import write_model
-from tests.scoring.test_long import PEEPHOLE, write
 
 
 def features(lengths: list[int], size: int) -> list[np.ndarray]:
@@ -44,9 +44,9 @@ def test_every_answer_is_that_of_the_utterance_alone(wide, num_threads):
     check()
 
 
-@PEEPHOLE
+@pytest.mark.parametrize("peephole", [False, True])
 def test_peepholes_too(tmp_path: Path, peephole):
-    scorer = write(tmp_path / "model.onnx", peephole=peephole)
+    scorer = write_kind(tmp_path / "model.onnx", peephole=peephole)
     feats = features([7, 31, 31, 2, 1, 18], scorer.metadata.num_features)
     packed = batch_scorer(scorer)
     assert isinstance(packed, PackedScorer)
@@ -56,7 +56,7 @@ def test_peepholes_too(tmp_path: Path, peephole):
 
 @pytest.mark.parametrize("kind", ["int8", "float16"])
 def test_models_whose_layers_alone_differ_are_not_packed(tmp_path: Path, kind):
-    scorer = write(tmp_path / "model.onnx", kind)
+    scorer = write_kind(tmp_path / "model.onnx", kind)
     assert batch_scorer(scorer) is scorer
 
 

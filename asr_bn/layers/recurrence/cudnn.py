@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from asr_bn.layers.recurrence.packing import PackedLayout
+from asr_bn.layers.recurrence.steps import Kind, State
 
-_KERNELS: dict[str, Callable[..., Any]] = {
+_KERNELS: dict[Kind, Callable[..., Any]] = {
     "lstm": torch._VF.lstm,
     "tanh": torch._VF.rnn_tanh,
     "relu": torch._VF.rnn_relu,
@@ -16,22 +17,15 @@ _KERNELS: dict[str, Callable[..., Any]] = {
 
 
 def layer(
-    kind: str,
+    kind: Kind,
     x: Tensor,
     w_ih: Tensor,
     bias: Tensor,
     w_hh: Tensor,
-    state: tuple[Tensor, ...],
+    state: State,
     layout: PackedLayout,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One layer; shapes as in ``lstm_function``.
-
-    Args:
-        kind: ``"lstm"``, or the non-linearity of a simple recurrence, ``"tanh"`` or ``"relu"``.
-
-    Returns:
-        The hidden states, ``[D, N, H]`` (the second direction reversed in time), and the last states.
-    """
+) -> tuple[Tensor, State]:
+    """Run one layer; arguments and results as in ``packed_function.run_layer``."""
     # cuDNN adds a second bias; PyTorch wants one weight tensor after the other, by direction.
     second = torch.zeros_like(bias)
     weights = [part for d in range(len(w_ih)) for part in (w_ih[d], w_hh[d], bias[d], second[d])]
@@ -55,12 +49,12 @@ def layer(
 
 
 def recurrence(
-    kind: str, z: Tensor, w_hh: Tensor, state: tuple[Tensor, ...], layout: PackedLayout
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """As :func:`layer` for input projections ``z`` of any making, ``[D, N, G]``.
+    kind: Kind, z: Tensor, w_hh: Tensor, state: State, layout: PackedLayout
+) -> tuple[Tensor, State]:
+    """Do as :func:`layer` from input projections ``z`` ``[D, N, G]``.
 
-    The kernels insist on a projection of their own, so that each direction gets the identity.  It costs a
-    product of ``N x G x G``, far less than leaving the fused recurrence.
+    The kernels always project their input, so each direction gets the identity.  It costs a product of
+    ``N x G x G``, far less than leaving the fused recurrence.
     """
     directions, _, width = z.shape
     outputs, last = [], []

@@ -1,4 +1,4 @@
-"""The time steps of the LSTM (paper eqs. 12-16) for the CPU, in PyTorch's operations; see ``lstm_function``.
+"""The time steps of the LSTM (paper eqs. 12-17) for the CPU, in PyTorch's operations.
 
 ``tanh(x)`` is computed as ``2 sigmoid(2 x) - 1``: PyTorch's CPU sigmoid is several times as fast as its
 tanh, and the doubling of the ``g`` rows is exact in binary floating point.
@@ -8,110 +8,88 @@ import torch
 from torch import Tensor
 
 from asr_bn.layers.recurrence.packed_ops import HiddenGradient, StepBuffer, shifted
-from asr_bn.layers.recurrence.packing import PackedLayout
-from asr_bn.layers.recurrence.step_norm import StepNorm
+from asr_bn.layers.recurrence.steps import Backward, Outputs, RecurrentTensors, State, Steps
 
-# Rows whose derivative factors are made at a time: few enough to stay in the cache, many enough that
-# the calls do not count.
+# Rows whose local derivatives are computed at a time: few enough for the cache, many enough that calls cost
+# little.
 BLOCK_ROWS = 192
 
 
-def scaled(weight: Tensor) -> Tensor:
-    """A copy of ``[D, 4H, ...]`` whose ``g`` rows are doubled, for tanh by way of the sigmoid."""
-    hidden = weight.shape[1] // 4
-    doubled = weight.clone(memory_format=torch.contiguous_format)
-    doubled[:, 2 * hidden : 3 * hidden].mul_(2.0)
-    return doubled
+class CpuLSTM(Steps):
+    """Eqs. 12-16, step by step."""
 
+    kind = "lstm"
 
-def scale_gates(gates: Tensor) -> None:
-    """Double the ``g`` columns; normalized gates are doubled after the normalization instead."""
-    hidden = gates.shape[-1] // 4
-    gates[..., 2 * hidden : 3 * hidden].mul_(2.0)
+    def scale_weight(self, weight: Tensor) -> Tensor:
+        """Double the ``g`` rows of a copy of ``[D, 4H, ...]``, for tanh by way of the sigmoid."""
+        hidden = weight.shape[1] // 4
+        doubled = weight.clone(memory_format=torch.contiguous_format)
+        doubled[:, 2 * hidden : 3 * hidden].mul_(2.0)
+        return doubled
 
+    def scale_gates(self, gates: Tensor) -> None:
+        """Double the ``g`` columns; normalized gates are doubled after the normalization instead."""
+        hidden = gates.shape[-1] // 4
+        gates[..., 2 * hidden : 3 * hidden].mul_(2.0)
 
-def run_forward(
-    gates: Tensor,
-    w_hh: Tensor,
-    peephole: Tensor | None,
-    h_0: Tensor,
-    c_0: Tensor,
-    layout: PackedLayout,
-    norm: StepNorm | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Fill ``gates`` (input part in, activations out) and return ``h, c, tanh(c)``, each ``[D, N, H]``."""
-    directions, rows, hidden = *gates.shape[:2], gates.shape[2] // 4
-    recurrent = w_hh.transpose(1, 2)
-    h, c, tanh_c = (gates.new_empty(directions, rows, hidden) for _ in range(3))
-    by_gate = gates.split(hidden, dim=2)
-    buffers = (gates, *by_gate, h, c, tanh_c)
-    sizes = layout.batch_sizes
-    steps = zip(sizes, *(buffer.split(sizes, dim=1) for buffer in buffers), strict=True)
-    scratch = StepBuffer(gates, layout.batch_size, 4 * hidden)
-    h_before, c_before = h_0, c_0
-    size_before = layout.batch_size
-    for step, (size, gates_t, i, f, g, o, h_t, c_t, tanh_c_t) in enumerate(steps):
-        if size < size_before:
-            h_before, c_before, size_before = h_before[:, :size], c_before[:, :size], size
-        sums = torch.baddbmm(gates_t, h_before, recurrent, out=scratch.of(size))
-        if norm is not None:
-            norm.forward(sums, step)
-            sums[..., 2 * hidden : 3 * hidden].mul_(2.0)
-        torch.sigmoid(sums, out=gates_t)
-        torch.mul(f, c_before, out=c_t)
-        c_t.addcmul_(i, g, value=2.0).sub_(i)  # i * tanh, with tanh = 2 g - 1
-        if peephole is not None:
-            torch.addcmul(sums[..., 3 * hidden :], peephole[:, None], c_t, out=o).sigmoid_()
-        torch.add(c_t, c_t, out=tanh_c_t)
-        tanh_c_t.sigmoid_().mul_(2.0).sub_(1.0)
-        torch.mul(o, tanh_c_t, out=h_t)
-        h_before, c_before = h_t, c_t
-    return h, c, tanh_c
+    def run_forward(self, tensors: RecurrentTensors) -> Outputs:
+        """Return ``h``, ``c`` and ``tanh(c)``, each ``[D, N, H]``."""
+        gates, layout, norm = tensors.gates, tensors.layout, tensors.norm
+        recurrent, peephole = tensors.weights.w_hh.transpose(1, 2), tensors.weights.peephole
+        directions, rows, hidden = *gates.shape[:2], gates.shape[2] // 4
+        h, c, tanh_c = (gates.new_empty(directions, rows, hidden) for _ in range(3))
+        by_gate = gates.split(hidden, dim=2)
+        buffers = (gates, *by_gate, h, c, tanh_c)
+        sizes = layout.batch_sizes
+        steps = zip(sizes, *(buffer.split(sizes, dim=1) for buffer in buffers), strict=True)
+        scratch = StepBuffer(gates, layout.batch_size, 4 * hidden)
+        h_before, c_before = tensors.state
+        size_before = layout.batch_size
+        for step, (size, gates_t, i, f, g, o, h_t, c_t, tanh_c_t) in enumerate(steps):
+            if size < size_before:
+                h_before, c_before, size_before = h_before[:, :size], c_before[:, :size], size
+            sums = torch.baddbmm(gates_t, h_before, recurrent, out=scratch.of(size))
+            if norm is not None:
+                norm.forward(sums, step)
+                sums[..., 2 * hidden : 3 * hidden].mul_(2.0)
+            torch.sigmoid(sums, out=gates_t)
+            torch.mul(f, c_before, out=c_t)
+            c_t.addcmul_(i, g, value=2.0).sub_(i)  # i * tanh, with tanh = 2 g - 1
+            if peephole is not None:
+                torch.addcmul(sums[..., 3 * hidden :], peephole[:, None], c_t, out=o).sigmoid_()
+            torch.add(c_t, c_t, out=tanh_c_t)
+            tanh_c_t.sigmoid_().mul_(2.0).sub_(1.0)
+            torch.mul(o, tanh_c_t, out=h_t)
+            h_before, c_before = h_t, c_t
+        return Outputs(h, c, tanh_c)
 
-
-def run_backward(
-    grad_outputs: tuple[Tensor, ...],
-    gates: Tensor,
-    c: Tensor,
-    tanh_c: Tensor | None,
-    w_hh: Tensor,
-    peephole: Tensor | None,
-    c_0: Tensor,
-    layout: PackedLayout,
-    norm: StepNorm | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Gradients of the input projections ``[D, N, 4H]``, of ``h_0``, of ``c_0`` and of the peephole."""
-    assert tanh_c is not None  # run_forward gave it
-    grad_of_outputs, grad_h_n, grad_c_n = grad_outputs
-    grad_h = HiddenGradient(grad_of_outputs, grad_h_n, w_hh, layout)
-    steps = _BackwardSteps(gates, c, peephole, grad_h, grad_c_n, layout, norm)
-    for block in reversed(layout.blocks(BLOCK_ROWS)):
-        first = layout.offsets[block.start]
-        rows = slice(first, layout.offsets[block[-1]] + layout.batch_sizes[block[-1]])
-        c_before = shifted(c, c_0, rows, layout)
-        grad_gates = steps.grad_gates[:, rows]
-        through_c = _fill_local_derivatives(grad_gates, gates[:, rows], tanh_c[:, rows], c_before)
-        through_c_steps = through_c.split(layout.batch_sizes[block.start : block.stop], dim=1)
-        for step in reversed(block):
-            steps.run(step, through_c_steps[step - block.start])
-    return steps.grad_gates, grad_h.value, steps.grad_c, steps.grad_peephole
+    def run_backward(self, tensors: RecurrentTensors, outputs: Outputs, grads: State) -> Backward:
+        """See :meth:`Steps.run_backward`."""
+        _, c, tanh_c = outputs
+        assert c is not None and tanh_c is not None  # run_forward gave them
+        gates, layout = tensors.gates, tensors.layout
+        steps = _BackwardSteps(tensors, c, grads)
+        for block in reversed(layout.blocks(BLOCK_ROWS)):
+            first = layout.offsets[block.start]
+            rows = slice(first, layout.offsets[block[-1]] + layout.batch_sizes[block[-1]])
+            c_before = shifted(c, tensors.state[1], rows, layout)
+            grad_gates = steps.grad_gates[:, rows]
+            through_c = _fill_local_derivatives(grad_gates, gates[:, rows], tanh_c[:, rows], c_before)
+            through_c_steps = through_c.split(layout.batch_sizes[block.start : block.stop], dim=1)
+            for step in reversed(block):
+                steps.run(step, through_c_steps[step - block.start])
+        return steps.grad_gates, (steps.grad_h.value, steps.grad_c), steps.grad_peephole
 
 
 class _BackwardSteps:
     """The part of the backward pass that must go one time step after the other."""
 
-    def __init__(
-        self,
-        gates: Tensor,
-        c: Tensor,
-        peephole: Tensor | None,
-        grad_h: HiddenGradient,
-        grad_c_n: Tensor,
-        layout: PackedLayout,
-        norm: StepNorm | None,
-    ) -> None:
-        hidden, sizes = c.shape[2], layout.batch_sizes
-        self.grad_h, self.layout, self.norm = grad_h, layout, norm
+    def __init__(self, tensors: RecurrentTensors, c: Tensor, grads: State) -> None:
+        gates, peephole = tensors.gates, tensors.weights.peephole
+        hidden, sizes = c.shape[2], tensors.layout.batch_sizes
+        grad_of_outputs, grad_h_n, grad_c_n = grads
+        self.grad_h = HiddenGradient(grad_of_outputs, grad_h_n, tensors.weights.w_hh, tensors.layout)
+        self.layout, self.norm = tensors.layout, tensors.norm
         self.peephole = None if peephole is None else peephole[:, None]
         self.grad_gates = torch.empty_like(gates)
         self.grad_c = grad_c_n.clone(memory_format=torch.contiguous_format)

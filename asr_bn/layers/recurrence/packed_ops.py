@@ -1,8 +1,4 @@
-"""What the recurrences with a backward pass of their own have in common, on packed rows.
-
-``D`` is the number of directions, ``N`` the packed rows, ``B`` the sequences, ``I`` the input size, ``H`` the
-hidden size and ``G`` the width of the gates (``4 H`` for the LSTM, ``H`` for the simple recurrence).
-"""
+"""Operations on packed rows that all recurrences share; for the shapes see ``steps``."""
 
 from typing import Any
 
@@ -14,12 +10,19 @@ from asr_bn.layers.recurrence.second_order import transforms_active
 
 
 def by_direction(x: Tensor, layout: PackedLayout, directions: int) -> list[Tensor]:
-    """``x`` as each direction reads it: as it is, and every sequence reversed in time."""
+    """Return ``x`` as each direction reads it: as it is, and with every sequence reversed in time."""
     return [x] if directions == 1 else [x, x.index_select(0, layout.reversed_rows)]
 
 
-def project(x: Tensor, weight: Tensor, bias: Tensor, layout: PackedLayout) -> Tensor:
-    """``W x + b`` for each direction, ``[D, N, G]``, from ``[N, I]``, ``[D, G, I]`` and ``[D, G]``."""
+def reverse_second(z: Tensor, layout: PackedLayout) -> Tensor:
+    """Reverse every sequence of the second direction of ``[D, N, G]`` in time, where there is one."""
+    if len(z) == 1 or not layout.num_rows:
+        return z
+    return torch.stack([z[0], z[1].index_select(0, layout.reversed_rows)])
+
+
+def project_packed(x: Tensor, weight: Tensor, bias: Tensor, layout: PackedLayout) -> Tensor:
+    """Return ``W x + b`` of each direction, ``[D, N, G]``, from ``[N, I]``, ``[D, G, I]`` and ``[D, G]``."""
     z = x.new_empty(weight.shape[0], x.shape[0], weight.shape[1])
     for direction, rows in enumerate(by_direction(x, layout, len(weight))):
         torch.addmm(bias[direction], rows, weight[direction].t(), out=z[direction])
@@ -29,7 +32,7 @@ def project(x: Tensor, weight: Tensor, bias: Tensor, layout: PackedLayout) -> Te
 def project_backward(
     grad_z: Tensor, x: Tensor, weight: Tensor, layout: PackedLayout, needs_x: bool
 ) -> tuple[Tensor | None, Tensor]:
-    """Gradients of ``x`` (None where it is not needed) and of the weights of :func:`project`."""
+    """Return the gradients of ``x`` (None if not needed) and of the weights of :func:`project_packed`."""
     inputs = by_direction(x, layout, len(weight))
     grad_weight = torch.stack([grad.t() @ rows for grad, rows in zip(grad_z, inputs, strict=True)])
     if not needs_x:
@@ -52,7 +55,7 @@ class StepBuffer:
         self._width, self._view = width, self._values.view(len(like), size, width)
 
     def of(self, size: int) -> Tensor:
-        """The buffer for ``size`` sequences; its values are those of the last call."""
+        """Return the buffer for ``size`` sequences, with the values of the last call."""
         if self._view.shape[1] != size:
             directions = len(self._view)
             self._view = self._values[: directions * size * self._width].view(directions, size, self._width)
@@ -60,7 +63,7 @@ class StepBuffer:
 
 
 class HiddenGradient:
-    """Gradient of ``h_t``, from the last step to the first: the loss's own and that of the step after it.
+    """Gradient of ``h_t``, from the last step to the first: the loss's own plus that of the next step.
 
     Args:
         of_outputs: the loss's gradient of every ``h_t``, ``[D, N, H]``.
@@ -77,7 +80,7 @@ class HiddenGradient:
         self.value = last + of_last[:, : last.shape[1]]
 
     def pass_back(self, grad_gates: Tensor) -> None:
-        """From a step to the one before it, given the gradient ``[D, B_t, G]`` of the step's gates."""
+        """Go to the step before, given the gradient ``[D, B_t, G]`` of this step's gates."""
         before, size = self._steps.pop(), grad_gates.shape[1]
         self.value = self._buffer.of(before.shape[1])
         if before.shape[1] == size:
@@ -93,7 +96,7 @@ def _join(h: Tensor, layout: PackedLayout) -> Tensor:
 
 
 class _JoinDirections(torch.autograd.Function):
-    """Autograd's own backward pass of the reversal would add where it can copy."""
+    """Copies in the backward pass, where autograd's own reversal would add."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, layout: PackedLayout) -> Tensor:
@@ -107,7 +110,7 @@ class _JoinDirections(torch.autograd.Function):
 
 
 def join_directions(h: Tensor, layout: PackedLayout) -> Tensor:
-    """``[D, N, H]`` as ``[N, D H]``, the second direction in the order of time again."""
+    """Turn ``[D, N, H]`` into ``[N, D H]``, the second direction in the order of time again."""
     if len(h) == 1:
         return h[0]
     result: Tensor = _join(h, layout) if transforms_active() else _JoinDirections.apply(h, layout)
@@ -115,9 +118,9 @@ def join_directions(h: Tensor, layout: PackedLayout) -> Tensor:
 
 
 def shifted(values: Tensor, first: Tensor, rows: slice, layout: PackedLayout) -> Tensor:
-    """The value one frame earlier for each of ``rows`` of ``values`` ``[D, N, H]``.
+    """Return the value one frame earlier for each of ``rows`` of ``values`` ``[D, N, H]``.
 
-    ``first``, ``[D, B, H]``, is what was before the first frame.
+    Before the first frame it is ``first``, ``[D, B, H]``.
     """
     batch = layout.batch_size
     if rows.start >= batch:
@@ -127,6 +130,6 @@ def shifted(values: Tensor, first: Tensor, rows: slice, layout: PackedLayout) ->
 
 
 def recurrent_weight_grad(grad_gates: Tensor, h: Tensor, h_0: Tensor, layout: PackedLayout) -> Tensor:
-    """Gradient of the recurrent weights, ``[D, G, H]``: one product over all frames."""
+    """Return the gradient of the recurrent weights, ``[D, G, H]``: one product over all frames."""
     h_before = shifted(h, h_0, slice(0, layout.num_rows), layout)
     return torch.bmm(grad_gates.transpose(1, 2), h_before)

@@ -1,17 +1,19 @@
 """The row order of a packed batch, and the index arrays that a recurrence needs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, groupby
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from asr_bn.layers.recurrence.second_order import transforms_active
+
+Lengths = Tensor | NDArray[np.integer] | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ class PackedLayout:
         return ranges
 
 
-def known_lengths(lengths: Any, batch: int, frames: int) -> Tensor:
-    """Check the frames of every sequence, and return them as int64 ``[batch]`` on the CPU; None: all full.
+def known_lengths(lengths: Lengths | None, batch: int, frames: int) -> Tensor:
+    """Check the frames of every sequence and return them as int64 ``[batch]`` on the CPU; None: all full.
 
     Raises:
         ValueError: not ``batch`` whole numbers from 1 to ``frames``.

@@ -1,4 +1,4 @@
-"""What the Triton backends of both recurrences have in common: where a step is, and its normalization."""
+"""What the Triton backends of both recurrences share: where a step is, and its normalization."""
 
 from typing import Any
 
@@ -31,25 +31,31 @@ class StepLauncher:
         self.arithmetic: dict[str, Any] = {**TILE, "ACC": acc, "DOT": "tf32" if tf32 else "ieee"}
 
     def own(self, step: int) -> dict[str, int]:
-        """The rows of the step."""
+        """Return where the rows of the step are."""
         return {"first": self.offsets[step], "size": self.sizes[step], "num_rows": self.num_rows}
 
     def before(self, step: int) -> dict[str, int]:
-        """The rows of the step before, and of the buffer that they are in."""
+        """Return where the rows of the step before are, and how many rows their buffer has."""
         if step == 0:
             return {"before": 0, "before_rows": self.sizes[0]}
         return {"before": self.offsets[step - 1], "before_rows": self.num_rows}
 
     def later(self, step: int) -> dict[str, int]:
-        """The rows of the step after."""
+        """Return where the rows of the step after are."""
         if step + 1 == len(self.sizes):
             return {"later": 0, "later_size": 0}
         return {"later": self.offsets[step + 1], "later_size": self.sizes[step + 1]}
 
     def grid(self, step: int) -> tuple[int, int, int]:
-        """Programs of a kernel that takes some units of some sequences."""
+        """Return the programs of a kernel that takes some units of some sequences."""
         rows = triton.cdiv(self.sizes[step], TILE["ROWS"])
         return triton.cdiv(self.hidden, TILE["UNITS"]), rows, self.directions
+
+
+def with_last_states(grad_h: Tensor, grad_h_n: Tensor, layout: PackedLayout) -> Tensor:
+    """Add the gradient of the last states, ``[D, B, H]``, to a copy of that of the outputs, ``[D, N, H]``."""
+    grad_h = grad_h.clone(memory_format=torch.contiguous_format)
+    return grad_h.index_add_(1, layout.last_rows, grad_h_n)
 
 
 class TritonStepNorm:
@@ -62,8 +68,8 @@ class TritonStepNorm:
         self.width = norm.normalized.shape[2]
         self.constants = {
             "num_steps": norm.mean.shape[1],
-            "BATCH_STATISTICS": norm.options.population is None,
-            "EPS": norm.options.eps,
+            "BATCH_STATISTICS": norm.of_batch,
+            "EPS": norm.eps,
             "WIDTH": self.width,
         }
         self.grid = triton.cdiv(self.width, TILE["UNITS"]), launcher.directions

@@ -220,6 +220,9 @@ def header(text: str, version: int = 1, encoding: str = "latin-1") -> bytes:
 VALUES = np.arange(6, dtype="<f4").tobytes()
 HEADERS = [
     "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (02, 3), }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 03), }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n\n",
     "{'shape': (2, 3), 'descr': '<f4', 'fortran_order': True}",
     "{'descr':'=f4','fortran_order':False,'shape':(2,3)}",
     '{"descr": "f4", "fortran_order": False, "shape": (2, 3)}',

@@ -16,7 +16,8 @@ import psutil
 import pytest
 import soundfile
 
-from tests.helpers.serving import chirp, npy, running_server, wav, write_model
+from tests.helpers.serving import running_server, write_model
+from tests.helpers.sound_bodies import SOUND
 
 MAX_SECONDS = 20
 
@@ -33,36 +34,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
         yield url, process.pid
         assert process.poll() is None
         assert httpx.get(f"{url}/healthz").status_code == 200
-
-
-def encoded(kind: str, subtype: str | None = None, seconds: float = 0.4) -> bytes:
-    stream = io.BytesIO()
-    samples = chirp(seconds) / 32768 if subtype == "FLOAT" else chirp(seconds)
-    soundfile.write(stream, samples, 16000, format=kind, subtype=subtype)
-    return stream.getvalue()
-
-
-def sphere() -> bytes:
-    samples = chirp(0.4)
-    fields = (
-        f"channel_count -i 1\nsample_count -i {len(samples)}\nsample_rate -i 16000\nsample_n_bytes -i 2\n"
-    )
-    text = f"NIST_1A\n   1024\n{fields}sample_byte_format -s2 01\nsample_coding -s3 pcm\nend_head\n"
-    return text.encode().ljust(1024, b" ") + samples.astype("<i2").tobytes()
-
-
-SOUND = {
-    "wav": wav(chirp(0.4)),
-    "wav-float": encoded("WAV", "FLOAT"),
-    "flac": encoded("FLAC"),
-    "ogg": encoded("OGG", "VORBIS"),
-    "opus": encoded("OGG", "OPUS"),
-    "mp3": encoded("MP3"),
-    "aiff": encoded("AIFF"),
-    "au": encoded("AU"),
-    "sphere": sphere(),
-    "npy": npy(np.zeros((9, 41), np.float32)),
-}
 
 
 def memory(pid: int) -> int:

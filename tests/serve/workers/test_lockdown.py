@@ -18,7 +18,7 @@ from serve.workers import audio_workers as front_end
 from serve.workers.audio_workers import AudioLimits, FrontEndPool
 from serve.workers.lockdown import CALLS, filter_code
 from tests.helpers.serving import chirp, wav
-from tests.serve.protocols.test_hostile import SOUND
+from tests.helpers.sound_bodies import SOUND
 
 ROOT = Path(__file__).parents[3]
 FILTERS = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
