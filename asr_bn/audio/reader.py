@@ -121,6 +121,24 @@ class WaveformReader:
         return Waveform(resample(samples, frequency, wanted), wanted)
 
 
+def read(path: str | Path, channel: int | None = None) -> tuple[Floats, int]:
+    """Read an audio file.
+
+    Args:
+        path: any format of `asr_bn.audio.formats`.
+        channel: of a file with several, from 0.
+
+    Returns:
+        Samples ``[num_samples]`` in int16 range, and their rate in Hz.
+
+    Raises:
+        OSError: no such file.
+        ValueError: a file that cannot be decoded; several channels and none chosen.
+    """
+    waveform = decode_audio(Path(path).read_bytes(), channel, str(path))
+    return waveform.samples, waveform.sample_frequency
+
+
 def read_waveform(
     source: Utterance | str,
     root: Path | None = None,

@@ -1,8 +1,7 @@
 """Framewise posteriors of an exported model, without PyTorch.
 
->>> scorer = AcousticScorer.load("model.onnx")  # doctest: +SKIP
->>> scorer("speech.wav").shape  # doctest: +SKIP
-(250, 2000)
+scorer = AcousticScorer.load("model.onnx")
+log_posteriors = scorer("speech.wav")  # [num_frames, num_pdfs]
 """
 
 import ctypes.util

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from asr_bn.features.cmvn import Cmvn, apply_cmvn, compute_stats, read_stats, write_stats
-from asr_bn.kaldi_io.data_dir import read_spk2utt
 from asr_bn.kaldi_io.matrix import encode_matrix
+from asr_bn.kaldi_io.data_dir import read_spk2utt
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.kaldi_io.rxfilename import PipePolicy
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
@@ -25,7 +25,7 @@ def _assert_stats(ours: dict, theirs: dict) -> None:
 
 
 def test_statistics_by_speaker() -> None:
-    ours = compute_stats(read_matrices(FEATS / "fbank41.txt.gz")(FEATS / "spk2utt"))
+    ours = compute_stats(read_matrices(FEATS / "fbank41.txt.gz"), read_spk2utt(FEATS / "spk2utt"))
     _assert_stats(ours, read_stats(FEATS / "cmvn.spk.scp", root=SYNTHETIC))
 
 
@@ -80,7 +80,7 @@ def test_speakers_of_spk2utt_only_and_what_is_missing_is_said(
 ) -> None:
     feats = {utt_id: np.full((2, 1), value) for utt_id, value in (("u", 1.0), ("v", 2.0), ("w", 3.0))}
     (tmp_path / "spk2utt").write_text("s u gone w\nempty also-gone\n")
-    stats = compute_stats(feats.items()(tmp_path / "spk2utt"))
+    stats = compute_stats(feats.items(), read_spk2utt(tmp_path / "spk2utt"))
     assert {key: value.tolist() for key, value in stats.items()} == {"s": [[8, 4], [20, 0]]}  # by hand
     assert read_spk2utt(Path(f"ark:{tmp_path}/spk2utt")) == read_spk2utt(tmp_path / "spk2utt")
     assert capsys.readouterr().err == "2 utterances have no features: gone, also-gone\n"
