@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asr_bn.decoding.fst_file import Fst
 from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.system.arrays import Floats, IntVector
 
