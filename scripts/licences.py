@@ -3,7 +3,7 @@
     python scripts/licences.py
 
 Licences are read from the packages that are installed.  Lines of others, and of those whose metadata name
-none, are kept as they are; for a new one, add a line by hand.
+none, are kept as they are: write them by hand, from the package's licence file.
 """
 
 import re
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 LISTED = ROOT / "LICENCES.md"
 HEAD = """# Licences of dependencies
 
-asr-bn itself is under the Apache License 2.0 (LICENSE). What it depends on, directly, and the extra that asks
-for it; `python scripts/licences.py` writes this list. The SBOM of a release lists indirect dependencies too.
+asr-bn itself is under the Apache License 2.0 (LICENSE). These are its direct dependencies, with the extras
+that ask for them; `python scripts/licences.py` writes this list. The SBOM of a release lists all.
 
 | package | needed by | licence |
 |---|---|---|
@@ -37,7 +37,7 @@ def requirements() -> dict[str, str]:
 
 
 def licence(name: str) -> str | None:
-    """Read an installed package's licence, as an SPDX expression where there is one; else None."""
+    """Read an installed package's licence, an SPDX expression if it gives one; None if it gives nothing."""
     try:
         fields = metadata(name)
     except PackageNotFoundError:

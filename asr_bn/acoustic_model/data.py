@@ -3,7 +3,6 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
@@ -42,11 +41,6 @@ class DataDescription:
     def to_dict(self) -> Values:
         """Return plain values."""
         return vars(self) | {"fbank": self.fbank.to_dict()}
-
-    @classmethod
-    def from_dict(cls, saved: Values) -> Self:
-        """Return the description in a checkpoint."""
-        return cls(**saved | {"fbank": FbankOptions(**saved["fbank"])})
 
 
 @dataclass(frozen=True)

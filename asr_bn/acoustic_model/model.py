@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from asr_bn.acoustic_model.data import DataDescription
 from asr_bn.acoustic_model.experiment import ExperimentConfig, ModelConfig
 from asr_bn.features.deltas import delta_kernels
+from asr_bn.features.options import FbankOptions
 from asr_bn.layers.batch_norm import BatchNormLSTM
 from asr_bn.layers.one_bias import keep_one_bias
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, Checkpoint, load_checkpoint
@@ -122,7 +122,7 @@ def load_model(path: Path) -> tuple[AcousticModel, Checkpoint]:
     """
     state = load_checkpoint(path, ACOUSTIC_MODEL)
     config = ExperimentConfig.from_dict(state["config"])
-    description = DataDescription.from_dict(state["description"])
-    model = AcousticModel(config.model, description.fbank.num_features, description.num_pdfs)
+    fbank = FbankOptions(**state["description"]["fbank"])
+    model = AcousticModel(config.model, fbank.num_features, state["description"]["num_pdfs"])
     model.load_state_dict(state["model"])
     return model.eval(), state

@@ -1,4 +1,4 @@
-"""The README's curl lines, run as they stand against a server that has the files they name."""
+"""The curl lines of docs/server.md, run as they stand against a server that has the files they name."""
 
 import io
 import json
@@ -14,7 +14,7 @@ import soundfile
 from asr_bn.features.fbank import FbankOptions, compute_fbank
 from tests.helpers.serving import NUM_PDFS, ROOT, chirp, npy, running_server, wav, write_model
 
-LINES = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("curl ")]
+LINES = [line for line in (ROOT / "docs/server.md").read_text().splitlines() if line.startswith("curl ")]
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 
 
