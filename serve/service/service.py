@@ -20,7 +20,7 @@ from serve.service.admission import Admission, Place, full
 from serve.service.metrics import Metrics
 from serve.service.models import LoadOptions, ModelStore, ServedModel
 from serve.service.tracing import RequestTrace, Tracing, tracing_from
-from serve.workers.audio_workers import AudioLimits, FrontEndPool
+from serve.workers.audio_workers import AudioLimits, AudioWorkers
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ async def before(deadline: float, work: Awaitable[T], what: str) -> T:
 
 
 class Service:
-    """Models, batcher, front end and metrics of one server process.
+    """Models, batcher, audio processes and metrics of one server process.
 
     Args:
         settings: the server's settings.
@@ -82,14 +82,14 @@ class Service:
             long_frames=settings.long_frames,
         )
         self.batcher = Batcher(limits, self.metrics.observe_batch)
-        self.front_end = FrontEndPool(
-            settings.front_ends,
+        self.audio_workers = AudioWorkers(
+            settings.num_audio_processes,
             AudioLimits(settings.max_audio_seconds, settings.decode_timeout_s, settings.decode_memory_bytes),
         )
         self.metrics.watch(self.metrics.queue_depth, lambda: self.batcher.num_waiting)
         self.admission = Admission(settings)
         self.metrics.watch(self.metrics.accepted, lambda: self.admission.places.held)
-        self.readers = FairThreads(settings.front_ends, "read")
+        self.readers = FairThreads(settings.num_audio_processes, "read")
         self.encoders = FairThreads(2, "encode")
         self.serialize_s = Estimate()
         self.models_loaded = False
@@ -101,16 +101,16 @@ class Service:
         return self.models_loaded and not self.draining
 
     def load(self) -> None:
-        """Load every model, and wait for the front end.
+        """Load every model, and wait for the audio processes.
 
         Raises:
-            ValueError, OSError: as `ModelStore.load_all`; a front end process cannot start.
+            ValueError, OSError: as `ModelStore.load_all`; a audio process cannot start.
         """
         try:
             self.models.load_all()
-            self.front_end.wait_until_ready()
+            self.audio_workers.wait_until_ready()
         except (ValueError, OSError):
-            self.front_end.close()
+            self.audio_workers.close()
             raise
         self.models_loaded = True
 
@@ -191,7 +191,7 @@ class Service:
     async def close(self) -> None:
         """Answer what was accepted, then end threads and processes."""
         await self.batcher.close()
-        self.front_end.close()
+        self.audio_workers.close()
         self.readers.shutdown()
         self.encoders.shutdown()
         if self.tracing is not None:

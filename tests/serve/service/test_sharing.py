@@ -177,7 +177,7 @@ def limited(tmp_path: Path) -> Iterator[Any]:
     with ExitStack() as stack:
 
         def make(**settings: Any) -> Any:
-            app = create_app(load_settings(model=model, access_log=False, front_end_processes=1, **settings))
+            app = create_app(load_settings(model=model, access_log=False, audio_processes=1, **settings))
             stack.enter_context(TestClient(app))
             return lambda address: TestClient(app, client=(address, 1))
 
