@@ -259,7 +259,6 @@ def test_answers_that_take_long_to_write_have_no_short_request_refused(model):
         service = client.app.state.service
         service.serialize_s.observe(100.0)
         deadline = time.monotonic() + 30
-        assert 14 < service._writing_s(deadline) < 15
         service.batcher._waiting.append(None)  # somebody waits, so that the expected time is looked at
         service.batcher._num_before = lambda client: 0
         try:
