@@ -128,7 +128,7 @@ class Service:
             Refusal: 504 ``deadline`` came first, 422 a score is not a number.
         """
         # The deadline is that of the answer, which has to be written yet.
-        latest = deadline - self.serialize_s.upper
+        latest = deadline - self._writing_s(deadline)
         try:
             scored = await self.batcher.score(model, feats, latest, announced, timing.client)
         except DeadlinePassed as error:
@@ -140,6 +140,13 @@ class Service:
             self.note(timing, "queue", result.queue_s, before_s=result.inference_s)
             self.note(timing, "inference", result.inference_s)
         return scored
+
+    def _writing_s(self, deadline: float) -> float:
+        """What of the time before ``deadline`` to keep for writing the answer, at most half of it.
+
+        Otherwise one client's answers, which may take a minute to write, would have all others refused.
+        """
+        return min(self.serialize_s.upper, max(0.0, deadline - time.monotonic()) / 2)
 
     def deadline(self, timing: Timing, timeout_s: float | None) -> float:
         """When (`time.monotonic`) a request stops waiting: after ``timeout_s``, or ``deadline_s`` at most."""
@@ -184,7 +191,7 @@ class Service:
         # Where nothing waits, the time that a call takes is no reason to refuse: it may be out of date.
         if self.batcher.num_waiting:
             wait_s = self.batcher.wait_s(client)
-            needed_s = wait_s + self.batcher.call_s + self.serialize_s.upper
+            needed_s = wait_s + self.batcher.call_s + self._writing_s(deadline)
             if 0 < deadline - time.monotonic() < needed_s:
                 raise full(wait_s)
 
