@@ -337,7 +337,7 @@ def test_what_python_says_of_a_header_is_not_written_to_the_log(literal):
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': (1, {literal})}}\n".encode()
     body = b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text
     script = (
-        f"from serve.bodies import read_npy\ntry:\n    read_npy({body!r})\nexcept Exception as e: print(e)"
+        f"from serve.formats.bodies import read_npy\ntry:\n    read_npy({body!r})\nexcept Exception as e: print(e)"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "the features" in result.stdout
