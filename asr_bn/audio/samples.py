@@ -63,4 +63,5 @@ def _reason(error: Exception) -> str:
     """A library's words without the addresses of its objects and the numbers of its errors."""
     words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
     words = re.sub(r"<[^<>]*>", "...", " ".join(str(words).split()))
+    words = re.sub(r"Error number -?\d+ occurred", "an unknown error of the decoder", words)
     return words.removeprefix("Error : ").rstrip(".") or type(error).__name__

@@ -23,6 +23,7 @@ MEDIA_TYPES = (JSON, NPY, KALDI_ARK)
 
 _PIECE_BYTES = 1 << 20
 _VALUES_AT_ONCE = 1 << 14
+_SORTED_AT_ONCE = 1 << 20
 # So many of the largest values of a frame are looked for one by one.
 _FEW = 32
 
@@ -79,6 +80,17 @@ def top(values: Floats, count: int) -> tuple[IntVector, Floats]:
         ``pdf_ids`` and ``values``, both ``[num_frames, min(count, num_pdfs)]``.
     """
     count = min(count, values.shape[1])
+    best = np.empty((len(values), count), values.dtype)
+    pdf_ids = np.empty(best.shape, np.int32)
+    # Some frames at a time: sorting takes several times the memory of what is sorted.
+    step = max(1, _SORTED_AT_ONCE // values.shape[1])
+    for start in range(0, len(values), step):
+        some = slice(start, start + step)
+        pdf_ids[some], best[some] = _top(values[some], count)
+    return pdf_ids, best
+
+
+def _top(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     if count <= min(_FEW, values.shape[1] // 4) and np.isfinite(values).all():
         return _few(values, count)
     if 4 * count < values.shape[1]:

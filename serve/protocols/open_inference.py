@@ -265,7 +265,7 @@ async def _read(
         call = read_request(body, json_size, specs)
         return call, _utterances(model, call)
     if json_bytes(body, json_size) > _SMALL_BYTES:
-        call = await service.front_end.tensors(body, json_size, specs, client)
+        call = await service.audio_workers.tensors(body, json_size, specs, client)
     else:
         call = await service.readers.run(client, read_request, body, json_size, specs)
     return call, await service.readers.run(client, _utterances, model, call)

@@ -1,5 +1,7 @@
 """Answers in pieces: together they are what orjson writes of the whole."""
 
+import tracemalloc
+
 import numpy as np
 import orjson
 from hypothesis import given, settings
@@ -82,3 +84,17 @@ def test_an_infer_response_is_that_of_the_whole(rows, columns, binary):
     if not binary:
         data = np.array(orjson.loads(text)["outputs"][0]["data"], np.float32)
         assert np.array_equal(data, values.ravel())
+
+
+def test_the_best_of_many_frames_take_little_memory_beside_them():
+    values = matrix(4000, 1000)
+    tracemalloc.start()
+    try:
+        pdf_ids, best = answers.top(values, 40)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * values.nbytes  # sorting all at once took five times as much
+    expected = np.argsort(-values, axis=1, kind="stable")[:, :40]
+    assert np.array_equal(pdf_ids, expected)
+    assert np.array_equal(best, np.take_along_axis(values, expected, axis=1))
