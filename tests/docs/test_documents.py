@@ -85,7 +85,7 @@ def test_console_examples_print_what_they_show(code: str, folder: Path, url: str
     assert (done.stdout + done.stderr).strip() == shown.strip()
 
 
-@pytest.mark.parametrize("command", [line for line in commands() if "asr-bn " in line or "asr_bn.cli" in line])
+@pytest.mark.parametrize("command", [line for line in commands() if re.search(r"asr-bn |asr_bn\.cli", line)])
 def test_verbs_and_their_options_parse(command: str) -> None:
     words = shlex.split(command, comments=True)
     words = words[: words.index("|")] if "|" in words else words
@@ -118,7 +118,8 @@ def test_scripts_and_modules_exist_and_have_the_options(command: str) -> None:
     else:
         assert (ROOT / words[1]).is_file(), words[1]
     if words[1] == "recipes/ptb/run.py":
-        source = (ROOT / "recipes/ptb/run.py").read_text() + (ROOT / "recipes/ptb/local/command.py").read_text()
+        files = [ROOT / "recipes/ptb" / name for name in ("run.py", "local/command.py")]
+        source = "".join(path.read_text() for path in files)
         for option in (word[2:] for word in words if word.startswith("--")):
             assert re.search(rf"\b{option.replace('-', '_')}_?\b|--{option}\b", source), option
 
