@@ -15,7 +15,7 @@ RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin asr-
 WORKDIR /src
 COPY serve/requirements.txt serve/requirements.txt
 RUN pip install --no-cache-dir -r serve/requirements.txt "$ONNXRUNTIME"
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE LICENCES.md ./
 COPY asr_bn asr_bn
 COPY serve serve
 RUN pip install --no-cache-dir --no-deps .

@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 import soundfile
 
-from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.filterbank import fbank
 from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.system.arrays import Floats
 from bench.peers.batch import npy
@@ -113,14 +113,12 @@ def _flac(scorer: AcousticScorer, num_frames: int, seed: int) -> Request:
 
 
 def _audio(scorer: AcousticScorer, num_frames: int, seed: int, kind: str) -> Request:
-    fbank = scorer.metadata.fbank
-    num_samples = fbank.window_size + (num_frames - 1) * round(
-        fbank.sample_frequency * fbank.frame_shift_ms / 1000
-    )
+    options = scorer.metadata.fbank
+    num_samples = options.window_size + (num_frames - 1) * options.window_shift
     samples = np.random.default_rng(seed).normal(0, 3000, num_samples).astype(np.int16)
     stream = io.BytesIO()
-    soundfile.write(stream, samples, round(fbank.sample_frequency), format=kind, subtype="PCM_16")
-    static = compute_fbank(samples.astype(np.float32), fbank)
+    soundfile.write(stream, samples, round(options.sample_frequency), format=kind, subtype="PCM_16")
+    static = fbank(samples.astype(np.float32), options)
     (expected,) = scorer.log_posteriors([scorer.with_deltas(static)])
     return Request(POSTERIORS, stream.getvalue(), {"accept": NPY}, _read_npy, expected)
 

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from asr_bn import __version__
 from asr_bn.acoustic_model.data import DataFolders, RunData, load_data
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.run import new_model
-from asr_bn.acoustic_model.trainer import Trainer
+from asr_bn.acoustic_model.trainer import MiniBatch, Trainer
 from asr_bn.data.batches import Batch, collate
 from asr_bn.training.device import default_num_workers
 from bench.peers.acoustic_models import peers, training_step
@@ -47,12 +48,12 @@ class FewSteps(Trainer):
     def epoch(self, num_steps: int) -> tuple[float, int]:
         """Seconds and frames of an epoch of ``num_steps``."""
         self.num_steps = num_steps
-        self.progress.next_batch = 0
+        self.progress = replace(self.progress, next_batch=0)
         batches = self._train_batches(self.progress.epoch)
         start = time.perf_counter()
         self._run_epoch()
         synchronize(self.device)
-        self.progress.epoch += 1
+        self.progress = replace(self.progress, epoch=self.progress.epoch + 1)
         return time.perf_counter() - start, sum(map(self._frames, batches))
 
 
@@ -69,7 +70,7 @@ def make_trainer(data: RunData, config: ExperimentConfig, device: torch.device, 
     deltas = model.deltas(feats[None], torch.tensor([len(feats)]))[0]
     model.feats_mean, model.feats_std = deltas.mean(0), deltas.std(0)
     out = Path("bench-train")  # nothing is written there
-    return FewSteps(model.to(device), config, data.train, data.dev, out, data.description, workers)
+    return FewSteps(model.to(device), config, data, out, workers)
 
 
 def shares(trainer: FewSteps, num_steps: int) -> dict[str, float]:
@@ -99,7 +100,7 @@ def compare(trainer: FewSteps, frames: int, rounds: int) -> None:
     indices = batches[len(batches) // 2]
     cut = [trainer.train[index] for index in indices]
     batch = collate([(utt_id, feats[:frames], pdf_ids[:frames]) for utt_id, feats, pdf_ids in cut])
-    steps: dict[str, Step] = {"asr_bn": lambda: trainer.step(batch, indices)}
+    steps: dict[str, Step] = {"asr_bn": lambda: trainer.step(MiniBatch(batch, indices))}
     feats, mask, pdf_ids = prepared(trainer, batch)
     for name, make in peers(trainer.config.model, feats, trainer.model.num_pdfs).items():
         steps[name] = training_step(make().to(trainer.device), feats, mask, pdf_ids)

@@ -16,10 +16,10 @@ import numpy as np
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.hmms import Hmms
 from asr_bn.decoding.lexicon_fst import Lexicon
-from asr_bn.features.cmvn import Cmvn, read_spk2utt
+from asr_bn.features.cmvn import Cmvn
 from asr_bn.features.options import FbankOptions, read_channel
 from asr_bn.kaldi_io.context_dependency import ContextDependency
-from asr_bn.kaldi_io.data_dir import DataDir
+from asr_bn.kaldi_io.data_dir import DataDir, read_spk2utt
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors
 from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter, read_matrices
 from asr_bn.kaldi_io.phone_table import read_phone_names

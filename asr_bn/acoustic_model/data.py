@@ -1,14 +1,14 @@
-"""What a training run reads: features and alignments of both sets, and whether they belong together."""
+"""The data of a run: features and alignments of both sets, checked to belong together."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
 from asr_bn.data.batches import Corpus
 from asr_bn.features.options import FbankOptions
+from asr_bn.training.checkpoint import Values
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,34 @@ class DataFolders:
 
 
 @dataclass(frozen=True)
+class DataDescription:
+    """What checkpoints hold of a run's data.
+
+    Attributes:
+        fbank: how the features were made.
+        num_pdfs: of the alignments' model.
+        pdf_counts: frames of each pdf in the training set.
+        train_corpus, dev_corpus: fingerprints of the utterances' names, lengths and pdf-ids.
+    """
+
+    fbank: FbankOptions
+    num_pdfs: int
+    pdf_counts: list[int]
+    train_corpus: str
+    dev_corpus: str
+
+    def to_dict(self) -> Values:
+        """Return plain values."""
+        return vars(self) | {"fbank": self.fbank.to_dict()}
+
+
+@dataclass(frozen=True)
 class RunData:
-    """Both corpora, and what the checkpoints say of them."""
+    """The training and development sets."""
 
     train: Corpus
     dev: Corpus
-    description: dict[str, Any]
+    description: DataDescription
 
 
 def load_data(folders: DataFolders, config: ExperimentConfig, quiet: bool = False) -> RunData:
@@ -47,13 +69,7 @@ def load_data(folders: DataFolders, config: ExperimentConfig, quiet: bool = Fals
         if not quiet:
             print(_what_is_there(name, corpus), file=sys.stderr)
     counts = count_pdfs((train_pdf_ids[utt_id] for utt_id in train.utt_ids), classes)
-    description = {
-        "fbank": fbank.to_dict(),
-        "num_pdfs": classes,
-        "pdf_counts": counts.tolist(),
-        "train_corpus": train.fingerprint(),
-        "dev_corpus": dev.fingerprint(),
-    }
+    description = DataDescription(fbank, classes, counts.tolist(), train.fingerprint(), dev.fingerprint())
     return RunData(train, dev, description)
 
 

@@ -1,4 +1,4 @@
-"""What a training run will need and how long it will take, found out before it starts; nothing is written."""
+"""Time and memory that a training run will need, measured before it starts; nothing is written."""
 
 import resource
 import shutil
@@ -13,8 +13,8 @@ import torch
 from asr_bn.acoustic_model.data import RunData
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.run import new_model, read_all_features
-from asr_bn.acoustic_model.trainer import Trainer
-from asr_bn.data.batches import Batch, epoch_batches, load_batches
+from asr_bn.acoustic_model.trainer import MiniBatch, Trainer
+from asr_bn.data.batches import epoch_batches, load_batches
 
 # Parameters and what the optimizer keeps of each: momentum, or Adam's two averages.
 _TENSORS = {"sgd": 2, "adam": 3}
@@ -30,7 +30,7 @@ class _Step:
 
 
 def dry_run(config: ExperimentConfig, data: RunData, out_dir: Path, device: torch.device) -> Iterator[str]:
-    """Lines of a report, each as soon as it is known.
+    """Yield the lines of a report, each as soon as it is known.
 
     Raises:
         ValueError: features of an utterance cannot be used, a step does not fit in memory, its loss is not
@@ -39,9 +39,9 @@ def dry_run(config: ExperimentConfig, data: RunData, out_dir: Path, device: torc
     yield _describe_batches(config, data)
     model = new_model(config, data.description).to(device)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    yield f"model: {num_parameters} parameters, {data.description['num_pdfs']} pdfs; device {device}"
+    yield f"model: {num_parameters} parameters, {data.description.num_pdfs} pdfs; device {device}"
     yield _describe_folder(out_dir, 4 * num_parameters * _TENSORS[config.training.optimizer])
-    trainer = Trainer(model, config, data.train, data.dev, out_dir, data.description)
+    trainer = Trainer(model, config, data, out_dir)
     started = trainer.checkpoints.exist
     if started:
         yield _describe_resume(trainer)
@@ -88,13 +88,11 @@ def _describe_steps(trainer: Trainer) -> Iterator[str]:
     batches = epoch_batches(corpus.num_frames, training.batch_size, training.seed, 1, training.batch_frames)
     batches.sort(key=lambda batch: len(batch) * int(corpus.num_frames[batch].max()))
     largest, middle = batches[-1], batches[len(batches) // 2]
-    loaded = dict(zip(("largest", "middle"), load_batches(corpus, [largest, middle]), strict=True))
+    loaded = map(MiniBatch, load_batches(corpus, [largest, middle]), (largest, middle))
+    batches_by_name = dict(zip(("largest", "middle"), loaded, strict=True))
     # The first step warms up: kernels are chosen and memory is taken.
-    _take(trainer, loaded["largest"], largest)
-    steps = {
-        name: _take(trainer, loaded[name], indices)
-        for name, indices in (("largest", largest), ("middle", middle))
-    }
+    _take(trainer, batches_by_name["largest"])
+    steps = {name: _take(trainer, batch) for name, batch in batches_by_name.items()}
     for name, step in steps.items():
         yield (
             f"{name} mini-batch: {step.utterances} utterances, {step.padded} padded frames, a step takes "
@@ -114,13 +112,14 @@ def _peak_memory(device: torch.device) -> str:
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6:.0f} MB (the whole process)"
 
 
-def _take(trainer: Trainer, batch: Batch, indices: list[int]) -> _Step:
+def _take(trainer: Trainer, batch: MiniBatch) -> _Step:
+    share = batch.share
     trainer.model.train()
     start = time.perf_counter()
-    trainer.step(batch, indices)
+    trainer.step(batch)
     if trainer.device.type == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     if trainer.progress.non_finite_steps:
-        raise ValueError(f"{', '.join(batch.utt_ids)}: the loss or gradient of the first step is not finite")
-    return _Step(seconds, int(batch.lengths.sum()), batch.feats[..., 0].numel(), len(indices))
+        raise ValueError(f"{', '.join(share.utt_ids)}: the loss or gradient of the first step is not finite")
+    return _Step(seconds, int(share.lengths.sum()), share.feats[..., 0].numel(), len(batch.indices))

@@ -1,25 +1,35 @@
 """Framewise cross entropy (FCE, nats a frame) and frame error rate (FER, share of wrong frames)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from asr_bn.acoustic_model.model import AcousticModel
-from asr_bn.acoustic_model.out_of_memory import naming_batch
 from asr_bn.data.batches import Batch
+from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.layers.population import run_for_statistics
+from asr_bn.scoring.corpus import score_all
+from asr_bn.scoring.scorer import AcousticScorer
+from asr_bn.system.arrays import IntVector
+from asr_bn.training.out_of_memory import explain_out_of_memory
+from asr_bn.training.progress import Figures, Sums
 
 
-@dataclass
-class FrameSums:
-    """Sums over frames, from which the averages are taken last."""
+@dataclass(frozen=True)
+class FrameSums(Sums):
+    """Sums over frames."""
 
-    cross_entropy: float = 0.0
     errors: int = 0
     frames: int = 0
+
+    @property
+    def count(self) -> int:
+        """Frames."""
+        return self.frames
 
     @property
     def fce(self) -> float:
@@ -31,17 +41,30 @@ class FrameSums:
         """Share of the frames whose most probable pdf is not the aligned one."""
         return self.errors / self.frames
 
-    def add(self, log_posteriors: Tensor, pdf_ids: Tensor) -> Tensor:
-        """Count rows ``[N, num_pdfs]`` against ``[N]``; return the summed cross entropy, for the gradient."""
+    @classmethod
+    def of(cls, log_posteriors: Tensor, pdf_ids: Tensor) -> Self:
+        """Count rows ``[N, num_pdfs]`` against ``[N]``."""
         cross_entropy, errors = cross_entropy_and_errors(log_posteriors, pdf_ids)
-        self.cross_entropy += cross_entropy.item()
-        self.errors += int(errors)
-        self.frames += len(pdf_ids)
-        return cross_entropy
+        return cls(cross_entropy.item(), int(errors), len(pdf_ids))
+
+    def figures(self, name: str) -> Figures:
+        """Return FCE and FER of the set ``name``."""
+        return {f"{name}_fce": self.fce, f"{name}_fer": self.fer}
+
+
+def describe_size(batch: Batch) -> str:
+    """Describe a batch that does not fit in memory, and what to lower."""
+    # A rank may have no utterance of a mini-batch.
+    utterances, frames = len(batch.utt_ids), int(batch.lengths.max()) if len(batch.utt_ids) else 0
+    return (
+        f"a mini-batch of {utterances} utterances padded to {frames} frames "
+        f"({utterances * frames} in all): lower [training] batch_size (or set batch_frames) or "
+        "max_frames, or share the mini-batch among more processes (torchrun)"
+    )
 
 
 def cross_entropy_and_errors(log_posteriors: Tensor, pdf_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed cross entropy, with its gradient, and number of wrong frames of rows ``[N, num_pdfs]``."""
+    """Return the summed cross entropy, with its graph, and the wrong frames of rows ``[N, num_pdfs]``."""
     # Under autocast on a CPU the rows are of half precision, in which sums would be rounded.
     if log_posteriors.dtype in (torch.float16, torch.bfloat16):
         log_posteriors = log_posteriors.float()
@@ -50,7 +73,7 @@ def cross_entropy_and_errors(log_posteriors: Tensor, pdf_ids: Tensor) -> tuple[T
 
 
 def packed_pdf_ids(batch: Batch, device: torch.device) -> Tensor:
-    """The pdf-ids of a batch in the row order of the model's packed output, shape ``[sum(lengths)]``."""
+    """Return the pdf-ids of a batch in the order of the model's packed rows, shape ``[sum(lengths)]``."""
     pdf_ids = batch.pdf_ids.to(device, non_blocking=True)
     if not len(batch.lengths):
         return pdf_ids.flatten()
@@ -64,13 +87,30 @@ def run_for_population_stats(model: AcousticModel, batch: Batch) -> None:
 
 @torch.no_grad()
 def evaluate(model: AcousticModel, batches: Iterable[Batch]) -> FrameSums:
-    """FCE and FER of a model in evaluation mode, population statistics and all."""
+    """Sum cross entropy and errors of a model in evaluation mode, with its population statistics."""
     was_training, sums = model.training, FrameSums()
     model.eval()
     device = model.feats_mean.device
     for batch in batches:
-        with naming_batch(batch):
+        with explain_out_of_memory(describe_size(batch)):
             log_posteriors = model(batch.feats.to(device, non_blocking=True), batch.lengths).data
-            sums.add(log_posteriors, packed_pdf_ids(batch, device))
+            sums += FrameSums.of(log_posteriors, packed_pdf_ids(batch, device))
     model.train(was_training)
     return sums
+
+
+def frame_error_rate(scorer: AcousticScorer, feats: MatrixScp, pdf_ids: Mapping[str, IntVector]) -> float:
+    """Measure an exported model's frame error rate.
+
+    Raises:
+        ValueError: no utterance has both, or lengths differ.
+    """
+    wrong = total = 0
+    for utt_id, scores in score_all(scorer, ((u, feats[u]) for u in feats if u in pdf_ids), 1):
+        expected = pdf_ids[utt_id]
+        if len(expected) != len(scores):
+            raise ValueError(f"{utt_id}: {len(scores)} feature frames, {len(expected)} aligned pdf-ids")
+        wrong, total = wrong + int((scores.argmax(1) != expected).sum()), total + len(scores)
+    if not total:
+        raise ValueError(f"{feats.path}: none of its utterances is aligned")
+    return wrong / total

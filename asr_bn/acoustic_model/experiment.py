@@ -1,6 +1,6 @@
 """An experiment's configuration: one TOML file, checked when it is read; unknown keys are refused."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -61,30 +61,9 @@ class TrainingConfig:
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
 
 
-# Options that came after the first checkpoints and stamps.
-_LATER = (
-    "batch_frames",
-    "optimizer",
-    "schedule",
-    "schedule_factor",
-    "schedule_threshold",
-    "schedule_patience",
-    "precision",
-)
-
-
 @dataclass(frozen=True, config=STRICT)
 class ExperimentConfig(TomlConfig):
     """``[model]`` and ``[training]`` of a TOML file."""
 
     model: ModelConfig = Field(default_factory=ModelConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; later options only where they are set, so that what older runs wrote stays equal."""
-        values = super().to_dict()
-        defaults = TrainingConfig()
-        for name in _LATER:
-            if values["training"][name] == getattr(defaults, name):
-                del values["training"][name]
-        return values

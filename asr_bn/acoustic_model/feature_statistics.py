@@ -1,4 +1,4 @@
-"""A look at all features of a corpus before training: mean and deviation, and whether they can be used."""
+"""Mean and deviation of all features of a corpus, which are read and checked before training."""
 
 from collections.abc import Sequence
 
@@ -18,9 +18,9 @@ from asr_bn.training.ranks import Ranks
 def feature_statistics(
     corpus: Corpus, delta_order: int, num_workers: int = 0, ranks: Ranks = Ranks()
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each feature, deltas included, over a corpus (pooled in float64).
+    """Compute mean and standard deviation of each feature, deltas included, in float64.
 
-    Every utterance is read and checked; ``corpus.checksums`` then tell later readers if one changes.
+    Reads and checks every utterance, and sets ``corpus.checksums``, by which later changes are noticed.
 
     Raises:
         ValueError: an utterance cannot be read, is not finite, or is not that of ``corpus.checksums``.

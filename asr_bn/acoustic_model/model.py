@@ -1,15 +1,18 @@
 """The acoustic model: features with deltas in, framewise log posteriors out (paper, section 5.1)."""
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from asr_bn.acoustic_model.experiment import ModelConfig
+from asr_bn.acoustic_model.experiment import ExperimentConfig, ModelConfig
 from asr_bn.features.deltas import delta_kernels
+from asr_bn.features.options import FbankOptions
 from asr_bn.layers.batch_norm import BatchNormLSTM
 from asr_bn.layers.one_bias import keep_one_bias
+from asr_bn.training.checkpoint import ACOUSTIC_MODEL, Checkpoint, load_checkpoint
 
 
 class Deltas(nn.Module):
@@ -24,7 +27,7 @@ class Deltas(nn.Module):
         self.kernels = [torch.from_numpy(kernel).float().tolist() for kernel in delta_kernels(order)]
 
     def forward(self, feats: Tensor, lengths: Tensor) -> Tensor:
-        """From ``[batch, frames, S]`` and ``lengths`` ``[batch]`` to ``[batch, frames, (order + 1) S]``."""
+        """Map ``[batch, frames, S]`` and ``lengths`` ``[batch]`` to ``[batch, frames, (order + 1) S]``."""
         reach = len(self.kernels[-1]) // 2
         frames = feats.shape[1]
         time = torch.arange(-reach, frames + reach, device=feats.device).clamp(min=0)
@@ -75,7 +78,7 @@ class AcousticModel(nn.Module):
         keep_one_bias(self.layers)
 
     def reset_parameters(self, seed: int) -> None:
-        """Glorot-uniform weights, each gate's matrix by itself; zero biases; gamma 1.
+        """Draw Glorot-uniform weights, each gate's matrix by itself; biases are 0, gamma is 1.
 
         A peephole is drawn as the diagonal of a matrix, after the matrices: these are the same without it.
         """
@@ -93,7 +96,7 @@ class AcousticModel(nn.Module):
                     nn.init.xavier_uniform_(gate, generator=generator)
 
     def forward(self, static_feats: Tensor, lengths: Tensor) -> PackedSequence:
-        """Log posteriors of a padded batch.
+        """Compute the log posteriors of a padded batch.
 
         Args:
             static_feats: shape ``[batch, frames, num_static]``.
@@ -109,3 +112,17 @@ class AcousticModel(nn.Module):
         return PackedSequence(
             log_posteriors, hidden.batch_sizes, hidden.sorted_indices, hidden.unsorted_indices
         )
+
+
+def load_model(path: Path) -> tuple[AcousticModel, Checkpoint]:
+    """Read a checkpoint: its model, in evaluation mode on the CPU, and all that it holds.
+
+    Raises:
+        ValueError: the checkpoint is damaged.
+    """
+    state = load_checkpoint(path, ACOUSTIC_MODEL)
+    config = ExperimentConfig.from_dict(state["config"])
+    fbank = FbankOptions(**state["description"]["fbank"])
+    model = AcousticModel(config.model, fbank.num_features, state["description"]["num_pdfs"])
+    model.load_state_dict(state["model"])
+    return model.eval(), state

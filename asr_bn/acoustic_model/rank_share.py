@@ -1,7 +1,7 @@
 """The model on a rank's share of a mini-batch."""
 
 import inspect
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class RankShare(nn.Module):
         self.model = model
 
     def forward(self, static_feats: Tensor, lengths: Tensor) -> Tensor:
-        """Packed rows ``[sum(lengths), num_pdfs]``, as :class:`AcousticModel` orders them."""
+        """Return packed rows ``[sum(lengths), num_pdfs]``, as :class:`AcousticModel` orders them."""
         if len(lengths):
             packed: Tensor = self.model(static_feats, lengths).data
             return packed
@@ -33,8 +33,8 @@ class RankShare(nn.Module):
         return nn.functional.log_softmax(logits, dim=1) + 0.0 * sum(p.sum() for p in model.parameters())
 
 
-def distributed(model: AcousticModel, ranks: Ranks) -> nn.Module:
-    """``model`` as a module whose gradients are averages over all ranks."""
+def wrap_distributed(model: AcousticModel, ranks: Ranks) -> nn.Module:
+    """Wrap ``model`` in a module whose gradients are averaged over all ranks."""
     share = RankShare(model)
     if ranks.size == 1:
         return share
@@ -45,5 +45,5 @@ def distributed(model: AcousticModel, ranks: Ranks) -> nn.Module:
     # PyTorch is renaming the option.
     names = inspect.signature(DistributedDataParallel).parameters
     option = next(name for name in ("forward_sync_buffers", "broadcast_buffers") if name in names)
-    options: dict[str, Any] = {"process_group": group, option: False}
-    return DistributedDataParallel(share, **options)
+    wrap: Callable[..., nn.Module] = DistributedDataParallel
+    return wrap(share, process_group=group, **{option: False})

@@ -1,32 +1,28 @@
-"""A training run from folders to checkpoints, and what is done with its best epoch afterwards."""
+"""A training run from data to checkpoints, and the final model from its best epoch."""
 
-import json
-import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from asr_bn.acoustic_model.data import RunData
+from asr_bn.acoustic_model.data import DataDescription, RunData
 from asr_bn.acoustic_model.evaluation import FrameSums, evaluate, run_for_population_stats
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.feature_statistics import feature_statistics
-from asr_bn.acoustic_model.model import AcousticModel
-from asr_bn.acoustic_model.optimization import set_precision
-from asr_bn.acoustic_model.out_of_memory import naming_model
+from asr_bn.acoustic_model.model import AcousticModel, load_model
 from asr_bn.acoustic_model.trainer import Progress, Trainer, expect_features
 from asr_bn.data.batches import Batch, Corpus, epoch_batches, load_batches, sorted_batches
-from asr_bn.features.options import FbankOptions
 from asr_bn.layers.population import estimate_population_stats
-from asr_bn.system.files import locked_folder, write_json
-from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint, save_checkpoint
+from asr_bn.system.files import locked_folder
+from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint
 from asr_bn.training.device import default_num_workers
 from asr_bn.training.log import TrainingLog, check_tensorboard
+from asr_bn.training.optimization import set_precision
+from asr_bn.training.out_of_memory import MODEL, explain_out_of_memory
 from asr_bn.training.ranks import Ranks
-from asr_bn.training.resume import check_same
+from asr_bn.training.resume import refuse_other_run
 from asr_bn.training.run_folder import RunCheckpoints
 
 # The processes that read ahead for a run that was killed notice it, and let go of its folder, after 5 s.
@@ -43,17 +39,17 @@ def train_model(
     ranks: Ranks = Ranks(),
     tensorboard: bool = False,
 ) -> Trainer:
-    """Train a model, or finish training it.
+    """Train a model, or continue to train it.
 
     Args:
         resume: continue from the last whole checkpoint in ``out_dir`` where there is one.
         num_workers: processes that read ahead.
         ranks: the processes that share each mini-batch; every one of them calls this.
-        tensorboard: write event files too.
+        tensorboard: whether to write event files too.
 
     Raises:
-        ValueError: ``out_dir`` holds a run already and ``resume`` is not set, that run differs from this,
-            or training cannot go on (see ``Trainer.run``).
+        ValueError: ``out_dir`` holds a run and ``resume`` is not set, that run is another one, or training
+            cannot go on (see :meth:`RunLoop.run`).
     """
     checkpoints = RunCheckpoints(out_dir, ACOUSTIC_MODEL)
     started = checkpoints.exist
@@ -69,11 +65,11 @@ def train_model(
         if ranks.is_first:
             checkpoints.remove_leftovers()
         model = new_model(config, data.description, ranks).to(device)
-        trainer = Trainer(model, config, data.train, data.dev, out_dir, data.description, num_workers, ranks)
+        trainer = Trainer(model, config, data, out_dir, num_workers, ranks)
         if started:
             trainer.resume()
             if ranks.is_first:
-                restore_best(trainer.checkpoints, trainer.progress)
+                checkpoints.restore_best(trainer.progress)
         statistics = read_all_features(trainer)
         if not started:
             model.feats_mean, model.feats_std = statistics
@@ -86,7 +82,7 @@ def train_model(
 
 
 def read_all_features(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Check the features of both sets, before the first step; mean and deviation of the training set's.
+    """Check the features of both sets; return mean and standard deviation of the training set's.
 
     Raises:
         ValueError: features of an utterance cannot be used, or have changed since the run began.
@@ -97,23 +93,27 @@ def read_all_features(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
     return mean.to(trainer.device), std.to(trainer.device)
 
 
-def restore_best(checkpoints: RunCheckpoints, progress: Progress) -> None:
-    """Make a lost ``best.pt`` anew from a checkpoint that has the same epoch, and say so.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if progress.history and (restored := checkpoints.restore_best(progress.best_epoch)):
-        print(restored, file=sys.stderr)
-
-
-def new_model(config: ExperimentConfig, description: dict[str, Any], ranks: Ranks = Ranks()) -> AcousticModel:
-    """A model before training, with the random state and the precision of products that go with it."""
+def new_model(
+    config: ExperimentConfig, description: DataDescription, ranks: Ranks = Ranks()
+) -> AcousticModel:
+    """Make a model before training; set the random state and the precision of products that go with it."""
     seed = config.training.seed
     torch.manual_seed(seed + ranks.rank)  # of dropout
     set_precision(config.training.precision)
-    with naming_model():
-        return AcousticModel(config.model, _num_static(description), description["num_pdfs"], seed)
+    with explain_out_of_memory(MODEL):
+        return AcousticModel(config.model, description.fbank.num_features, description.num_pdfs, seed)
+
+
+def best_config(exp_dir: Path) -> ExperimentConfig:
+    """Read the configuration in ``best.pt``, which is restored first where it is lost.
+
+    Raises:
+        ValueError: no checkpoint holds the best epoch.
+    """
+    checkpoints = RunCheckpoints(exp_dir, ACOUSTIC_MODEL)
+    _, last, _ = checkpoints.load()
+    checkpoints.restore_best(Progress.from_dict(last["progress"]))
+    return ExperimentConfig.from_dict(load_checkpoint(exp_dir / "best.pt", ACOUSTIC_MODEL)["config"])
 
 
 def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str, float]:
@@ -127,7 +127,9 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
     """
     num_workers = default_num_workers(device)
     model, state = load_model(out_dir / "best.pt")
-    check_same(out_dir / "best.pt", {"data": state["description"]}, {"data": data.description})
+    refuse_other_run(
+        out_dir / "best.pt", {"data": state["description"]}, {"data": data.description.to_dict()}
+    )
     expect_features(state, data.train, data.dev)
     config = ExperimentConfig.from_dict(state["config"])
     model.to(device)
@@ -137,27 +139,9 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
     figures: dict[str, float] = {"best_epoch": state["progress"]["history"][-1]["epoch"]}
     for name, corpus in (("train", data.train), ("dev", data.dev)):
         sums = _evaluate(model, corpus, config, f"{out_dir.name} {name}", num_workers)
-        figures |= {f"{name}_fce": sums.fce, f"{name}_fer": sums.fer}
-    kept = {key: state[key] for key in ("config", "description", "version")}
-    save_checkpoint(
-        out_dir / "final.pt", kept | {"model": model.state_dict(), "figures": figures}, ACOUSTIC_MODEL
-    )
-    write_json(out_dir / "final.json", figures)
+        figures |= sums.figures(name)
+    RunCheckpoints(out_dir, ACOUSTIC_MODEL).save_final(model, figures, state)
     return figures
-
-
-def load_model(path: Path) -> tuple[AcousticModel, dict[str, Any]]:
-    """The model of a checkpoint, on the CPU, and all that the checkpoint holds.
-
-    Raises:
-        ValueError: the checkpoint is damaged.
-    """
-    state = load_checkpoint(path, ACOUSTIC_MODEL)
-    config = ExperimentConfig.from_dict(state["config"])
-    description = state["description"]
-    model = AcousticModel(config.model, _num_static(description), description["num_pdfs"])
-    model.load_state_dict(state["model"])
-    return model.eval(), state
 
 
 def _training_batches(config: ExperimentConfig, train: Corpus, num_workers: int) -> Iterator[Batch]:
@@ -179,12 +163,3 @@ def _evaluate(
     batches = sorted_batches(corpus.num_frames, training.batch_size, training.batch_frames)
     loaded = load_batches(corpus, batches, num_workers)
     return evaluate(model, tqdm(loaded, title, len(batches), unit="batch", delay=2))
-
-
-def _num_static(description: dict[str, Any]) -> int:
-    return FbankOptions(**description["fbank"]).num_features
-
-
-def describe(figures: dict[str, float]) -> str:
-    """The final figures as one line of JSON-like text."""
-    return json.dumps({key: round(value, 4) for key, value in figures.items()})

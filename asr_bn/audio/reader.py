@@ -8,7 +8,8 @@ import numpy as np
 from asr_bn.audio.decoding import check_format, decode
 from asr_bn.audio.samples import Samples
 from asr_bn.kaldi_io.data_dir import Utterance
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, read_source
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, read_source
+from asr_bn.kaldi_io.utterance_id import prefix_errors
 from asr_bn.system.arrays import Floats
 
 MAX_OVERSHOOT_S = 0.5
@@ -120,6 +121,24 @@ class WaveformReader:
         return Waveform(resample(samples, frequency, wanted), wanted)
 
 
+def read(path: str | Path, channel: int | None = None) -> tuple[Floats, int]:
+    """Read an audio file.
+
+    Args:
+        path: any format of `asr_bn.audio.formats`.
+        channel: of a file with several, from 0.
+
+    Returns:
+        Samples ``[num_samples]`` in int16 range, and their rate in Hz.
+
+    Raises:
+        OSError: no such file.
+        ValueError: a file that cannot be decoded; several channels and none chosen.
+    """
+    waveform = decode_audio(Path(path).read_bytes(), channel, str(path))
+    return waveform.samples, waveform.sample_frequency
+
+
 def read_waveform(
     source: Utterance | str,
     root: Path | None = None,
@@ -159,7 +178,7 @@ def resample(samples: Floats, frequency: int, wanted: int) -> Floats:
 
 
 def _read_bytes(utterance: Utterance, where: str, root: Path | None, pipes: PipePolicy) -> bytes:
-    with naming(utterance.utt_id, utterance.rxfilename):
+    with prefix_errors(utterance.utt_id, utterance.rxfilename):
         return read_source(utterance.rxfilename, root, pipes, lambda head: check_format(head, where))
 
 

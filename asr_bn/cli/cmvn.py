@@ -25,7 +25,8 @@ def cmvn(
     """Write CMVN statistics, as compute-cmvn-stats does."""
     from tqdm import tqdm
 
-    from asr_bn.features.cmvn import compute_stats, read_spk2utt
+    from asr_bn.features.cmvn import compute_stats
+    from asr_bn.kaldi_io.data_dir import read_spk2utt
     from asr_bn.kaldi_io.matrix_table import MatrixWriter, read_matrices
 
     if whole and spk2utt is not None:

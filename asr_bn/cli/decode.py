@@ -14,9 +14,9 @@ from asr_bn.cli.options import (
     Root,
     device_of,
     model_of,
-    num_cores,
     pipe_policy,
 )
+from asr_bn.system.cores import available_cores
 
 if TYPE_CHECKING:
     from asr_bn.data.source_files import SourceFiles
@@ -110,7 +110,7 @@ def decode(
     scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
     job.check(scorer.metadata.num_pdfs, model)
     source = ScoringInput(scorer.metadata.fbank, root, channel, resample, pipes)
-    decoder = CorpusDecoder(scorer, job, source, nj or num_cores(), prior_scale, prior_floor)
+    decoder = CorpusDecoder(scorer, job, source, nj or available_cores(), prior_scale, prior_floor)
     hypotheses, summary = decode_tuned(decoder, data_dir, tuning, acoustic_scale, word_penalty)
     errors = write_hypotheses(out_dir, hypotheses, references, summary)
     chosen = f"acoustic scale {summary['acoustic_scale']:.4f}, word penalty {summary['word_penalty']:g}"

@@ -78,7 +78,10 @@ def parity(
     data: Annotated[Path, typer.Option(help="Features to compare on.")],
     max_difference: Annotated[
         float,
-        typer.Option(help="Allowed in log posterior; more only where the features' last bits make so much."),
+        typer.Option(
+            help="Allowed in log posterior.  Larger differences pass only if float32 rounding of the "
+            "features explains them."
+        ),
     ] = 5e-5,
 ) -> None:
     """Compare the exported model with the PyTorch model.
@@ -96,7 +99,9 @@ def parity(
         typer.echo(f"{report}: compared already", err=True)
         return
 
-    from asr_bn.acoustic_model.run import load_model
+    from dataclasses import asdict
+
+    from asr_bn.acoustic_model.model import load_model
     from asr_bn.export.parity import compare
     from asr_bn.kaldi_io.matrix_table import MatrixScp
     from asr_bn.scoring.scorer import AcousticScorer
@@ -105,16 +110,16 @@ def parity(
     model, _ = load_model(exp_dir / "final.pt")
     scorer = AcousticScorer.load(exp_dir / "model.onnx", device="cpu")
     result = compare(model, scorer, MatrixScp(data / "feats.scp"), max_difference)
-    write_json(report, result)
+    write_json(report, asdict(result))
     typer.echo(
-        f"{exp_dir}: PyTorch and ONNX Runtime differ by at most {result['max_difference']:.1e} "
-        f"({result['utt_id']}; its features' last bits make {result['last_bits']:.1e})",
+        f"{exp_dir}: PyTorch and ONNX Runtime differ by at most {result.max_difference:.1e} "
+        f"({result.utt_id}; rounding of its features makes {result.input_sensitivity:.1e})",
         err=True,
     )
-    if result["unexplained"]:
+    if result.unexplained:
         raise ValueError(
             f"{exp_dir}/model.onnx: differs from final.pt by more than {max_difference:.1e} in log posterior "
-            f"on {len(result['unexplained'])} of {result['num_utterances']} utterances "
-            f"({result['unexplained'][0]}), which rounding does not explain"
+            f"on {len(result.unexplained)} of {result.num_utterances} utterances "
+            f"({result.unexplained[0]}), which rounding does not explain"
         )
     mark_done(stamp, made_from)

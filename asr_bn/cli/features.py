@@ -14,9 +14,9 @@ from asr_bn.cli.options import (
     PipeTimeout,
     Resample,
     Root,
-    num_cores,
     pipe_policy,
 )
+from asr_bn.system.cores import available_cores
 
 
 def features(
@@ -73,7 +73,7 @@ def features(
         cmvn,
         norm_vars,
     )
-    summary = extract_features(request, nj or num_cores(), engine)
+    summary = extract_features(request, nj or available_cores(), engine)
     if summary is None:
         remark = request.sources(request.utterances()).remark
         print(f"{out_dir}: already done{remark}", file=sys.stderr)

@@ -1,7 +1,6 @@
 """What several verbs need of their options: the same names, help and checks for all."""
 
 import math
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -20,7 +19,6 @@ __all__ = [
     "Verb",
     "device_of",
     "model_of",
-    "num_cores",
     "pipe_policy",
 ]
 Root = Annotated[
@@ -69,11 +67,6 @@ def model_of(mdl: Path) -> Path:
     from asr_bn.data.alignments import find_model
 
     return find_model(mdl) if mdl.is_dir() else mdl
-
-
-def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_of(name: str) -> Literal["auto", "cpu", "cuda"]:

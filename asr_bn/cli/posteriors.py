@@ -14,9 +14,9 @@ from asr_bn.cli.options import (
     Resample,
     Root,
     device_of,
-    num_cores,
     pipe_policy,
 )
+from asr_bn.system.cores import available_cores
 
 
 class Output(StrEnum):
@@ -69,15 +69,15 @@ def posteriors(
     from asr_bn.kaldi_io.matrix_table import MatrixWriter
     from asr_bn.scoring.corpus import score_blocks
     from asr_bn.scoring.inputs import ScoringInput
-    from asr_bn.scoring.scorer import AcousticScorer, check_prior_floor, convert, floored
+    from asr_bn.scoring.scorer import AcousticScorer, check_prior_floor, floor_priors, to_output
 
     check_prior_floor(prior_floor)
     pipes = pipe_policy(no_pipes, pipe_timeout)
     scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
-    nj = nj or (1 if scorer.on_cuda else num_cores())
+    nj = nj or (1 if scorer.on_cuda else available_cores())
     source = ScoringInput(scorer.metadata.fbank, root, channel, resample, pipes)
     feats, total = source.feats(inputs)
-    log_priors = floored(scorer.metadata.log_priors, prior_floor)
+    log_priors = floor_priors(scorer.metadata.log_priors, prior_floor)
     skipped: list[str] = []
     num_utterances = num_frames = 0
     with (
@@ -86,7 +86,7 @@ def posteriors(
     ):
         for log_posteriors in score_blocks(scorer, feats, nj, skipped.append):
             scores = log_posteriors.mapped(
-                lambda rows: convert(rows, log_priors, output.value, prior_scale, acoustic_scale)
+                lambda rows: to_output(rows, log_priors, output.value, prior_scale, acoustic_scale)
             )
             if scores.is_long:
                 writer.write_blocks(scores.utt_id, scores.num_frames, scores.blocks)

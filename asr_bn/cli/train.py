@@ -1,5 +1,6 @@
 """``asr-bn train`` and ``asr-bn finish``."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,13 +78,13 @@ def train(
     from asr_bn.acoustic_model.run import train_model
     from asr_bn.system.memory import keep_freed_memory
     from asr_bn.training.device import choose_device, default_num_workers
-    from asr_bn.training.ranks import Ranks, joined
+    from asr_bn.training.ranks import Ranks, process_group
 
     keep_freed_memory()
     ranks = Ranks.from_environment()
     chosen = choose_device(device, ranks)
     workers = default_num_workers(chosen, ranks) if num_workers is None else num_workers
-    with joined(ranks, chosen):
+    with process_group(ranks, chosen):
         run_data = load_data(DataFolders(*folders), experiment, quiet=not ranks.is_first)
         train_model(experiment, run_data, out, chosen, resume, workers, ranks, tensorboard)
     if ranks.is_first:
@@ -125,18 +126,12 @@ def finish(
         return
 
     from asr_bn.acoustic_model.data import DataFolders, load_data
-    from asr_bn.acoustic_model.experiment import ExperimentConfig
-    from asr_bn.acoustic_model.run import describe, finish_model, restore_best
-    from asr_bn.acoustic_model.trainer import Progress
-    from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint
+    from asr_bn.acoustic_model.run import best_config, finish_model
     from asr_bn.training.device import choose_device
-    from asr_bn.training.run_folder import RunCheckpoints
 
-    checkpoints = RunCheckpoints(exp_dir, ACOUSTIC_MODEL)
-    restore_best(checkpoints, Progress.of(checkpoints.load()[1]))
-    config = ExperimentConfig.from_dict(load_checkpoint(best, ACOUSTIC_MODEL)["config"])
-    run_data = load_data(DataFolders(data, ali, dev_data, dev_ali), config)
-    typer.echo(f"{exp_dir}: {describe(finish_model(exp_dir, run_data, choose_device(device)))}", err=True)
+    run_data = load_data(DataFolders(data, ali, dev_data, dev_ali), best_config(exp_dir))
+    figures = finish_model(exp_dir, run_data, choose_device(device))
+    typer.echo(f"{exp_dir}: {json.dumps({key: round(value, 4) for key, value in figures.items()})}", err=True)
     mark_done(stamp, _made_from(best, sources))
 
 

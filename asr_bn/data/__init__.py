@@ -1,1 +1,5 @@
 """Training data: alignments, priors, batches, reading ahead, and checks of a data folder."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -13,10 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from asr_bn.data.read_ahead import read_ahead
+from asr_bn.kaldi_io.data_dir import read_utt2num_frames
 from asr_bn.kaldi_io.matrix_headers import count_frames
 from asr_bn.kaldi_io.matrix_table import MatrixScp
-from asr_bn.kaldi_io.plain_text import parse_int
-from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.system.arrays import Floats, IntVector
 
 # Utterances are sorted by length within pools of this many mini-batches, so that a mini-batch holds
@@ -171,23 +170,6 @@ def _joined(pdf_ids: Sequence[IntVector]) -> NDArray[np.uint16] | IntVector:
     if largest < 1 << 16:
         return np.concatenate(pdf_ids, dtype=np.uint16, casting="unsafe")
     return np.concatenate(pdf_ids)
-
-
-def read_utt2num_frames(path: Path) -> dict[str, int]:
-    """Kaldi's ``utt2num_frames``; nothing where there is no such file.
-
-    Raises:
-        ValueError: a value that is not a number.
-    """
-    if not path.is_file():
-        return {}
-    counts: dict[str, int] = {}
-    for utt_id, text in read_table(path).items():
-        try:
-            counts[utt_id] = parse_int(text)
-        except ValueError as error:
-            raise ValueError(f"{utt_id}: {path}: expected a number of frames, found {text[:40]!r}") from error
-    return counts
 
 
 def epoch_batches(

@@ -9,21 +9,13 @@ import numpy as np
 
 from asr_bn.audio.reader import SkippedSegment, WaveformReader
 from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
-from asr_bn.features.cmvn import read_spk2utt
 from asr_bn.features.options import FbankOptions
-from asr_bn.kaldi_io.data_dir import DataDir
+from asr_bn.kaldi_io.data_dir import DataDir, read_spk2utt
 from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.kaldi_io.plain_text import split_words
-from asr_bn.kaldi_io.rxfilename import (
-    DEFAULT_PIPES,
-    PipePolicy,
-    is_pipe,
-    naming,
-    open_file,
-    resolve,
-    split_offset,
-)
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_file, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_raw_ids, read_table
+from asr_bn.kaldi_io.utterance_id import prefix_errors
 
 _SORTED_FILES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text", "feats.scp")
 _SHOWN = 5
@@ -158,7 +150,7 @@ def _check_spk2utt(path: Path, utt2spk: dict[str, str], report: DataReport) -> N
 def _check_files(data: DataDir, report: DataReport) -> None:
     missing, num_pipes = [], 0
     for utterance in data.utterances.values():
-        with naming(utterance.utt_id):
+        with prefix_errors(utterance.utt_id):
             if is_pipe(utterance.rxfilename):
                 num_pipes += 1
             elif not resolve(split_offset(utterance.rxfilename)[0], data.root).exists():

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_bn.data.alignments import MODEL_NAMES, ali_archives, pdf_archives
-from asr_bn.kaldi_io.rxfilename import is_pipe, naming, resolve, split_offset
+from asr_bn.kaldi_io.rxfilename import is_pipe, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import parse_rspecifier
+from asr_bn.kaldi_io.utterance_id import prefix_errors
 
 _TABLES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text", "feats.scp", "fbank.conf")
 
@@ -53,7 +54,7 @@ class SourceFiles:
         for name, utt_id in names.items():
             if not is_pipe(name):
                 name = name.rpartition("[")[0] if name.endswith("]") else name
-                with naming(utt_id):
+                with prefix_errors(utt_id):
                     files[resolve(split_offset(name)[0], root)] = None
         return cls((), tuple(files), sum(map(is_pipe, names)))
 

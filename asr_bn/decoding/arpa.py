@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from asr_bn.decoding.fst_file import Fst
 from asr_bn.kaldi_io.plain_text import parse_floats
 from asr_bn.kaldi_io.rxfilename import open_input
 
@@ -22,22 +23,23 @@ _SHOWN = 5
 # kaldilm runs in a process of its own: it brings its own OpenFst, and hangs where another one is loaded.
 _PROGRAM = """
 import sys, kaldilm
+
 arpa, words, out = sys.argv[1:]
 text = kaldilm.arpa2fst(input_arpa=arpa, disambig_symbol="#0", read_symbol_table=words, max_arpa_warnings=0)
 open(out, "w").write(text)
 """
 
 
-def arpa_fst(arpa: Path, word_ids: Mapping[str, int], lexicon: Path, say: Callable[[str], None]) -> Any:
-    """The n-gram model as a transducer that takes ``#0`` on its backoff arcs, as ``arpa2fst`` makes it.
+def arpa_fst(arpa: Path, word_ids: Mapping[str, int], lexicon: Path, say: Callable[[str], None]) -> Fst:
+    """Convert an n-gram model to a transducer with ``#0`` on its backoff arcs, as ``arpa2fst`` does.
 
-    N-grams with a word that is not in ``word_ids`` are left out, as there, and that is said.
+    N-grams with a word that is not in ``word_ids`` are left out, as there, and reported.
 
     Args:
         arpa: gzipped or not, with any line ends.
         word_ids: of the lexicon, ``#0``, ``<s>`` and ``</s>``.
-        lexicon: what to call it.
-        say: gets the remark.
+        lexicon: its file, for errors.
+        say: called with the remark.
 
     Raises:
         OSError: no such file.
@@ -87,7 +89,7 @@ class _Survey:
 
 
 def describe_left_out(path: Path, what: str, number: int, words: list[str]) -> str:
-    """How much of a word graph is left out, and for which words."""
+    """Say how much of a word graph is left out, and for which words."""
     rest = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
     shown = ", ".join(words[:_SHOWN])
     return f"{path}: {number} {what} left out, words not in the lexicon: {shown}{rest}"

@@ -3,14 +3,18 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asr_bn.decoding.fst_file import Fst
 from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.system.arrays import Floats, IntVector
 
-# Frames whose scores are spread over the transition-ids at a time, so that memory does not grow with length.
+if TYPE_CHECKING:
+    from kaldi_decoder import FasterDecoder
+
+# Frames whose scores are spread over transition-ids at a time; bounds memory.
 BLOCK_FRAMES = 200
 
 
@@ -29,7 +33,7 @@ class BeamOptions:
 
 
 @dataclass(frozen=True)
-class Weights:
+class ScoreWeights:
     """How scores and graph are weighed, as in Kaldi's ``score.sh``.
 
     Attributes:
@@ -80,15 +84,15 @@ class BeamSearch:
     def __init__(self, graph: DecodingGraph, options: BeamOptions) -> None:
         self._graph, self._options = graph, options
         self._columns = graph.model.tid_to_pdf[1:]
-        self._graphs: dict[float, Any] = {0.0: graph.fst}
-        self._decoders: dict[tuple[int, float], Any] = {}
+        self._graphs: dict[float, Fst] = {0.0: graph.fst}
+        self._decoders: dict[tuple[int, float], FasterDecoder] = {}
 
     def decode(self, log_likelihoods: Floats, acoustic_scale: float, word_penalty: float = 0.0) -> Hypothesis:
-        """Best path of one utterance, ``[num_frames, num_pdfs]``; no frames give no words."""
-        return self.decode_blocks([log_likelihoods], [Weights(acoustic_scale, word_penalty)])[0]
+        """Find the best path of one utterance, ``[num_frames, num_pdfs]``; no frames give no words."""
+        return self.decode_blocks([log_likelihoods], [ScoreWeights(acoustic_scale, word_penalty)])[0]
 
-    def decode_blocks(self, blocks: Iterable[Floats], weights: Sequence[Weights]) -> list[Hypothesis]:
-        """Best paths with each of ``weights``, from consecutive pieces of an utterance, which are read once.
+    def decode_blocks(self, blocks: Iterable[Floats], weights: Sequence[ScoreWeights]) -> list[Hypothesis]:
+        """Find the best path with each of ``weights``, in one pass over consecutive pieces of an utterance.
 
         Raises:
             ValueError: columns that are not the transition model's pdfs, or a value that is not finite.
@@ -112,8 +116,8 @@ class BeamSearch:
             return [NOTHING] * len(weights)
         return [self._best_path(decoder, weight) for decoder, weight in zip(decoders, weights, strict=True)]
 
-    def _decoder(self, index: int, word_penalty: float) -> Any:
-        """A decoder for the ``index``-th weights; it keeps its paths until it is used again."""
+    def _decoder(self, index: int, word_penalty: float) -> "FasterDecoder":
+        """Make or reuse the decoder of the ``index``-th weights; its paths last until its next use."""
         from kaldi_decoder import FasterDecoder, FasterDecoderOptions
 
         if word_penalty not in self._graphs:
@@ -132,7 +136,7 @@ class BeamSearch:
         if not np.isfinite(block).all():
             raise ValueError("scores hold a value that is not finite")
 
-    def _best_path(self, decoder: Any, weight: Weights) -> Hypothesis:
+    def _best_path(self, decoder: "FasterDecoder", weight: ScoreWeights) -> Hypothesis:
         import kaldifst
 
         is_complete = decoder.reached_final()

@@ -10,13 +10,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from asr_bn.decoding.arpa import arpa_fst
 from asr_bn.decoding.context import HmmLabels, in_context
-from asr_bn.decoding.fst_file import FstArrays
+from asr_bn.decoding.fst_file import Fst, FstArrays
 from asr_bn.decoding.grammar import Grammar
 from asr_bn.decoding.graph import to_kaldifst
 from asr_bn.decoding.hmms import Hmm, Hmms
@@ -32,7 +31,7 @@ TRANSITION_SCALE = 1.0
 
 @dataclass(frozen=True)
 class WordSource:
-    """What may be said: an ARPA file, a grammar, or the ``G.fst`` of a lang folder; exactly one of them."""
+    """The source of G: an ARPA file, a grammar, or the ``G.fst`` of a lang folder; exactly one of them."""
 
     arpa: Path | None = None
     grammar: Path | None = None
@@ -42,8 +41,8 @@ class WordSource:
         if sum(path is not None for path in (self.arpa, self.grammar, self.lang)) != 1:
             raise ValueError("a graph needs either an ARPA file, a grammar, or the G.fst of a lang folder")
 
-    def fst(self, lexicon: Lexicon | LangDir, word_ids: dict[str, int], say: Callable[[str], None]) -> Any:
-        """G; raises as `arpa_fst`, `Grammar.read` and `read_word_fst`."""
+    def fst(self, lexicon: Lexicon | LangDir, word_ids: dict[str, int], say: Callable[[str], None]) -> Fst:
+        """Build G; raises as `arpa_fst`, `Grammar.read` and `read_word_fst`."""
         if self.arpa is not None:
             return arpa_fst(self.arpa, word_ids, lexicon.path, say)
         if self.grammar is not None:
@@ -73,7 +72,7 @@ def make_graph(
         arpa, grammar, lang: one of them; ``lang`` is a folder with ``G.fst``, and its ``words.txt`` numbers
             the words.  None of them takes the ``G.fst`` of ``lexicon_dir``.
         tree: the decision tree that the model's pdfs come from; a monophone system needs none.
-        say: gets remarks, such as which words were left out; None prints them.
+        say: called with remarks, such as which words were left out; None prints them.
 
     Raises:
         OSError: a file is missing.
@@ -120,7 +119,7 @@ def _print_note(remark: str) -> None:
 
 
 def _phones_beside(mdl: Path) -> Path | None:
-    """The numbers that the model itself goes by."""
+    """Find the phone numbers of the model itself."""
     path = mdl.parent / "phones.txt"
     return path if path.is_file() else None
 
@@ -132,7 +131,7 @@ def _over_hmms(
     disambig: Sequence[int],
     context: ContextDependency | dict[int, Hmm],
 ) -> tuple[FstArrays, HmmLabels]:
-    """From phones to HMMs: those of their contexts, or the one of each."""
+    """Replace phones by their HMMs, in context or without."""
     used = set(np.unique(fst.arcs["ilabel"]).tolist()) - {0, *disambig}
     missing = used - hmms.phones()
     if missing:
@@ -143,8 +142,8 @@ def _over_hmms(
     return fst, HmmLabels(context, list(disambig))
 
 
-def h_transducer(labels: HmmLabels, num_transition_ids: int) -> Any:
-    """From transition-ids (no self-loops) to HMMs; disambiguation symbols are read as labels past them."""
+def h_transducer(labels: HmmLabels, num_transition_ids: int) -> Fst:
+    """Build H: transition-ids (no self-loops) to HMMs; labels above them are disambiguation symbols."""
     import kaldifst
 
     fst = kaldifst.StdVectorFst()
@@ -159,7 +158,7 @@ def h_transducer(labels: HmmLabels, num_transition_ids: int) -> Any:
     return fst
 
 
-def _add_hmm(fst: Any, loop: int, label: int, hmm: Hmm) -> None:
+def _add_hmm(fst: Fst, loop: int, label: int, hmm: Hmm) -> None:
     import kaldifst
 
     states = {hmm.end_state: loop}
@@ -177,21 +176,21 @@ def _add_hmm(fst: Any, loop: int, label: int, hmm: Hmm) -> None:
 
 
 def without_labels_above(fst: FstArrays, largest: int) -> FstArrays:
-    """``fst`` with input labels above ``largest`` (disambiguation symbols) made epsilons."""
+    """Make epsilons of input labels above ``largest``, which are disambiguation symbols."""
     arcs = fst.arcs.copy()
     arcs["ilabel"][arcs["ilabel"] > largest] = 0
     return FstArrays(fst.start, fst.finals, fst.first_arcs, arcs)
 
 
-def to_arrays(fst: Any) -> FstArrays:
-    """A ``kaldifst.StdVectorFst`` as arrays."""
+def to_arrays(fst: Fst) -> FstArrays:
+    """Convert a ``kaldifst.StdVectorFst``."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "fst")
         fst.write(str(path))
         return FstArrays.read(path)
 
 
-def _minimized(arrays: FstArrays) -> Any:
+def _minimized(arrays: FstArrays) -> Fst:
     import kaldifst
 
     fst = to_kaldifst(arrays)
@@ -200,7 +199,7 @@ def _minimized(arrays: FstArrays) -> Any:
     return fst
 
 
-def _determinize(fst: Any) -> None:
+def _determinize(fst: Fst) -> None:
     import kaldifst
 
     kaldifst.connect(fst)

@@ -34,10 +34,10 @@ class HmmLabels:
 def in_context(
     fst: FstArrays, hmms: Hmms, tree: ContextDependency, disambig: Collection[int]
 ) -> tuple[FstArrays, HmmLabels]:
-    """``fst``, whose input labels are phones and ``disambig`` symbols, over phones in context.
+    """Replace the input labels of ``fst``, phones and ``disambig`` symbols, by HMMs of phones in context.
 
-    A window's label is put where its last phone is read, ``context_width - 1 - central_position`` phones
-    after the one it is of; at the end as many empty places are read.
+    A label stands where the last phone of its window is read, ``context_width - 1 - central_position`` phones
+    after its own phone; at the end as many empty places are read.
 
     Raises:
         ValueError: the tree is not the one of the model.

@@ -5,19 +5,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from asr_bn.decoding.beam_search import NOTHING, Hypothesis, Weights
-from asr_bn.decoding.references import References, TuningData, Words, count_errors
+from asr_bn.decoding.beam_search import NOTHING, Hypothesis, ScoreWeights
+from asr_bn.decoding.references import References, TuningData, Words
 from asr_bn.decoding.word_errors import WordErrors
 from asr_bn.decoding.workers import SearchJob, decode_all
 from asr_bn.kaldi_io.int_vector_table import write_int_vectors
 from asr_bn.scoring.corpus import score_blocks
 from asr_bn.scoring.inputs import ScoringInput
-from asr_bn.scoring.scorer import AcousticScorer, convert, floored
+from asr_bn.scoring.scorer import AcousticScorer, floor_priors, to_output
 from asr_bn.system.files import write_json, write_text
 
 # Kaldi's scoring tries 1/7 to 1/17; networks trained frame by frame may want more.
@@ -25,6 +24,10 @@ SCALES = tuple(1 / divisor for divisor in (20, 17, 15, 13, 11, 10, 9, 7, 5, 3))
 DEFAULT_SCALE = 0.1
 # As Kaldi's score.sh; 0 comes with the scales.
 PENALTIES = (0.5, 1.0)
+
+
+Summary = dict[str, object]
+"""What ``decode.json`` holds."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,13 @@ class CorpusDecoder:
     prior_scale: float = 1.0
     prior_floor: float = 0.0
 
-    def decode(self, data_dir: str, weights: Sequence[Weights]) -> dict[str, list[Hypothesis]]:
-        """Hypotheses of every utterance, one for each of ``weights``; those without frames have no words."""
+    def decode(self, data_dir: str, weights: Sequence[ScoreWeights]) -> dict[str, list[Hypothesis]]:
+        """Decode every utterance with each of ``weights``; utterances without frames have no words."""
         feats, total = self.source.feats([data_dir])
-        log_priors = floored(self.scorer.metadata.log_priors, self.prior_floor)
+        log_priors = floor_priors(self.scorer.metadata.log_priors, self.prior_floor)
         empty: list[str] = []
         log_likelihoods = (
-            scores.mapped(lambda rows: convert(rows, log_priors, "log_likelihood", self.prior_scale))
+            scores.mapped(lambda rows: to_output(rows, log_priors, "log_likelihood", self.prior_scale))
             for scores in score_blocks(self.scorer, feats, self.num_jobs, empty.append)
         )
         decoded = decode_all(self.job, log_likelihoods, weights, self.num_jobs)
@@ -71,8 +74,8 @@ def decode_tuned(
     tuning: TuningData | None,
     acoustic_scale: float | None = None,
     word_penalty: float | None = None,
-) -> tuple[dict[str, Hypothesis], dict[str, Any]]:
-    """Hypotheses of ``data_dir`` with the best weights, and what there is to tell of these.
+) -> tuple[dict[str, Hypothesis], Summary]:
+    """Decode ``data_dir`` with the best weights; return its hypotheses and a summary of the weights.
 
     Args:
         tuning: the development data; None takes ``acoustic_scale``, or 0.1.
@@ -80,20 +83,20 @@ def decode_tuned(
         word_penalty: None chooses it there too, or is 0 where the scale is given.
     """
     if tuning is None or acoustic_scale is not None:
-        best = Weights(acoustic_scale or DEFAULT_SCALE, word_penalty or 0.0)
-        return _only(decoder.decode(str(data_dir), [best]), 0), _told(best, None, {})
+        best = ScoreWeights(acoustic_scale or DEFAULT_SCALE, word_penalty or 0.0)
+        return _only(decoder.decode(str(data_dir), [best]), 0), _summary_of(best, None, {})
     errors, hypotheses = tune(decoder, str(tuning.folder), tuning.references, word_penalty)
     best = best_weights(errors)
     if tuning.folder != data_dir:
         hypotheses = _only(decoder.decode(str(data_dir), [best]), 0)
-    return hypotheses, _told(best, tuning.folder, errors)
+    return hypotheses, _summary_of(best, tuning.folder, errors)
 
 
 def tune(
     decoder: CorpusDecoder, data_dir: str, references: References, word_penalty: float | None
-) -> tuple[dict[Weights, WordErrors], dict[str, Hypothesis]]:
-    """Errors with all scales, then with word penalties around the best scale; and the best hypotheses."""
-    weights = [Weights(scale, word_penalty or 0.0) for scale in SCALES]
+) -> tuple[dict[ScoreWeights, WordErrors], dict[str, Hypothesis]]:
+    """Count errors with all scales, then with penalties near the best; return the best hypotheses too."""
+    weights = [ScoreWeights(scale, word_penalty or 0.0) for scale in SCALES]
     hypotheses = decoder.decode(data_dir, weights)
     errors = errors_by_weights(references, hypotheses, weights)
     best = best_weights(errors)
@@ -102,15 +105,17 @@ def tune(
         return errors, kept
     index = SCALES.index(best.acoustic_scale)
     near = SCALES[max(index - 1, 0) : index + 2]
-    weights = [Weights(scale, penalty) for scale in near for penalty in PENALTIES]
+    weights = [ScoreWeights(scale, penalty) for scale in near for penalty in PENALTIES]
     hypotheses = decoder.decode(data_dir, weights)
     errors |= errors_by_weights(references, hypotheses, weights)
     best = best_weights(errors)
     return errors, _only(hypotheses, weights.index(best)) if best in weights else kept
 
 
-def _told(best: Weights, tuned_on: Path | None, errors: Mapping[Weights, WordErrors]) -> dict[str, Any]:
-    summary: dict[str, Any] = {"acoustic_scale": best.acoustic_scale, "word_penalty": best.word_penalty}
+def _summary_of(
+    best: ScoreWeights, tuned_on: Path | None, errors: Mapping[ScoreWeights, WordErrors]
+) -> Summary:
+    summary: Summary = {"acoustic_scale": best.acoustic_scale, "word_penalty": best.word_penalty}
     summary["tuned_on"] = None if tuned_on is None else str(tuned_on)
     if errors:
         by_scale: dict[str, WordErrors] = {}
@@ -126,19 +131,14 @@ def _only(hypotheses: Mapping[str, list[Hypothesis]], index: int) -> dict[str, H
     return {utt_id: paths[index] for utt_id, paths in hypotheses.items()}
 
 
-def word_errors(references: Words, hypotheses: Mapping[str, Hypothesis]) -> WordErrors:
-    """Errors over the utterances that have a reference; see `count_errors`."""
-    return count_errors(references, _words(hypotheses))
-
-
 def _words(hypotheses: Mapping[str, Hypothesis]) -> Words:
     return {utt_id: path.words for utt_id, path in hypotheses.items()}
 
 
-def best_weights(errors: Mapping[Weights, WordErrors]) -> Weights:
-    """Those with the fewest errors; of equals the scale nearest to 0.1, then the lowest penalty."""
+def best_weights(errors: Mapping[ScoreWeights, WordErrors]) -> ScoreWeights:
+    """Choose weights with the fewest errors; of equals the scale nearest to 0.1, then the lowest penalty."""
 
-    def rank(weights: Weights) -> tuple[int, float, float]:
+    def rank(weights: ScoreWeights) -> tuple[int, float, float]:
         distance = abs(math.log(weights.acoustic_scale / DEFAULT_SCALE))
         return errors[weights].total, distance, weights.word_penalty
 
@@ -146,9 +146,9 @@ def best_weights(errors: Mapping[Weights, WordErrors]) -> Weights:
 
 
 def errors_by_weights(
-    references: References, hypotheses: Mapping[str, list[Hypothesis]], weights: Sequence[Weights]
-) -> dict[Weights, WordErrors]:
-    """Errors with each of ``weights``."""
+    references: References, hypotheses: Mapping[str, list[Hypothesis]], weights: Sequence[ScoreWeights]
+) -> dict[ScoreWeights, WordErrors]:
+    """Count errors with each of ``weights``."""
     each = [_words(_only(hypotheses, index)) for index in range(len(weights))]
     return {weight: references.errors(words) for weight, words in zip(weights, each, strict=True)}
 
@@ -157,7 +157,7 @@ def write_hypotheses(
     out_dir: Path,
     hypotheses: Mapping[str, Hypothesis],
     references: References | None,
-    summary: dict[str, Any],
+    summary: Summary,
 ) -> WordErrors | None:
     """Write ``hyp.txt``, ``ali.ark`` (transition-ids), ``costs.txt``, ``wer.txt``, last ``decode.json``."""
     lines = [" ".join([utt_id, *path.words]) for utt_id, path in hypotheses.items()]
@@ -171,7 +171,7 @@ def write_hypotheses(
     errors = None if references is None else references.errors(_words(hypotheses))
     if errors is not None:
         write_text(out_dir / "wer.txt", f"{errors}\n")
-        summary = summary | describe(errors)
+        summary |= describe(errors)
     partial = [
         utt_id for utt_id, path in hypotheses.items() if len(path.transition_ids) and not path.is_complete
     ]
@@ -185,8 +185,8 @@ def write_hypotheses(
     return errors
 
 
-def describe(errors: WordErrors) -> dict[str, Any]:
-    """``errors`` as JSON; ``wer`` is a share, or null where no reference has a word."""
+def describe(errors: WordErrors) -> Summary:
+    """Convert errors to JSON; ``wer`` is a share, or null where no reference has a word."""
     return {
         "wer": _share(errors),
         "errors": errors.total,

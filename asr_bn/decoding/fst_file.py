@@ -8,19 +8,24 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.system.arrays import Floats
 
+if TYPE_CHECKING:
+    from kaldifst import StdVectorFst
+
+Fst: TypeAlias = "StdVectorFst"  # by name: an extra that is imported where it is used
+
 _MAGIC = 2125659606
 _HAS_SYMBOLS = 0x3
 _IS_ALIGNED = 0x4
 _ALIGNMENT = 16
 _CONST_VERSION, _VECTOR_VERSION = 2, 2
-# Of the properties, only "expanded" is claimed; OpenFst works out the others when it needs them.
+# Only the property "expanded" is set; OpenFst computes the others when it needs them.
 _EXPANDED, _MUTABLE = 0x1, 0x2
 _STATE = np.dtype(
     [("final", "<f4"), ("first", "<u4"), ("num_arcs", "<u4"), ("num_in", "<u4"), ("num_out", "<u4")]
@@ -72,7 +77,7 @@ class FstArrays:
     def from_arcs(
         cls, start: int, finals: Floats, sources: NDArray[np.int64], arcs: NDArray[np.void]
     ) -> "FstArrays":
-        """The transducer of ``arcs``, in any order; ``sources`` are the states that they leave."""
+        """Build the transducer of ``arcs``, in any order; ``sources`` are the states that they leave."""
         order = np.argsort(sources, kind="stable")
         counts = np.bincount(sources, minlength=len(finals))
         return cls(start, finals, np.concatenate([[0], np.cumsum(counts)]), arcs[order])
@@ -91,7 +96,7 @@ class FstArrays:
         write_bytes(path, header + states.tobytes() + self.arcs.tobytes())
 
     def vector_bytes(self) -> bytes:
-        """The same transducer as a vector FST file."""
+        """Encode as a vector FST file."""
         num_states = len(self.finals)
         words = np.empty(3 * num_states + 4 * len(self.arcs), dtype="<u4")
         at = 3 * np.arange(num_states) + 4 * self.first_arcs[:-1]

@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from asr_bn.decoding.arpa import RESERVED
+from asr_bn.decoding.fst_file import Fst
 from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.script_file import read_lines
 
@@ -46,12 +46,12 @@ class Grammar:
         return grammar
 
     def words(self) -> set[str]:
-        """Every word of every rule."""
+        """Collect the words of all rules."""
         symbols = {word for parts in self.rules.values() for part in parts for word in part}
         return {symbol for symbol in symbols if symbol != NOTHING and not _is_rule(symbol)}
 
-    def fst(self, word_ids: Mapping[str, int]) -> Any:
-        """The sentences as a deterministic acceptor; a sentence's cost is its negated log probability.
+    def fst(self, word_ids: Mapping[str, int]) -> Fst:
+        """Build a deterministic acceptor, in which a sentence costs its negated log probability.
 
         Raises:
             ValueError: a word that is not in ``word_ids``.
@@ -74,13 +74,13 @@ class Grammar:
 
     def _before(
         self,
-        fst: Any,
+        fst: Fst,
         symbol: str,
         target: int,
         word_ids: Mapping[str, int],
         known: dict[tuple[str, int], int],
     ) -> int:
-        """The state from which ``symbol`` leads to ``target``; ``known`` are those made already."""
+        """Make or find the state from which ``symbol`` leads to ``target``; ``known`` caches states."""
         import kaldifst
 
         if symbol == NOTHING:

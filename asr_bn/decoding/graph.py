@@ -3,12 +3,11 @@
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from asr_bn.data.alignments import MODEL_NAMES
-from asr_bn.decoding.fst_file import FstArrays
+from asr_bn.decoding.fst_file import Fst, FstArrays
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.script_file import read_count
 from asr_bn.kaldi_io.transition_model import TransitionModel
@@ -26,7 +25,7 @@ class DecodingGraph:
         model: maps the input labels to pdfs.
     """
 
-    fst: Any
+    fst: Fst
     words: dict[int, str]
     model: TransitionModel
 
@@ -48,8 +47,8 @@ class DecodingGraph:
         _check_labels(arrays, words, model, graph_dir, model_path)
         return cls(to_kaldifst(arrays), words, model)
 
-    def with_word_penalty(self, penalty: float) -> Any:
-        """The ``kaldifst.StdVectorFst`` in which every word costs ``penalty`` more."""
+    def with_word_penalty(self, penalty: float) -> Fst:
+        """Copy the ``kaldifst.StdVectorFst``, with ``penalty`` added to the cost of every word."""
         with tempfile.NamedTemporaryFile(suffix=".fst") as stream:
             self.fst.write(stream.name)
             arrays = FstArrays.read(Path(stream.name))
@@ -58,8 +57,8 @@ class DecodingGraph:
         return to_kaldifst(replace(arrays, arcs=arcs))
 
 
-def to_kaldifst(arrays: FstArrays) -> Any:
-    """``arrays`` as a ``kaldifst.StdVectorFst``, which cannot read const FSTs itself."""
+def to_kaldifst(arrays: FstArrays) -> Fst:
+    """Convert to a ``kaldifst.StdVectorFst``, which cannot read const FSTs itself."""
     import kaldifst
 
     with tempfile.NamedTemporaryFile(suffix=".fst") as stream:
@@ -69,7 +68,7 @@ def to_kaldifst(arrays: FstArrays) -> Any:
 
 
 def find_transition_model(graph_dir: Path) -> Path:
-    """The ``final.mdl`` of a graph folder: inside it, beside it, or of alignments made with its system.
+    """Find a graph folder's ``final.mdl``: inside it, beside it, or in alignments made with its system.
 
     Kaldi's ``exp/tri4b/graph`` belongs to ``exp/tri4b/final.mdl``, of which ``exp/tri4b_ali*`` hold copies.
 

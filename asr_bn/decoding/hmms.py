@@ -73,14 +73,14 @@ class Hmms:
         return cls(path, topology, transitions, number)
 
     def phones(self) -> set[int]:
-        """Every phone that has states."""
+        """Collect the phones that have states."""
         return {phone for phone, *_ in self.transitions}
 
     def without_context(self) -> dict[int, Hmm]:
-        """The HMM of each phone.
+        """Return the HMM of each phone.
 
         Raises:
-            ValueError: there are several, by what is around the phone.
+            ValueError: a phone has several, which depend on its context.
         """
         transitions: dict[int, tuple[Transition, ...]] = {}
         seen = set()
@@ -95,7 +95,7 @@ class Hmms:
         return {phone: Hmm(leaving, self._end(phone)) for phone, leaving in transitions.items()}
 
     def in_context(self, window: Sequence[int], tree: ContextDependency) -> Hmm:
-        """The HMM of the central phone of ``window`` (``GetHmmAsFsa`` of ``src/hmm/hmm-utils.cc``).
+        """Build the HMM of the central phone of ``window`` (``GetHmmAsFsa`` of ``src/hmm/hmm-utils.cc``).
 
         Raises:
             ValueError: the tree is not the one of this model.

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asr_bn.decoding.arpa import BACKOFF, RESERVED, describe_left_out
-from asr_bn.decoding.fst_file import FstArrays
+from asr_bn.decoding.fst_file import Fst, FstArrays
 from asr_bn.decoding.graph import to_kaldifst
 from asr_bn.decoding.lexicon_fst import read_phone_ids
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_ints
-from asr_bn.kaldi_io.rxfilename import naming
+from asr_bn.kaldi_io.utterance_id import prefix_errors
 
 LANG_FILES = ("L_disambig.fst", "G.fst", "words.txt", "phones.txt", "phones/disambig.int")
 
@@ -35,7 +35,7 @@ class LangDir:
         """Read ``folder/phones.txt``.
 
         Args:
-            phones_txt: the numbers that the model goes by; None takes the folder's.
+            phones_txt: of the model; None takes the folder's.
 
         Raises:
             OSError: it is missing.
@@ -53,15 +53,15 @@ class LangDir:
 
     @staticmethod
     def is_one(folder: Path) -> bool:
-        """Whether ``folder`` is a lang folder, and not one of a dictionary."""
+        """True if ``folder`` is a lang folder, and not one of a dictionary."""
         return (folder / "L_disambig.fst").is_file()
 
     def word_ids(self) -> dict[str, int]:
-        """Numbers of the words and of Kaldi's own symbols; see `read_word_ids`."""
+        """Read the numbers of words and of Kaldi's own symbols; see `read_word_ids`."""
         return read_word_ids(self.path.parent)
 
-    def fst(self, word_ids: dict[str, int]) -> tuple[Any, list[int]]:
-        """``L_disambig.fst`` and its disambiguation symbols, the first of which is ``#0``.
+    def fst(self, word_ids: dict[str, int]) -> tuple[Fst, list[int]]:
+        """Read ``L_disambig.fst`` and its disambiguation symbols, the first of which is ``#0``.
 
         Raises:
             OSError: it is missing.
@@ -78,14 +78,14 @@ class LangDir:
     def _disambig(self) -> list[int]:
         path = self.path.with_name("phones") / "disambig.int"
         if path.is_file():
-            with naming(str(path)):
+            with prefix_errors(str(path)):
                 return parse_ints(path.read_bytes())
         names = read_phone_names(self.path.with_name("phones.txt"))
         return [number for number, name in names.items() if name.startswith("#")]
 
 
 def read_word_ids(folder: Path) -> dict[str, int]:
-    """``words.txt`` of a lang folder.
+    """Read ``words.txt`` of a lang folder.
 
     Raises:
         OSError: no such file.
@@ -99,8 +99,8 @@ def read_word_ids(folder: Path) -> dict[str, int]:
 
 def read_word_fst(
     folder: Path, word_ids: dict[str, int], spoken: Iterable[str], say: Callable[[str], None]
-) -> Any:
-    """``G.fst`` of a lang folder.
+) -> Fst:
+    """Read ``G.fst`` of a lang folder.
 
     Args:
         word_ids: of its ``words.txt``.
@@ -128,7 +128,7 @@ def read_word_fst(
     return fst
 
 
-def _check_labels(path: Path, labels: Any, word_ids: dict[str, int]) -> None:
+def _check_labels(path: Path, labels: NDArray[np.int32], word_ids: dict[str, int]) -> None:
     unknown = set(np.unique(labels).tolist()) - set(word_ids.values())
     if unknown:
         raise ValueError(f"{path}: has the word {min(unknown)}, which words.txt beside it lacks")

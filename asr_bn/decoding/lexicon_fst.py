@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from asr_bn.decoding.arpa import BACKOFF, BEGIN, END, RESERVED
+from asr_bn.decoding.fst_file import Fst
 from asr_bn.decoding.silence import SilenceProbabilities, WordSilence
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_float, split_words
@@ -79,15 +79,18 @@ class Lexicon:
         return cls(path, entries, phone_ids, silence, silences)
 
     def words(self) -> list[str]:
-        """Every word, sorted as ``sort`` does with ``LC_ALL=C``."""
+        """Sort the words as ``sort`` does with ``LC_ALL=C``."""
         return sorted({word for word, _, _ in self.entries}, key=str.encode)
 
     def word_ids(self) -> dict[str, int]:
-        """Numbers of the words and of Kaldi's own symbols."""
+        """Number the words and Kaldi's own symbols."""
         return {name: number for number, name in enumerate(["<eps>", *self.words(), BACKOFF, BEGIN, END])}
 
     def disambiguated(self) -> tuple[list[Pronunciation], int]:
-        """Entries, ``#1``, ``#2``, ... after those that are another word's or begin one; the highest."""
+        """Append ``#1``, ``#2``, ... to pronunciations that are or begin another one.
+
+        Returns:
+            The entries, and the highest number used."""
         counts = Counter(phones for _, _, phones in self.entries)
         prefixes = {phones[:length] for phones in counts for length in range(1, len(phones))}
         used: Counter[tuple[str, ...]] = Counter()
@@ -100,8 +103,8 @@ class Lexicon:
             entries.append((word, probability, phones))
         return entries, highest
 
-    def fst(self, word_ids: dict[str, int]) -> tuple[Any, list[int]]:
-        """The transducer, and its disambiguation symbols: ``#0``, ``#1``, ..., silence's.
+    def fst(self, word_ids: dict[str, int]) -> tuple[Fst, list[int]]:
+        """Build the transducer; also return its disambiguation symbols: ``#0``, ``#1``, ..., silence's.
 
         Raises:
             ValueError: a word that is not in ``word_ids``.
@@ -150,7 +153,7 @@ class _Graph:
             self.fst.add_arc(source, kaldifst.StdArc(phone, word, cost, target))
 
     def line(self, source: int, phones: Sequence[int], word: int, cost: float) -> tuple[int, int, float]:
-        """Arcs of ``phones``; the state behind them, and what of word and cost is left if there are none."""
+        """Add arcs of ``phones``; return the state after them, and word and cost that no arc took."""
         for phone in phones:
             target = self.fst.add_state()
             self.arc(source, phone, word, cost, target)
@@ -158,7 +161,7 @@ class _Graph:
         return source, word, cost
 
 
-def _with_silence(entries: _Numbered, silence: int, disambig: int) -> Any:
+def _with_silence(entries: _Numbered, silence: int, disambig: int) -> Fst:
     """States: start, between words, before silence, behind it."""
     quiet, spoken = -math.log(SILENCE_PROBABILITY), -math.log(1 - SILENCE_PROBABILITY)
     graph = _Graph(4)
@@ -176,7 +179,7 @@ def _with_silence(entries: _Numbered, silence: int, disambig: int) -> Any:
 
 def _with_silence_by_word(
     entries: _Numbered, silences: SilenceProbabilities, silence: int, disambig: int
-) -> Any:
+) -> Fst:
     """States: start, behind a word or the beginning without silence, behind silence."""
     graph = _Graph(3)
     graph.fst.set_final(1, _cost(silences.end_factor_after_speech))
@@ -223,7 +226,7 @@ def _parse(line: str, num_numbers: int, where: str) -> tuple[Pronunciation, Word
 
 
 def read_phone_ids(phones_txt: Path) -> dict[str, int]:
-    """Numbers of the phones in ``phones.txt``, without ``<eps>`` and disambiguation symbols.
+    """Read the numbers in ``phones.txt``, without ``<eps>`` and disambiguation symbols.
 
     Raises:
         OSError: no such file.

@@ -1,4 +1,4 @@
-"""The words that hypotheses are compared with, and the filters that scoring puts both through."""
+"""Reference words, and the filters of references and hypotheses before errors are counted."""
 
 import os
 import shlex
@@ -33,8 +33,9 @@ class WerFilter:
 
     @classmethod
     def find(cls, path: Path) -> "WerFilter":
-        """``path`` for both; or a folder such as ``local``, whose ``wer_ref_filter`` goes before its
-        ``wer_output_filter`` for the references, and ``wer_hyp_filter`` for the hypotheses.
+        """Use a file for both; or of a folder such as ``local`` ``wer_ref_filter`` and ``wer_hyp_filter``.
+
+        In a folder ``wer_output_filter`` takes the place of a missing one.
 
         Raises:
             OSError: no such file, or none of them in the folder.
@@ -86,7 +87,7 @@ class References:
         return cls(run_filter(wer_filter.references, words), wer_filter)
 
     def errors(self, hypotheses: Words) -> WordErrors:
-        """Errors of unfiltered hypotheses; see `count_errors`."""
+        """Filter hypotheses and count their errors; see `count_errors`."""
         return count_errors(self.words, run_filter(self.wer_filter.hypotheses, hypotheses))
 
 
@@ -111,7 +112,7 @@ class TuningData:
 
 
 def count_errors(references: Words, hypotheses: Words) -> WordErrors:
-    """Errors over the utterances that are in both, as ``compute-wer --mode=present`` counts them.
+    """Count errors over the utterances in both, as ``compute-wer --mode=present`` does.
 
     Raises:
         ValueError: none is in both.
@@ -124,7 +125,7 @@ def count_errors(references: Words, hypotheses: Words) -> WordErrors:
 
 
 def run_filter(path: Path | None, words: Words) -> Words:
-    """What the filter ``path`` makes of ``words``; a file without ``#!`` that is no program is a sed script.
+    """Run the filter ``path`` on ``words``; a file that is not executable and has no ``#!`` is a sed script.
 
     Raises:
         ValueError: it fails (its standard error is in the message), or writes what is not UTF-8.

@@ -1,23 +1,15 @@
-"""The wheels decoding needs, which are an extra."""
+"""The wheels that decoding needs, an extra of the package."""
 
 import importlib.util
 
 
 def require_decoder() -> None:
-    """Say what to install where the decoder is missing.
-
-    Raises:
-        ValueError: it is.
-    """
+    """Raise ``ValueError``, with what to install, if the decoder is missing."""
     _require(("kaldi_decoder", "kaldifst", "kaldialign"))
 
 
 def require_graph_tools() -> None:
-    """Say what to install where what builds graphs is missing.
-
-    Raises:
-        ValueError: it is.
-    """
+    """Raise ``ValueError``, with what to install, if the builder of graphs is missing."""
     _require(("kaldifst", "kaldilm"))
 
 

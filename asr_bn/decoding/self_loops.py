@@ -16,7 +16,7 @@ SELF_LOOP_SCALE = 0.1
 
 
 def add_self_loops(fst: FstArrays, hmms: Hmms) -> FstArrays:
-    """Self-loops after the transition into a state (Kaldi's ``reorder``), with their costs.
+    """Add self-loops after the transition into a state (Kaldi's ``reorder``), with their costs.
 
     A state's self-loop must be that of the HMM state that was just left.  Where arcs of several HMM states
     (or none) lead to one state, those of each go to a state of their own in front of it.
@@ -54,7 +54,7 @@ def add_self_loops(fst: FstArrays, hmms: Hmms) -> FstArrays:
 
 
 def _self_loops(hmms: Hmms) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """By transition-id the self-loop of the state it leaves; by self-loop the costs to stay and to leave."""
+    """Map transition-ids to self-loops of the states they leave, and these to costs to stay and leave."""
     size = hmms.num_transition_ids + 1
     loop_of = np.zeros(size, dtype=np.int64)
     stay, leave = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.float32)

@@ -51,7 +51,7 @@ class WordErrors:
 
 
 def count_word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> WordErrors:
-    """Errors of a minimum edit distance alignment."""
+    """Count the errors of a minimum edit distance alignment."""
     import kaldialign
 
     counts = kaldialign.edit_distance(list(reference), list(hypothesis))

@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_bn.decoding.beam_search import BeamOptions, BeamSearch, Hypothesis, Weights
+from asr_bn.decoding.beam_search import BeamOptions, BeamSearch, Hypothesis, ScoreWeights
 from asr_bn.decoding.graph import DecodingGraph, find_transition_model
 from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.scoring.corpus import Scores
@@ -21,22 +21,18 @@ _search: BeamSearch | None = None
 
 @dataclass(frozen=True)
 class SearchJob:
-    """What a process needs to begin: where the graph is, and how wide to search."""
+    """What a process is started with: the graph's folder and the search's options."""
 
     graph_dir: Path
     mdl: Path | None
     options: BeamOptions
 
     def transition_model(self) -> Path:
-        """The file of the transition model; see `find_transition_model`."""
+        """Return the file of the transition model; see `find_transition_model`."""
         return self.mdl or find_transition_model(self.graph_dir)
 
     def check(self, num_pdfs: int, model: Path) -> None:
-        """Refuse a graph whose transition model has another number of pdfs than the acoustic ``model``.
-
-        Raises:
-            ValueError: it has.
-        """
+        """Raise ``ValueError`` unless the transition model has as many pdfs as the acoustic ``model``."""
         path = self.transition_model()
         expected = TransitionModel.read(path).num_pdfs
         if expected != num_pdfs:
@@ -51,9 +47,9 @@ class SearchJob:
 
 
 def decode_all(
-    job: SearchJob, scores: Iterable[Scores], weights: Sequence[Weights], num_jobs: int
+    job: SearchJob, scores: Iterable[Scores], weights: Sequence[ScoreWeights], num_jobs: int
 ) -> Iterator[tuple[str, list[Hypothesis]]]:
-    """Best path of every utterance with each of ``weights``, in the order they come.
+    """Decode every utterance with each of ``weights``, in input order.
 
     Args:
         job: opened once in each process.
@@ -99,14 +95,14 @@ def _start(job: SearchJob) -> None:
     _search = job.open()
 
 
-def _work(utt_id: str, log_likelihoods: Floats, weights: Sequence[Weights]) -> list[Hypothesis]:
+def _work(utt_id: str, log_likelihoods: Floats, weights: Sequence[ScoreWeights]) -> list[Hypothesis]:
     if _search is None:
         raise ValueError("this process was not started by decode_all")
     return _decode(_search, utt_id, [log_likelihoods], weights)
 
 
 def _decode(
-    search: BeamSearch, utt_id: str, blocks: Iterable[Floats], weights: Sequence[Weights]
+    search: BeamSearch, utt_id: str, blocks: Iterable[Floats], weights: Sequence[ScoreWeights]
 ) -> list[Hypothesis]:
     try:
         return search.decode_blocks(blocks, weights)

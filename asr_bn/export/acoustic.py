@@ -1,28 +1,23 @@
-"""Export to ONNX: the graph is written node by node, all normalization folded into ``LSTM`` nodes.
+"""Export to ONNX, with all normalization folded into the weights of ``LSTM`` nodes.
 
-Batch normalization with population statistics and the normalization of the input are affine, so that both
-disappear into the weights of the input projections: the exported network costs what the baseline costs.
+Batch normalization with population statistics and input normalization are affine, so that both fold into the
+input projections: the exported network costs no more than the baseline.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from asr_bn.acoustic_model.model import AcousticModel
 from asr_bn.features.options import FbankOptions
 from asr_bn.layers.module_modes import effective_weights
-from asr_bn.onnx_io.versions import IR_VERSION, OPSET
+from asr_bn.onnx_io.graph import Graph, by_onnx_gates, make_model, tensor_info, write_model
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 from asr_bn.system.arrays import Floats
-from asr_bn.system.files import write_bytes
-
-# PyTorch orders the gates i, f, g, o; ONNX i, o, f, c.
-_ONNX_GATES = [0, 3, 1, 2]
+from asr_bn.training.checkpoint import Checkpoint
 
 
 def export_onnx(model: AcousticModel, metadata: ModelMetadata, path: Path, half: bool = False) -> None:
@@ -30,32 +25,39 @@ def export_onnx(model: AcousticModel, metadata: ModelMetadata, path: Path, half:
 
     The graph maps ``features`` (float32 ``[batch, frames, num_features]``, not normalized) and ``lengths``
     (int32 ``[batch]``) to ``log_posteriors`` (float32 ``[batch, frames, num_pdfs]``; rows past an
-    utterance's length mean nothing).  The file asks of its user at least one utterance and frame, and of a
-    runtime ``LSTM`` with ``sequence_lens`` (see ``docs/exported_model.md``).
+    utterance's length mean nothing).  A call needs at least one utterance and frame; the runtime needs
+    ``LSTM`` with ``sequence_lens`` (see ``docs/exported_model.md``).
 
     Args:
-        half: weights and layers in float16, which ONNX Runtime has for CUDA only; inputs, logits' softmax
+        half: write weights and layers in float16, which ONNX Runtime computes on CUDA only; inputs, softmax
             and output stay float32.
 
     Raises:
         RuntimeError: the model has no population statistics.
     """
-    graph = Graph()
-    add_network(graph, model, "features", half)
-    proto = graph.finish(*_features_and_lengths(model.feats_mean.numel()), model.num_pdfs)
-    helper.set_model_props(proto, {METADATA_KEY: metadata.to_json()})
-    onnx.checker.check_model(proto, full_check=True)
-    write_bytes(path, proto.SerializeToString())
+    graph = Graph(half)
+    add_network(graph, model, "features")
+    doc = "with deltas, not normalized, padded with anything; at least one utterance and frame"
+    features = tensor_info("features", ["batch", "frames", model.feats_mean.numel()], doc=doc)
+    doc = "frames of each utterance, at most all"
+    lengths = tensor_info("lengths", ["batch"], TensorProto.INT32, doc)
+    proto = graph.proto("asr_bn", [features, lengths], [log_posteriors_info(model.num_pdfs)])
+    write_model(make_model(proto, {METADATA_KEY: metadata.to_json()}), path)
 
 
-def add_network(graph: "Graph", model: AcousticModel, features: str, half: bool = False) -> None:
-    """The nodes from ``features`` (a name, ``[batch, frames, num_features]``) to ``log_posteriors``."""
+def log_posteriors_info(num_pdfs: int) -> onnx.ValueInfoProto:
+    """Describe the output ``log_posteriors``."""
+    return tensor_info("log_posteriors", ["batch", "frames", num_pdfs])
+
+
+def add_network(graph: Graph, model: AcousticModel, features: str) -> None:
+    """Add the nodes from ``features`` (a name, ``[batch, frames, num_features]``) to ``log_posteriors``."""
     with effective_weights(model):
-        _add_network(graph, model, features, half)
+        _add_network(graph, model, features)
 
 
-def _add_network(graph: "Graph", model: AcousticModel, features: str, half: bool) -> None:
-    graph.half = half
+def _add_network(graph: Graph, model: AcousticModel, features: str) -> None:
+    half = graph.half
     graph.node("Transpose", [features], "time_major", perm=[1, 0, 2])
     hidden = "time_major"
     if half:
@@ -77,8 +79,8 @@ def _add_network(graph: "Graph", model: AcousticModel, features: str, half: bool
     graph.node("Transpose", ["log_posteriors_time_major"], "log_posteriors", perm=[1, 0, 2])
 
 
-def metadata_of(state: dict[str, Any], checkpoint_sha256: str) -> ModelMetadata:
-    """The metadata of an exported model, from the checkpoint that ``asr-bn finish`` wrote."""
+def metadata_of(state: Checkpoint, checkpoint_sha256: str) -> ModelMetadata:
+    """Make the metadata of an exported model from the checkpoint that ``asr-bn finish`` wrote."""
     description = state["description"]
     return ModelMetadata(
         fbank=FbankOptions(**description["fbank"]),
@@ -92,59 +94,15 @@ def metadata_of(state: dict[str, Any], checkpoint_sha256: str) -> ModelMetadata:
     )
 
 
-class Graph:
-    """Nodes and constants as they are added; ``half`` makes float constants float16."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.tensors: list[onnx.TensorProto] = []
-        self.half = False
-
-    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
-
-    def tensor(self, name: str, values: NDArray[Any], may_be_half: bool = True) -> str:
-        """Add a constant and return its name."""
-        if self.half and may_be_half and values.dtype == np.float32:
-            values = values.astype(np.float16)
-        self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def finish(
-        self, features: onnx.ValueInfoProto, lengths: onnx.ValueInfoProto, num_pdfs: int
-    ) -> onnx.ModelProto:
-        """The whole model with these inputs."""
-        inputs = [features, lengths]
-        shape: list[str | int | None] = ["batch", "frames", num_pdfs]
-        outputs = [helper.make_tensor_value_info("log_posteriors", TensorProto.FLOAT, shape)]
-        graph = helper.make_graph(self.nodes, "asr_bn", inputs, outputs, self.tensors)
-        opset = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="asr_bn")
-
-
-def _features_and_lengths(num_features: int) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]:
-    return (
-        helper.make_tensor_value_info(
-            "features",
-            TensorProto.FLOAT,
-            ["batch", "frames", num_features],
-            doc_string="with deltas, not normalized, padded with anything; at least one utterance and frame",
-        ),
-        helper.make_tensor_value_info(
-            "lengths", TensorProto.INT32, ["batch"], doc_string="frames of each utterance, at most all"
-        ),
-    )
-
-
 def _add_layer(graph: Graph, model: AcousticModel, layer: int, hidden: str) -> str:
     name, lstm = f"layer{layer}", model.layers
     weight, bias = _input_weights(model, layer, fold_input=not graph.half)
     recurrent = lstm.stacked("weight_hh", layer)
     inputs = [
         hidden,
-        graph.tensor(f"{name}.W", _by_onnx_gates(_array(weight))),
-        graph.tensor(f"{name}.R", _by_onnx_gates(_array(recurrent))),
-        graph.tensor(f"{name}.B", _with_zero_recurrent_bias(_by_onnx_gates(_array(bias)))),
+        graph.tensor(f"{name}.W", by_onnx_gates(_array(weight))),
+        graph.tensor(f"{name}.R", by_onnx_gates(_array(recurrent))),
+        graph.tensor(f"{name}.B", _with_zero_recurrent_bias(by_onnx_gates(_array(bias)))),
         "lengths",
     ]
     if lstm.peephole:
@@ -172,11 +130,6 @@ def _input_weights(model: AcousticModel, layer: int, fold_input: bool) -> tuple[
 
 def _array(values: torch.Tensor) -> Floats:
     return values.detach().cpu().numpy().astype(np.float32)
-
-
-def _by_onnx_gates(values: Floats) -> Floats:
-    gates = np.split(values, 4, axis=1)
-    return np.concatenate([gates[k] for k in _ONNX_GATES], axis=1)
 
 
 def _with_zero_recurrent_bias(bias: Floats) -> Floats:

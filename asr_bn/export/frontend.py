@@ -2,31 +2,30 @@
 
 Inputs are ``samples`` (float32 ``[batch, num_samples]``, int16 scale) and ``sample_lengths`` (int32
 ``[batch]``); outputs ``log_posteriors`` and ``lengths``, the frames of each utterance.
-Source of the features: Kaldi ``src/feat/feature-fbank.cc``, as in :mod:`asr_bn.features.fbank`.
+Source of the features: Kaldi ``src/feat/feature-fbank.cc``, as in :mod:`asr_bn.features.filterbank`.
 """
 
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from asr_bn.acoustic_model.model import AcousticModel
-from asr_bn.export.acoustic import Graph, add_network
+from asr_bn.export.acoustic import add_network, log_posteriors_info
 from asr_bn.features.deltas import delta_kernels
 from asr_bn.features.fourier import twiddle_errors
 from asr_bn.features.mel_banks import mel_weights
 from asr_bn.features.options import FbankOptions
 from asr_bn.features.windows import window_function
+from asr_bn.onnx_io.graph import Graph, make_model, tensor_info, write_model
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
-from asr_bn.system.files import write_bytes
 
 
 def export_with_frontend(model: AcousticModel, metadata: ModelMetadata, path: Path) -> None:
-    """Write ``model`` with its features' computation in front.
+    """Write ``model`` with the computation of its features in front.
 
-    Every utterance needs at least a frame; what comes after its ``sample_lengths`` is not looked at.
+    Every utterance needs at least a frame; samples after its length are ignored.
 
     Raises:
         ValueError: filter bank options that the graph does not have (see ``_check``).
@@ -37,17 +36,15 @@ def export_with_frontend(model: AcousticModel, metadata: ModelMetadata, path: Pa
     _add_fbank(graph, metadata.fbank)
     _add_deltas(graph, metadata.delta_order)
     add_network(graph, model, "feats")
-    samples = helper.make_tensor_value_info("samples", TensorProto.FLOAT, ["batch", "num_samples"])
-    lengths = helper.make_tensor_value_info("sample_lengths", TensorProto.INT32, ["batch"])
-    proto = graph.finish(samples, lengths, model.num_pdfs)
-    proto.graph.output.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]))
-    helper.set_model_props(proto, {METADATA_KEY: metadata.to_json()})
-    onnx.checker.check_model(proto, full_check=True)
-    write_bytes(path, proto.SerializeToString())
+    samples = tensor_info("samples", ["batch", "num_samples"])
+    lengths = [tensor_info(name, ["batch"], TensorProto.INT32) for name in ("sample_lengths", "lengths")]
+    outputs = [log_posteriors_info(model.num_pdfs), lengths[1]]
+    proto = graph.proto("asr_bn", [samples, lengths[0]], outputs)
+    write_model(make_model(proto, {METADATA_KEY: metadata.to_json()}), path)
 
 
 def spectrum_matrix(options: FbankOptions) -> NDArray[np.float64]:
-    """From a raw frame to its spectrum, ``[window_size, 2, num_bins]``: real and imaginary parts.
+    """Compute the matrix from a raw frame to its spectrum, ``[window_size, 2, num_bins]`` (real, imaginary).
 
     Removal of the mean, pre-emphasis, window, Fourier transform and the rounding of Kaldi's transform are
     all linear: one matrix, in float64.
@@ -87,14 +84,14 @@ def _check(options: FbankOptions) -> None:
 def _add_frames(graph: Graph, options: FbankOptions) -> None:
     """``frames``, float64 ``[batch, frames, window_size]``, and ``lengths``."""
     size, shift = options.window_size, options.window_shift
-    graph.tensor("window_shift", np.array([shift], dtype=np.int64))
-    graph.tensor("zero", np.array(0, dtype=np.int64))
-    graph.tensor("one", np.array(1, dtype=np.int64))
-    graph.tensor("ones", np.array([1], dtype=np.int64))
-    graph.tensor("last_axis", np.array([2], dtype=np.int64))
+    graph.tensor("window_shift", [shift])
+    graph.tensor("zero", 0)
+    graph.tensor("one", 1)
+    graph.tensor("ones", [1])
+    graph.tensor("last_axis", [2])
     _check_lengths(graph)
     # Div rounds towards zero: adding a shift before it gives none, not one, to less than a window of samples.
-    before = graph.tensor("before_first", np.array([size - shift], dtype=np.int64))
+    before = graph.tensor("before_first", [size - shift])
     graph.node("Sub", ["num_samples", before], "past_first")
     graph.node("Div", ["past_first", "window_shift"], "num_frames")
     graph.node("Cast", ["num_frames"], "lengths", to=TensorProto.INT32)
@@ -111,7 +108,7 @@ def _add_frames(graph: Graph, options: FbankOptions) -> None:
 
 def _check_lengths(graph: Graph) -> None:
     """``num_samples`` and ``checked_samples``, after nodes that refuse what ``LSTM`` would of ``lengths``."""
-    origin, end = (graph.tensor(name, np.array([k])) for k, name in enumerate(("origin", "end")))
+    origin, end = (graph.tensor(name, [k]) for k, name in enumerate(("origin", "end")))
     graph.node("Shape", ["samples"], "samples_shape")
     graph.node("Slice", ["samples_shape", origin, end], "batch_shape")
     graph.node("Reshape", ["sample_lengths", "batch_shape"], "one_length_an_utterance", allowzero=1)
@@ -121,9 +118,7 @@ def _check_lengths(graph: Graph) -> None:
     graph.node("Sub", ["row_size", "most_samples"], "num_padding")
     graph.node("Concat", ["most_samples", "num_padding"], "split", axis=0)
     parts = ["checked_samples", "padding"]
-    graph.nodes.append(
-        helper.make_node("Split", ["samples", "split"], parts, "length_within_samples", axis=1)
-    )
+    graph.node("Split", ["samples", "split"], *parts, name="length_within_samples", axis=1)
 
 
 def _add_fbank(graph: Graph, options: FbankOptions) -> None:
@@ -154,7 +149,7 @@ def _add_fbank(graph: Graph, options: FbankOptions) -> None:
 
 
 def _without_mean(graph: Graph, static: str) -> str:
-    """``static`` less the mean of each utterance's own frames."""
+    """Subtract the mean of each utterance's own frames."""
     graph.node("Unsqueeze", ["num_frames", "ones"], "num_frames_column")
     graph.node("Less", ["frame_index", "num_frames_column"], "is_frame")  # [batch, frames]
     graph.node("Unsqueeze", ["is_frame", "last_axis"], "is_frame_column")
@@ -162,7 +157,7 @@ def _without_mean(graph: Graph, static: str) -> str:
     graph.node("Where", ["is_frame_column", static, nothing], "own_frames")
     graph.node("ReduceSum", ["own_frames", "ones"], "column_sums", keepdims=1)
     graph.node("Cast", ["num_frames"], "frame_counts", to=TensorProto.DOUBLE)
-    inner_axes = graph.tensor("inner_axes", np.array([1, 2], dtype=np.int64))
+    inner_axes = graph.tensor("inner_axes", [1, 2])
     graph.node("Unsqueeze", ["frame_counts", inner_axes], "divisors")
     graph.node("Div", ["column_sums", "divisors"], "column_means")
     graph.node("Sub", [static, "column_means"], "centred")
@@ -185,13 +180,11 @@ def _add_deltas(graph: Graph, order: int) -> None:
     reach = len(kernels[-1]) // 2
     graph.node("Sub", ["num_frames", "ones"], "last_frame")
     graph.node("Unsqueeze", ["last_frame", "ones"], "last_column")
-    graph.tensor("first_frame", np.array(0, dtype=np.int64))
+    graph.tensor("first_frame", 0)
     shifted = {}
     for shift in range(-reach, reach + 1):
         name = f"time{shift}"
-        graph.node(
-            "Add", ["frame_index", graph.tensor(f"shift{shift}", np.array([shift], dtype=np.int64))], name
-        )
+        graph.node("Add", ["frame_index", graph.tensor(f"shift{shift}", [shift])], name)
         graph.node("Max", [name, "first_frame"], f"{name}.low")
         graph.node("Min", [f"{name}.low", "last_column"], f"{name}.index")  # [batch, frames]
         graph.node("Unsqueeze", [f"{name}.index", "last_axis"], f"{name}.column")

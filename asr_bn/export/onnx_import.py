@@ -1,16 +1,15 @@
-"""An exported float32 model back in PyTorch: the folded network, without normalization."""
+"""Import of an exported model into PyTorch, to inspect it or to train it further."""
 
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
-from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.model import AcousticModel
-from asr_bn.onnx_io.model_check import check_model
+from asr_bn.onnx_io.model_check import read_model
+from asr_bn.onnx_io.session import parse_metadata
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 from asr_bn.system.arrays import Floats
 
@@ -19,20 +18,18 @@ _TORCH_GATES = [0, 2, 3, 1]
 
 
 def import_onnx(path: Path) -> tuple[AcousticModel, ModelMetadata]:
-    """The model of a file that :func:`asr_bn.export.acoustic.export_onnx` wrote, in evaluation mode.
+    """Read an exported float32 model as a PyTorch module, in evaluation mode, and its metadata.
 
-    Its normalizations are in its weights: it is the baseline's network and gives the same answers.
+    Use it to inspect the weights or to fine-tune a network whose checkpoint is not at hand.  Normalization is
+    folded into the weights, so that the module has none; its answers are those of the file.
 
     Raises:
         OSError: no such file.
         ValueError: cut short, or not such a file (8-bit and half-precision ones are not).
     """
-    check_model(path)
-    try:
-        proto = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
-        raise ValueError(f"{path}: not a whole ONNX file ({error})") from error
-    metadata = _metadata(proto, path)
+    proto = read_model(path)
+    properties = {entry.key: entry.value for entry in proto.metadata_props}
+    metadata = parse_metadata(path, properties, METADATA_KEY, ModelMetadata.from_json)
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     lstms = [node for node in proto.graph.node if node.op_type == "LSTM"]
     if not lstms or weights.get("output.weight", np.zeros(0)).dtype != np.float32:
@@ -51,13 +48,6 @@ def import_onnx(path: Path) -> tuple[AcousticModel, ModelMetadata]:
     state["output.bias"] = torch.tensor(weights["output.bias"])
     model.load_state_dict(state)
     return model.eval(), metadata
-
-
-def _metadata(proto: onnx.ModelProto, path: Path) -> ModelMetadata:
-    properties = {entry.key: entry.value for entry in proto.metadata_props}
-    if METADATA_KEY not in properties:
-        raise ValueError(f"{path}: not a model that asr-bn exported (it has no '{METADATA_KEY}' metadata)")
-    return ModelMetadata.from_json(properties[METADATA_KEY])
 
 
 def _layer_state(layer: int, arrays: dict[str, Floats]) -> dict[str, torch.Tensor]:

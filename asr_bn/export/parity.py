@@ -1,7 +1,7 @@
-"""Does the exported model answer what the trained model answers?"""
+"""Parity of the exported model with the trained one."""
 
 import copy
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,25 +15,42 @@ from asr_bn.scoring.scorer import AcousticScorer
 # Utterances compared in one ragged batch, beside each alone.
 BATCH = 8
 
-# In some utterances a network's states depend so strongly on each other that differences in the last bits
-# grow.  Two right computations in float32 then differ by some times what the features' last bits make.
-LAST_BITS = 10.0
+# A network may amplify rounding errors of its features.  Two right computations in float32 then differ by
+# up to this many times the input sensitivity.
+_SENSITIVITY_FACTOR = 10.0
 _DRAWS = 4
 
 
-@torch.no_grad()
-def compare(model: AcousticModel, scorer: AcousticScorer, feats: MatrixScp, allowed: float) -> dict[str, Any]:
-    """Largest difference in log posterior between PyTorch and ONNX Runtime over all utterances.
+@dataclass(frozen=True)
+class Parity:
+    """Largest differences in log posterior between PyTorch and ONNX Runtime.
 
-    Every utterance is scored by ONNX Runtime alone and in a ragged batch.
+    Attributes:
+        max_difference: over all utterances, each alone and in a batch.
+        utt_id: where it was.
+        input_sensitivity: there; see the function of that name.
+        batch_difference: between an utterance alone and in its batch.
+        num_utterances: compared.
+        unexplained: utterances whose difference rounding does not explain.
+    """
+
+    max_difference: float
+    utt_id: str
+    input_sensitivity: float
+    batch_difference: float
+    num_utterances: int
+    unexplained: list[str]
+
+
+@torch.no_grad()
+def compare(model: AcousticModel, scorer: AcousticScorer, feats: MatrixScp, allowed: float) -> Parity:
+    """Compare the PyTorch model with the exported one, on every utterance alone and in a ragged batch.
 
     Args:
-        allowed: a larger difference must be explained by rounding (see `last_bits`).
-
-    Returns:
-        ``max_difference`` to the PyTorch model, the ``utt_id`` where it was, ``last_bits`` there,
-        ``num_utterances``, ``batch_difference``, the largest difference between an utterance alone and in its
-        batch, and ``unexplained``, the utterances whose difference rounding does not explain.
+        model: in evaluation mode.
+        scorer: of the exported model.
+        feats: static features.
+        allowed: a larger difference must be explained by rounding (see `input_sensitivity`).
 
     Raises:
         ValueError: no utterance has a frame.
@@ -57,19 +74,19 @@ def compare(model: AcousticModel, scorer: AcousticScorer, feats: MatrixScp, allo
             if not is_explained(difference, allowed, model, static):
                 unexplained.append(utt_id)
     worst = max(differences, key=lambda utt_id: differences[utt_id])
-    return {
-        "max_difference": differences[worst],
-        "utt_id": worst,
-        "last_bits": last_bits(model, feats[worst]),
-        "batch_difference": batch_difference,
-        "num_utterances": len(utt_ids),
-        "unexplained": unexplained,
-    }
+    return Parity(
+        differences[worst],
+        worst,
+        input_sensitivity(model, feats[worst]),
+        batch_difference,
+        len(utt_ids),
+        unexplained,
+    )
 
 
 @torch.no_grad()
 def trained_log_posteriors(model: AcousticModel, static_feats: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The PyTorch model's log posteriors ``[num_frames, num_pdfs]``, in the precision of its parameters."""
+    """Compute the PyTorch model's log posteriors ``[num_frames, num_pdfs]`` in its parameters' precision."""
     static = torch.from_numpy(static_feats)[None].to(model.feats_mean.dtype)
     rows: NDArray[np.floating] = model(static, torch.tensor([static.shape[1]])).data.numpy()
     return rows
@@ -78,15 +95,17 @@ def trained_log_posteriors(model: AcousticModel, static_feats: NDArray[np.floati
 def is_explained(
     difference: float, allowed: float, model: AcousticModel, static_feats: NDArray[np.floating]
 ) -> bool:
-    """Whether ``difference`` is at most ``allowed`` and what rounding adds where the last bits grow."""
+    """True if ``difference`` is at most ``allowed`` plus what float32 rounding of the features explains."""
     if difference <= allowed:
         return True
-    return difference <= allowed + LAST_BITS * last_bits(model, static_feats)
+    return difference <= allowed + _SENSITIVITY_FACTOR * input_sensitivity(model, static_feats)
 
 
-def last_bits(model: AcousticModel, static_feats: NDArray[np.floating]) -> float:
-    """How much the last bits of float32 features change the log posteriors, at most: in float64, with random
-    changes of up to 2^-23 of each value."""
+def input_sensitivity(model: AcousticModel, static_feats: NDArray[np.floating]) -> float:
+    """Measure how much float32 rounding of the features changes the log posteriors, at most.
+
+    The model is computed in float64, on features with random relative changes of up to 2^-23.
+    """
     exact_model, random = copy.deepcopy(model).double(), np.random.default_rng(0)
     static = static_feats.astype(np.float64)
     exact, worst = trained_log_posteriors(exact_model, static), 0.0

@@ -1,24 +1,23 @@
-"""8-bit weights and activations, with answers that depend on nothing but the utterance.
+"""8-bit weights and activations; an answer depends on its utterance alone.
 
-ONNX Runtime quantizes activations with one scale for a whole call, so that in a batch an utterance's answer
-would depend on its neighbours and on the padding.  Here a ``Loop`` inside the graph takes the utterances one
-by one, cut to their lengths: whoever calls the file, however batched, gets the same bits.  What it costs is
-what a batch of 8-bit products would gain over single ones.
+ONNX Runtime quantizes activations with one scale a call, so that an utterance's answer would depend on the
+rest of its batch.  Here a ``Loop`` in the graph takes the utterances one by one, cut to their lengths: every
+batch gives the same bits.  The cost is the speed that batched 8-bit products would gain.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from asr_bn.onnx_io.versions import IR_VERSION, OPSET, QUANTIZATION_DOMAIN, QUANTIZATION_OPSET
+from asr_bn.onnx_io.graph import Graph, make_model, tensor_info, write_model
+from asr_bn.onnx_io.model_check import read_model
+from asr_bn.onnx_io.versions import QUANTIZATION_DOMAIN
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 from asr_bn.system.arrays import Floats
-from asr_bn.system.files import write_bytes
 
 # 7 bits: two 8-bit products overflow the 16-bit sums of processors without VNNI, whose answers would differ.
 _LEVELS = 63
@@ -26,9 +25,9 @@ _LEVELS = 63
 
 @dataclass(frozen=True)
 class InputScale:
-    """Mean and standard deviation of each feature, ``[num_features]``: what they are normalized by first.
+    """Mean and standard deviation of each feature, ``[num_features]``, which normalize the input.
 
-    Deltas are a hundredth of the energy, and would vanish in 8 bits that hold both.
+    Deltas are a hundredth of the energy and would vanish in 8 bits beside it.
     """
 
     mean: Floats
@@ -36,25 +35,20 @@ class InputScale:
 
 
 def quantize_onnx(source: Path, metadata: ModelMetadata, scale: InputScale, path: Path) -> None:
-    """Write the float32 model ``source`` (of :func:`asr_bn.export.acoustic.export_onnx`) as an 8-bit one.
+    """Quantize the float32 model ``source``, of :func:`asr_bn.export.acoustic.export_onnx`, to 8 bits.
 
     Inputs and output stay as they are; it runs on the CPU only.
 
     Raises:
         ValueError: ``source`` is not such a model.
     """
-    proto = onnx.load(source)
-    body = _Body(proto, scale, source)
-    graph = _outer_graph(proto, body.finish(), body.tensors)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(QUANTIZATION_DOMAIN, QUANTIZATION_OPSET)]
-    quantized = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="asr_bn")
-    helper.set_model_props(quantized, {METADATA_KEY: metadata.to_json()})
-    onnx.checker.check_model(quantized)
-    write_bytes(path, quantized.SerializeToString())
+    proto = read_model(source)
+    graph = _outer_graph(proto, _Body(proto, scale, source))
+    write_model(make_model(graph, {METADATA_KEY: metadata.to_json()}, is_quantized=True), path)
 
 
 def quantize_columns(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """``[..., I, G]`` as int8 and a scale for each column, ``[..., G]``; the largest value is kept."""
+    """Quantize ``[..., I, G]`` to int8, with a scale ``[..., G]`` that keeps each column's largest value."""
     largest = np.abs(weight).max(axis=-2)
     scale = (np.where(largest > 0, largest, 1.0) / _LEVELS).astype(np.float32)
     return np.rint(weight / scale[..., None, :]).astype(np.int8), scale
@@ -64,10 +58,9 @@ class _Body:
     """The network for one utterance ``[length, num_features]``, its products in 8 bits."""
 
     def __init__(self, proto: onnx.ModelProto, scale: InputScale, source: Path) -> None:
-        self.tensors: list[onnx.TensorProto] = []
-        self.nodes: list[onnx.NodeProto] = []
+        self._graph = Graph(prefix="body.")
+        self._node, self._tensor = self._graph.node, self._graph.tensor
         self._weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
-        self._joined = np.array([0, 0, -1], dtype=np.int64)
         lstms = [node for node in proto.graph.node if node.op_type == "LSTM"]
         if not lstms or "output.weight" not in self._weights:
             raise ValueError(f"{source}: not a float32 model that asr-bn exported")
@@ -77,14 +70,6 @@ class _Body:
         for index, node in enumerate(lstms):
             hidden = self._lstm(node, f"layer{index}", hidden)
         self._output(hidden)
-
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"body.{output}", **attributes))
-        return output
-
-    def _tensor(self, name: str, values: NDArray[Any]) -> str:
-        self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
 
     def _unfold(self, first: onnx.NodeProto, scale: InputScale) -> None:
         """Take the normalization of the input out of the first layer's weights again."""
@@ -98,7 +83,7 @@ class _Body:
 
         ``Split`` refuses a length below 0 or over the frames, which ``Slice`` would take for another one.
         """
-        zero, one = (self._tensor(f"int.{k}", np.array([k], dtype=np.int64)) for k in (0, 1))
+        zero, one = (self._tensor(f"int.{k}", [k]) for k in (0, 1))
         self._node("Gather", ["utterance_lengths", "index"], "length32", axis=0)
         self._node("Cast", ["length32"], "length64", to=TensorProto.INT64)
         self._node("Reshape", ["length64", one], "length1")
@@ -108,10 +93,8 @@ class _Body:
         self._node("Slice", ["padded_shape", zero, one], "num_frames")
         self._node("Sub", ["num_frames", "length1"], "num_padding")
         self._node("Concat", ["length1", "num_padding"], "split", axis=0)
-        names = ["frames", "padding"]
-        self.nodes.append(
-            helper.make_node("Split", ["padded", "split"], names, "length_within_frames", axis=0)
-        )
+        parts = ["frames", "padding"]
+        self._node("Split", ["padded", "split"], *parts, name="length_within_frames", axis=0)
         self._node("Concat", ["frames", "padding"], "checked", axis=0)
         self._node("Slice", ["checked", zero, "length", zero], "cut")
         self._node("Sub", ["cut", self._tensor("feats.mean", scale.mean.astype(np.float32))], "centred")
@@ -133,7 +116,7 @@ class _Body:
         self._node("DynamicQuantizeLSTM", inputs, f"{name}.Y", domain=QUANTIZATION_DOMAIN, **attributes)
         self._node("Transpose", [f"{name}.Y"], f"{name}.by_direction", perm=[0, 2, 1, 3])
         if name == "layer0":
-            self._tensor("joined_shape", self._joined)
+            self._tensor("joined_shape", [0, 0, -1])
         return self._node("Reshape", [f"{name}.by_direction", "joined_shape"], f"{name}.hidden")
 
     def _output(self, hidden: str) -> None:
@@ -149,22 +132,26 @@ class _Body:
         self._node("Pad", ["rows", "pads"], "row_out")
         self._node("Identity", ["go_on"], "still_go_on")
 
-    def finish(self) -> onnx.GraphProto:
-        inputs = [
-            helper.make_tensor_value_info("index", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-        ]
-        num_pdfs = len(self._weights["output.bias"])
-        outputs = [
-            helper.make_tensor_value_info("still_go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("row_out", TensorProto.FLOAT, ["frames", num_pdfs]),
-        ]
-        return helper.make_graph(self.nodes, "utterance", inputs, outputs)
+    @property
+    def tensors(self) -> list[onnx.TensorProto]:
+        """Constants, which belong into the graph around it."""
+        return self._graph.tensors
+
+    def proto(self) -> onnx.GraphProto:
+        """Return the body of the ``Loop``."""
+        index, go_on, still = (
+            tensor_info(name, [], kind)
+            for name, kind in (
+                ("index", TensorProto.INT64),
+                ("go_on", TensorProto.BOOL),
+                ("still_go_on", TensorProto.BOOL),
+            )
+        )
+        rows = tensor_info("row_out", ["frames", len(self._weights["output.bias"])])
+        return helper.make_graph(self._graph.nodes, "utterance", [index, go_on], [still, rows])
 
 
-def _outer_graph(
-    proto: onnx.ModelProto, body: onnx.GraphProto, tensors: list[onnx.TensorProto]
-) -> onnx.GraphProto:
+def _outer_graph(proto: onnx.ModelProto, body: _Body) -> onnx.GraphProto:
     scalar = numpy_helper.from_array(np.zeros(0, dtype=np.int64), "scalar_shape")
     yes = numpy_helper.from_array(np.array(True), "yes")
     nodes = [
@@ -179,7 +166,9 @@ def _outer_graph(
             allowzero=1,
         ),
         helper.make_node("Reshape", ["batch_shape", "scalar_shape"], ["batch_size"]),
-        helper.make_node("Loop", ["batch_size", "yes"], ["log_posteriors"], body=body, name="utterances"),
+        helper.make_node(
+            "Loop", ["batch_size", "yes"], ["log_posteriors"], body=body.proto(), name="utterances"
+        ),
     ]
-    graph = proto.graph
-    return helper.make_graph(nodes, "asr_bn_int8", graph.input, graph.output, [*tensors, scalar, yes])
+    inputs, outputs = proto.graph.input, proto.graph.output
+    return helper.make_graph(nodes, "asr_bn_int8", inputs, outputs, [*body.tensors, scalar, yes])

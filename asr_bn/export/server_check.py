@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from asr_bn.audio.reader import Waveform
-from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.filterbank import fbank
 from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.system.arrays import Floats
 
@@ -25,7 +25,7 @@ STARTUP_SECONDS = 60.0
 
 @contextmanager
 def running_server(model: Path) -> Iterator[str]:
-    """``asr-bn serve`` on a free port of this machine; yields its URL once it is ready.
+    """Run ``asr-bn serve`` on a free port of this machine; yield its URL once it is ready.
 
     Raises:
         ValueError: it ended, or was not ready in time (what it last printed is in the message).
@@ -66,7 +66,7 @@ def ask(url: str, waveform: Waveform) -> Floats:
 
 
 def check_server(exp_dir: Path, utt_id: str, waveform: Waveform, allowed: float) -> dict[str, Any]:
-    """Largest differences in log posterior between the server's answer and both models' own.
+    """Measure the largest differences in log posterior between the server's answer and both models'.
 
     Args:
         exp_dir: folder with ``final.pt`` and ``model.onnx``.
@@ -74,13 +74,13 @@ def check_server(exp_dir: Path, utt_id: str, waveform: Waveform, allowed: float)
         waveform: its samples.
         allowed: as in `asr_bn.export.parity.compare`; ``is_explained`` is of the difference to PyTorch.
     """
-    from asr_bn.acoustic_model.run import load_model
+    from asr_bn.acoustic_model.model import load_model
     from asr_bn.export.parity import is_explained, trained_log_posteriors
 
     with running_server(exp_dir / "model.onnx") as url:
         answer = ask(url, waveform)
     scorer = AcousticScorer.load(exp_dir / "model.onnx", device="cpu")
-    feats = compute_fbank(waveform.samples, scorer.metadata.fbank)
+    feats = fbank(waveform.samples, scorer.metadata.fbank)
     (exported,) = scorer.log_posteriors([scorer.with_deltas(feats)])
     model, _ = load_model(exp_dir / "final.pt")
     trained = trained_log_posteriors(model, feats)
@@ -97,7 +97,7 @@ def check_server(exp_dir: Path, utt_id: str, waveform: Waveform, allowed: float)
 
 
 def wav_bytes(waveform: Waveform) -> bytes:
-    """A 16-bit WAV file of ``waveform``."""
+    """Encode ``waveform`` as a 16-bit WAV file."""
     buffer = io.BytesIO()
     samples = np.round(waveform.samples).astype(np.int16)
     soundfile.write(buffer, samples, int(waveform.sample_frequency), format="WAV", subtype="PCM_16")

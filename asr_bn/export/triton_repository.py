@@ -50,7 +50,7 @@ class TritonBatching:
 
 
 def repository_files(model: Path, repository: Path) -> tuple[Path, Path]:
-    """The copy of the model and the configuration that `write_repository` writes.
+    """Return the paths that `write_repository` writes: the model's copy and the configuration.
 
     The model is named as its file is, or as the folder of a file that is just called ``model.onnx``.
     """
@@ -81,7 +81,7 @@ def write_repository(model: Path, repository: Path, batching: TritonBatching | N
 
 
 def config_text(model: Path, name: str, batching: TritonBatching) -> str:
-    """The text of ``config.pbtxt``; raises as `write_repository`."""
+    """Format ``config.pbtxt``; raises as `write_repository`."""
     graph = onnx.load(model, load_external_data=False).graph
     tensors = "".join(
         f"{kind} {_describe(model, tensor)}"

@@ -1,20 +1,18 @@
-"""The files made of a checkpoint: float32, 8 bits with its measured loss, half precision, front end."""
+"""The exported files of a checkpoint: float32, half precision, 8 bits with measured loss, from samples."""
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from asr_bn.acoustic_model.model import AcousticModel
-from asr_bn.acoustic_model.run import load_model
+from asr_bn.acoustic_model.evaluation import frame_error_rate
+from asr_bn.acoustic_model.model import AcousticModel, load_model
 from asr_bn.data.alignments import read_pdf_ids
 from asr_bn.export.acoustic import export_onnx, metadata_of
 from asr_bn.export.quantization import InputScale, quantize_onnx
 from asr_bn.kaldi_io.matrix_table import MatrixScp
-from asr_bn.scoring.corpus import score_all
 from asr_bn.scoring.metadata import ModelMetadata
 from asr_bn.scoring.scorer import AcousticScorer
-from asr_bn.system.arrays import IntVector
 from asr_bn.system.files import sha256_of_file, write_json
 
 
@@ -27,7 +25,7 @@ def write_variants(
     data: Path,
     ali: Path,
 ) -> Iterator[str]:
-    """Write what is asked for and say what was written, a line each.
+    """Write the requested files; yield a line about each.
 
     Raises:
         OSError, ValueError: the checkpoint or, for ``int8``, the development data cannot be read.
@@ -44,23 +42,6 @@ def write_variants(
 
         export_with_frontend(model, metadata, with_frontend)
         yield f"{with_frontend}: {with_frontend.stat().st_size / 1e6:.1f} MB, takes samples"
-
-
-def frame_error_rate(scorer: AcousticScorer, feats: MatrixScp, pdf_ids: Mapping[str, IntVector]) -> float:
-    """Share of the frames whose most likely pdf is another than the aligned one.
-
-    Raises:
-        ValueError: no utterance has both, or lengths differ.
-    """
-    wrong = total = 0
-    for utt_id, scores in score_all(scorer, ((u, feats[u]) for u in feats if u in pdf_ids), 1):
-        expected = pdf_ids[utt_id]
-        if len(expected) != len(scores):
-            raise ValueError(f"{utt_id}: {len(scores)} feature frames, {len(expected)} aligned pdf-ids")
-        wrong, total = wrong + int((scores.argmax(1) != expected).sum()), total + len(scores)
-    if not total:
-        raise ValueError(f"{feats.path}: none of its utterances is aligned")
-    return wrong / total
 
 
 def _write_int8(model: AcousticModel, metadata: ModelMetadata, path: Path, data: Path, ali: Path) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from asr_bn.audio.reader import SkippedSegment, WaveformReader
 from asr_bn.features.cmvn import Cmvn
 from asr_bn.features.deltas import add_deltas
-from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
 from asr_bn.kaldi_io.data_dir import Utterance
 from asr_bn.kaldi_io.matrix_table import MatrixScp, encode_table_matrix
@@ -85,7 +85,7 @@ class Computation:
     def _computed(self, utterance: Utterance) -> tuple[Floats, float]:
         waveform = self._reader.read(utterance)
         seed = self.seed << 32 | zlib.crc32(utterance.utt_id.encode())
-        feats = compute_fbank(waveform.samples, self.options, seed)
+        feats = fbank(waveform.samples, self.options, seed)
         return feats, len(waveform.samples) / waveform.sample_frequency
 
     def _read(self, utterance: Utterance) -> tuple[Floats, float]:

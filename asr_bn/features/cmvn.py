@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from asr_bn.kaldi_io.matrix import read_matrix
 from asr_bn.kaldi_io.matrix_table import MatrixWriter, read_matrices
-from asr_bn.kaldi_io.plain_text import WHITESPACE, split_words
+from asr_bn.kaldi_io.plain_text import WHITESPACE
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_input
-from asr_bn.kaldi_io.script_file import read_lines
 from asr_bn.kaldi_io.specifiers import is_specifier, parse_rspecifier
 from asr_bn.system.arrays import Floats
 
@@ -187,21 +186,3 @@ def write_stats(wspecifier: str | Path, stats: Mapping[str, Stats]) -> None:
     with MatrixWriter(wspecifier) as writer:
         for key, matrix in stats.items():
             writer.write(key, matrix)
-
-
-def read_spk2utt(path: Path) -> dict[str, str]:
-    """Speaker by utterance, from a ``spk2utt`` file, which may be named ``ark:FILE`` as in Kaldi.
-
-    Raises:
-        ValueError: an utterance of two speakers.
-    """
-    utt2spk: dict[str, str] = {}
-    name = str(path)
-    source = parse_rspecifier(name).rxfilename if is_specifier(name) else path
-    for number, line in read_lines(source):
-        speaker, *utt_ids = split_words(line)
-        for utt_id in utt_ids:
-            if utt_id in utt2spk:
-                raise ValueError(f"{utt_id}: twice in {path} (again in line {number})")
-            utt2spk[utt_id] = speaker
-    return utt2spk

@@ -6,8 +6,8 @@ from typing import IO
 
 import numpy as np
 
+from asr_bn.kaldi_io.byte_stream import peek, read_exact
 from asr_bn.kaldi_io.plain_text import WHITESPACE
-from asr_bn.kaldi_io.rxfilename import peek, read_exact
 from asr_bn.kaldi_io.utterance_id import MAX_ID_BYTES, decode_id
 from asr_bn.system.arrays import IntVector
 
@@ -108,10 +108,3 @@ def read_token(stream: IO[bytes], where: str) -> str:
         token += byte
         if len(token) > _MAX_TOKEN:
             raise ValueError(f"{where}: corrupt: a word longer than {_MAX_TOKEN} bytes")
-
-
-def expect_token(stream: IO[bytes], expected: str, where: str) -> None:
-    """Read a word and require it to be ``expected``."""
-    token = read_token(stream, where)
-    if token != expected:
-        raise ValueError(f"{where}: expected {expected}, found {token[:40]!r}")

@@ -9,7 +9,7 @@ from typing import IO, SupportsFloat
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.kaldi_io.rxfilename import read_exact
+from asr_bn.kaldi_io.byte_stream import read_exact
 from asr_bn.system.arrays import Floats
 
 Codes = NDArray[np.int64]

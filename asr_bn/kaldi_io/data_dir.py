@@ -1,4 +1,4 @@
-"""A Kaldi data folder: ``wav.scp``, ``segments``, ``utt2spk``, ``text``."""
+"""A Kaldi data folder: ``wav.scp``, ``segments``, ``utt2spk``, ``spk2utt``, ``text``, ``utt2num_frames``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from asr_bn.kaldi_io.plain_text import parse_float, parse_int, split_words
 from asr_bn.kaldi_io.script_file import read_lines, read_table
+from asr_bn.kaldi_io.specifiers import is_specifier, parse_rspecifier
 
 
 @dataclass(frozen=True)
@@ -111,3 +112,38 @@ def _speaker(utt2spk: dict[str, str] | None, utt_id: str, folder: Path) -> str |
     if utt_id not in utt2spk:
         raise ValueError(f"{utt_id}: not in {folder / 'utt2spk'}")
     return utt2spk[utt_id]
+
+
+def read_spk2utt(path: Path) -> dict[str, str]:
+    """Speaker by utterance, from a ``spk2utt`` file, which may be named ``ark:FILE`` as in Kaldi.
+
+    Raises:
+        ValueError: an utterance of two speakers.
+    """
+    utt2spk: dict[str, str] = {}
+    name = str(path)
+    source = parse_rspecifier(name).rxfilename if is_specifier(name) else path
+    for number, line in read_lines(source):
+        speaker, *utt_ids = split_words(line)
+        for utt_id in utt_ids:
+            if utt_id in utt2spk:
+                raise ValueError(f"{utt_id}: twice in {path} (again in line {number})")
+            utt2spk[utt_id] = speaker
+    return utt2spk
+
+
+def read_utt2num_frames(path: Path) -> dict[str, int]:
+    """Kaldi's ``utt2num_frames``; nothing where there is no such file.
+
+    Raises:
+        ValueError: a value that is not a number.
+    """
+    if not path.is_file():
+        return {}
+    counts: dict[str, int] = {}
+    for utt_id, text in read_table(path).items():
+        try:
+            counts[utt_id] = parse_int(text)
+        except ValueError as error:
+            raise ValueError(f"{utt_id}: {path}: expected a number of frames, found {text[:40]!r}") from error
+    return counts

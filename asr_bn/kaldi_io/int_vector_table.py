@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.kaldi_io.binary import read_basic_int32, read_key
+from asr_bn.kaldi_io.byte_stream import read_exact
 from asr_bn.kaldi_io.plain_text import parse_ints
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, open_input, read_exact
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, open_input
 from asr_bn.kaldi_io.script_file import read_each, read_table, script_of
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
-from asr_bn.kaldi_io.utterance_id import check_id
+from asr_bn.kaldi_io.utterance_id import check_id, prefix_errors
 from asr_bn.kaldi_io.wxfilename import open_table
 from asr_bn.system.arrays import IntVector
 
@@ -39,7 +40,7 @@ def read_int_vectors(
 
         def read(utt_id: str) -> IntVector:
             rxfilename = rxfilenames[utt_id]
-            with naming(utt_id), open_input(rxfilename, root, pipes) as stream:
+            with prefix_errors(utt_id), open_input(rxfilename, root, pipes) as stream:
                 return _read_vector(stream, f"{utt_id}: {rxfilename}")
 
         yield from read_each(source, rxfilenames, read)

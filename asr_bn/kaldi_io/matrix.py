@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from asr_bn.kaldi_io.binary import read_basic_int32, read_token
+from asr_bn.kaldi_io.byte_stream import read_exact, read_until
 from asr_bn.kaldi_io.compressed_matrix import TOKENS, read_compressed, read_shape
 from asr_bn.kaldi_io.plain_text import parse_floats
-from asr_bn.kaldi_io.rxfilename import read_exact, read_until
 from asr_bn.system.arrays import Floats
 
 Matrix = Floats | NDArray[np.float64]

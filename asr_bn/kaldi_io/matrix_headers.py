@@ -6,7 +6,8 @@ from typing import IO
 
 from asr_bn.kaldi_io.matrix import read_matrix_shape
 from asr_bn.kaldi_io.matrix_table import MatrixScp
-from asr_bn.kaldi_io.rxfilename import is_pipe, naming, resolve, split_offset
+from asr_bn.kaldi_io.rxfilename import is_pipe, resolve, split_offset
+from asr_bn.kaldi_io.utterance_id import prefix_errors
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -49,7 +50,7 @@ class _OpenArchive:
         name, offset = split_offset(rxfilename)
         if not offset or is_pipe(rxfilename):
             return None
-        with naming(utt_id):
+        with prefix_errors(utt_id):
             if name != self._name:
                 self._open(name)
             if self._stream is None:

@@ -23,10 +23,10 @@ from asr_bn.kaldi_io.matrix import (
     read_matrix_shape,
 )
 from asr_bn.kaldi_io.plain_text import WHITESPACE, parse_int
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, naming, open_input
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, open_input
 from asr_bn.kaldi_io.script_file import read_each, read_table, script_of
 from asr_bn.kaldi_io.specifiers import parse_rspecifier, parse_wspecifier
-from asr_bn.kaldi_io.utterance_id import check_id
+from asr_bn.kaldi_io.utterance_id import check_id, prefix_errors
 from asr_bn.kaldi_io.wxfilename import open_table
 
 _RANGE = re.compile(r"\[([-0-9:,\s]*)\]$", re.ASCII)
@@ -84,7 +84,7 @@ class MatrixScp:
         """
         rxfilename, rows_cols = _split_range(self._rxfilenames[utt_id])
         where = f"{utt_id}: {rxfilename}"
-        with naming(utt_id), open_input(rxfilename, self._root, self._pipes) as stream:
+        with prefix_errors(utt_id), open_input(rxfilename, self._root, self._pipes) as stream:
             matrix = read_matrix(stream, where, self._text_dtype)
         if rows_cols is None:
             return matrix
@@ -103,7 +103,7 @@ class MatrixScp:
         rxfilename, rows_cols = _split_range(self._rxfilenames[utt_id])
         if rows_cols is not None:
             return len(self[utt_id])
-        with naming(utt_id), open_input(rxfilename, self._root, self._pipes) as stream:
+        with prefix_errors(utt_id), open_input(rxfilename, self._root, self._pipes) as stream:
             return read_matrix_shape(stream, f"{utt_id}: {rxfilename}")[0]
 
 

@@ -15,8 +15,9 @@ from asr_bn.kaldi_io.binary import (
     read_int_vector,
     read_token,
 )
+from asr_bn.kaldi_io.byte_stream import read_exact
 from asr_bn.kaldi_io.plain_text import parse_float, parse_int
-from asr_bn.kaldi_io.rxfilename import open_input, read_exact
+from asr_bn.kaldi_io.rxfilename import open_input
 from asr_bn.system.arrays import Floats
 
 _VECTORS = {"FV": "<f4", "DV": "<f8"}

@@ -13,13 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from asr_bn.kaldi_io.byte_stream import gzip_errors
 from asr_bn.kaldi_io.plain_text import WHITESPACE
 
 PIPE_TIMEOUT_S = 600.0
@@ -100,22 +100,6 @@ def open_input(
 
 
 @contextmanager
-def naming(utt_id: str, name: str | None = None) -> Iterator[None]:
-    """Make errors inside begin with the utterance: ``ValueError`` all of them.
-
-    ``name`` is the file, for errors of reading, where the system does not say which.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"{utt_id}: {error.filename or name}: {error.strerror or error}") from error
-    except ValueError as error:
-        if str(error).startswith(f"{utt_id}: "):
-            raise
-        raise ValueError(f"{utt_id}: {error}") from error
-
-
-@contextmanager
 def open_file(path: Path, offset: int = 0) -> Iterator[IO[bytes]]:
     """Open a file at ``offset`` for reading; a gzip file comes unpacked.
 
@@ -125,7 +109,7 @@ def open_file(path: Path, offset: int = 0) -> Iterator[IO[bytes]]:
     """
     with path.open("rb") as stream:
         if stream.peek(2)[:2] == _GZIP_MAGIC:
-            with gzip.open(stream) as unpacked, _gzip_errors(str(path)):
+            with gzip.open(stream) as unpacked, gzip_errors(str(path)):
                 unpacked.seek(offset)
                 yield cast(IO[bytes], unpacked)
         else:
@@ -140,14 +124,6 @@ def _seek_inside(stream: IO[bytes], offset: int, path: Path) -> None:
     if offset >= size:
         raise ValueError(f"{path}:{offset}: the offset lies past the end of the file ({size} bytes)")
     stream.seek(offset)
-
-
-@contextmanager
-def _gzip_errors(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{name}: gzip file cut short or corrupt ({error})") from error
 
 
 @contextmanager
@@ -281,50 +257,3 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def _failure(rxfilename: str, code: int, message: bytes) -> str:
     text = " ".join(message.decode("utf-8", "replace").split())[-500:]
     return f"{rxfilename}: the command failed with exit code {code}: {text or '(no message)'}"
-
-
-def read_exact(stream: IO[bytes], num_bytes: int, where: str) -> bytes:
-    """Exactly ``num_bytes`` bytes; never allocates much more than the stream really holds.
-
-    Raises:
-        ValueError: the stream ends before (``where`` says which file and utterance).
-    """
-    if num_bytes <= _READ_BLOCK:
-        with _gzip_errors(where):
-            data = stream.read(num_bytes)
-        if len(data) != num_bytes:
-            raise ValueError(f"{where}: cut short: expected {num_bytes} more bytes, found {len(data)}")
-        return data
-    buffer = io.BytesIO()
-    while buffer.tell() < num_bytes:
-        with _gzip_errors(where):
-            block = stream.read(min(_READ_BLOCK, num_bytes - buffer.tell()))
-        if not block:
-            raise ValueError(f"{where}: cut short: expected {num_bytes} more bytes, found {buffer.tell()}")
-        buffer.write(block)
-    return buffer.getvalue()
-
-
-def read_until(stream: IO[bytes], mark: bytes, most_bytes: int, where: str) -> bytes:
-    """Everything before the byte ``mark``, which is read too, and nothing after it.
-
-    Raises:
-        ValueError: the stream ends before, or there is no mark within ``most_bytes``.
-    """
-    data = bytearray()
-    with _gzip_errors(where):
-        while len(data) < most_bytes:
-            ahead = peek(stream)
-            block = stream.read(ahead.find(mark) + 1 or len(ahead) or 1)
-            data += block
-            if block.endswith(mark):
-                return bytes(data[:-1])
-            if not block:
-                break
-    raise ValueError(f"{where}: cut short: found no {mark.decode()!r} in {len(data)} bytes")
-
-
-def peek(stream: IO[bytes]) -> bytes:
-    """Some of the bytes that come next, which stay; none at the end, or where a stream cannot tell."""
-    look_ahead = getattr(stream, "peek", None)
-    return b"" if look_ahead is None else bytes(look_ahead(1))

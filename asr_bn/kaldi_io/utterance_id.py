@@ -1,5 +1,8 @@
 """Ids of tables: what may be one, the same for readers and writers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from asr_bn.kaldi_io.plain_text import split_words
 
 MAX_ID_BYTES = 1 << 16
@@ -29,6 +32,23 @@ def decode_id(key: bytes, where: str) -> str:
 def too_long(utt_id: str) -> str:
     """The sentence on an id that no reader of ours would take."""
     return f"{utt_id[:40]}...: an id of more than {MAX_ID_BYTES} bytes"
+
+
+@contextmanager
+def prefix_errors(utt_id: str, name: str | None = None) -> Iterator[None]:
+    """Turn errors inside into a ``ValueError`` that begins with the utterance id.
+
+    Args:
+        name: the file, for errors of reading where the system does not say which.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{utt_id}: {error.filename or name}: {error.strerror or error}") from error
+    except ValueError as error:
+        if str(error).startswith(f"{utt_id}: "):
+            raise
+        raise ValueError(f"{utt_id}: {error}") from error
 
 
 def check_id(utt_id: str, written: set[str], name: str) -> None:

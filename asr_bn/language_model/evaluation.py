@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -10,14 +11,19 @@ from torch import Tensor
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.windows import Window
 from asr_bn.layers.recurrence.steps import State
+from asr_bn.training.progress import Figures, Sums
 
 
-@dataclass
-class TokenSums:
-    """Sums over tokens, from which the averages are taken last."""
+@dataclass(frozen=True)
+class TokenSums(Sums):
+    """Sums over tokens."""
 
-    cross_entropy: float = 0.0
     tokens: int = 0
+
+    @property
+    def count(self) -> int:
+        """Tokens."""
+        return self.tokens
 
     @property
     def nats(self) -> float:
@@ -29,17 +35,20 @@ class TokenSums:
         """``exp(nats)``."""
         return math.exp(min(self.nats, 700.0))
 
-    def add(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Count logits ``[N, num_words]`` against ``[N]``; return the summed cross entropy with its graph."""
+    @classmethod
+    def of(cls, logits: Tensor, targets: Tensor) -> Self:
+        """Count logits ``[N, num_words]`` against ``[N]``."""
         cross_entropy = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-        self.cross_entropy += cross_entropy.item()
-        self.tokens += len(targets)
-        return cross_entropy
+        return cls(cross_entropy.item(), len(targets))
+
+    def figures(self, name: str) -> Figures:
+        """Return cross entropy and perplexity of the set ``name``."""
+        return {f"{name}_nats": self.nats, f"{name}_perplexity": self.perplexity}
 
 
 @torch.no_grad()
 def evaluate(model: LanguageModel, windows: Iterable[Window], carry_state: bool) -> TokenSums:
-    """Cross entropy in evaluation mode, population statistics and all; every token of the text once.
+    """Sum the cross entropy of a model in evaluation mode, with its population statistics.
 
     Args:
         carry_state: from window to window; otherwise every window starts from zero states.
@@ -50,6 +59,6 @@ def evaluate(model: LanguageModel, windows: Iterable[Window], carry_state: bool)
     for window in windows:
         window = window.to(model.device)
         logits, state = model(window.tokens, window.batch_sizes, state if carry_state else None)
-        sums.add(logits, window.targets)
+        sums += TokenSums.of(logits, window.targets)
     model.train(was_training)
     return sums

@@ -59,7 +59,7 @@ class LanguageModelTraining:
     seed: Seed = 1
 
     def learning_rate_of(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 1."""
+        """Return the learning rate of an epoch, counted from 1."""
         exponent = max(0, epoch - self.decay_after)
         if exponent * math.log2(self.decay) > 1000.0:
             return 0.0  # the divisor would be no double any more

@@ -1,4 +1,4 @@
-"""What an exported language model says of itself: enough to score a text with the file alone."""
+"""Metadata of an exported language model: enough to score a text with the file alone."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from asr_bn.language_model.vocabulary import EOS, Vocabulary
 # The key of the ONNX metadata_props entry.
 METADATA_KEY = "asr_bn_language_model"
 
-Graph = Literal["window", "step"]
+GraphKind = Literal["window", "step"]
 _RULE = (
     f"{EOS}, number 0, follows every sentence, is predicted and scored like any other token, and is what the "
     "first token of a text is predicted from"
@@ -31,7 +31,7 @@ class LanguageModelMetadata:
         checkpoint_sha256: of the checkpoint that was exported.
     """
 
-    graph: Graph
+    graph: GraphKind
     words: tuple[str, ...]
     config: dict[str, Any]
     figures: dict[str, float]
@@ -65,7 +65,7 @@ class LanguageModelMetadata:
         return bool(self.config["training"]["carry_state"])
 
     def to_json(self) -> str:
-        """One line of JSON; for other readers also what is spread over the configuration, and the rule."""
+        """Encode as one line of JSON; for other readers with derived fields and the end-of-sentence rule."""
         derived = {name: getattr(self, name) for name in _DERIVED}
         return json.dumps(dataclasses.asdict(self) | derived | {"end_of_sentence": EOS, "rule": _RULE})
 

@@ -1,13 +1,16 @@
 """The language model: tokens in, scores of the token after each out."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from asr_bn.language_model.experiment import LanguageModelConfig
+from asr_bn.language_model.experiment import LanguageModelConfig, LanguageModelExperiment
 from asr_bn.layers.batch_norm import BatchNormLSTM, BatchNormRNN
 from asr_bn.layers.one_bias import keep_one_bias
 from asr_bn.layers.recurrence.steps import State
+from asr_bn.training.checkpoint import LANGUAGE_MODEL, Checkpoint, load_checkpoint
 
 
 class LanguageModel(nn.Module):
@@ -54,7 +57,7 @@ class LanguageModel(nn.Module):
     def forward(
         self, tokens: Tensor, batch_sizes: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Scores of the next token (logits), and the states of the layers.
+        """Compute the scores of the next token (logits), and the states of the layers.
 
         Args:
             tokens: rows ordered by time, then by stream, shape ``[N]``.
@@ -88,3 +91,16 @@ def _recurrent_layers(config: LanguageModelConfig) -> BatchNormLSTM | BatchNormR
         momentum=config.stats_momentum,
         initial_gamma=config.initial_gamma,
     )
+
+
+def load_model(path: Path) -> tuple[LanguageModel, Checkpoint]:
+    """Read a checkpoint: its model, on the CPU, and all that it holds.
+
+    Raises:
+        ValueError: the checkpoint is damaged, or not of a language model.
+    """
+    state = load_checkpoint(path, LANGUAGE_MODEL)
+    config = LanguageModelExperiment.from_dict(state["config"]).model
+    model = LanguageModel(config, len(state["description"]["words"]))
+    model.load_state_dict(state["model"])
+    return model, state

@@ -10,6 +10,7 @@ import onnxruntime
 
 from asr_bn.language_model.metadata import METADATA_KEY, LanguageModelMetadata
 from asr_bn.language_model.streams import Streams, Tokens
+from asr_bn.onnx_io.session import base_options, open_session, parse_metadata
 from asr_bn.system.arrays import Floats
 
 
@@ -22,7 +23,7 @@ class TextScore:
 
     @classmethod
     def of(cls, log_probs: Floats) -> "TextScore":
-        """The score of tokens with these log probabilities."""
+        """Sum the log probabilities of tokens."""
         return cls(float(log_probs.sum(dtype=np.float64)), len(log_probs))
 
     @property
@@ -61,16 +62,7 @@ class LanguageScorer:
         """
         if not path.is_file():
             raise FileNotFoundError(2, "no such model file", str(path))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if num_threads is not None:
-            options.intra_op_num_threads = num_threads
-        try:
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own errors share no base class
-            first_line = str(error).splitlines()[0]
-            raise ValueError(f"{path}: ONNX Runtime cannot load it ({first_line})") from error
+        session = open_session(path, base_options(num_threads))
         return cls(session, _read_metadata(path, session))
 
     def score_text(
@@ -80,7 +72,7 @@ class LanguageScorer:
         num_streams: int | None = None,
         on_progress: Callable[[int], object] = lambda num_tokens: None,
     ) -> Floats:
-        """Log probability of each token of a text, ``[num_tokens]``, by the training code's protocol.
+        """Score each token of a text as training does: log probabilities ``[num_tokens]``.
 
         Args:
             text: shape ``[num_tokens]``.
@@ -102,9 +94,9 @@ class LanguageScorer:
     def score_sentences(
         self, sentences: Sequence[Tokens], on_progress: Callable[[int], object] = lambda num_tokens: None
     ) -> list[Floats]:
-        """Log probability of each token of each sentence, every one scored by itself from zero states.
+        """Score each token of each sentence, each sentence alone from zero states.
 
-        Its first token is predicted from the end of a sentence.  What else is in the call does not matter.
+        Its first token is predicted from the end of a sentence.  Answers do not depend on the batch.
 
         Args:
             sentences: tokens of each, the end of the sentence last.
@@ -141,15 +133,8 @@ class LanguageScorer:
 
 
 def _read_metadata(path: Path, session: onnxruntime.InferenceSession) -> LanguageModelMetadata:
-    properties = session.get_modelmeta().custom_metadata_map
-    if METADATA_KEY not in properties:
-        raise ValueError(
-            f"{path}: not a language model that asr-bn exported (it has no '{METADATA_KEY}' metadata)"
-        )
-    try:
-        metadata = LanguageModelMetadata.from_json(properties[METADATA_KEY])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    properties, parse = session.get_modelmeta().custom_metadata_map, LanguageModelMetadata.from_json
+    metadata = parse_metadata(path, properties, METADATA_KEY, parse, "language model")
     if metadata.graph != "window":
         raise ValueError(f"{path}: computes a single step a call, expected the model of a window, model.onnx")
     return metadata

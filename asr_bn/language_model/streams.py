@@ -52,7 +52,7 @@ class Streams:
         return int(self.num_tokens - (num_steps - 1) * num_streams)
 
     def in_text_order(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values of the targets, ``[num_steps, num_streams]``, in the order of the text, ``[num_tokens]``."""
+        """Order values of the targets, ``[num_steps, num_streams]``, as the text, ``[num_tokens]``."""
         longer = values[:, : self.num_at_the_end].T
         shorter = values[:-1, self.num_at_the_end :].T
         return np.concatenate([longer.reshape(-1), shorter.reshape(-1)])

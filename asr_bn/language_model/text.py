@@ -15,7 +15,7 @@ SPACE = "_"  # stands for a space in a text of characters, as in Mikolov's ptb.c
 
 
 def read_sentences(path: Path, unit: Unit = "word") -> list[list[str]]:
-    """The words, or characters, of every line that is not blank, split as Kaldi splits.
+    """Read the words, or characters, of every line that is not blank, split as Kaldi splits.
 
     Raises:
         ValueError: a line is not UTF-8, nothing in it, or the end of a sentence among the words.
@@ -26,7 +26,7 @@ def read_sentences(path: Path, unit: Unit = "word") -> list[list[str]]:
 def read_named_sentences(
     path: Path, unit: Unit = "word", utt_ids: bool = False
 ) -> tuple[list[str], list[list[str]]]:
-    """As :func:`read_sentences`, with a name for each sentence: the number of its line, from 1.
+    """Read sentences as :func:`read_sentences`, each with a name: the number of its line, from 1.
 
     Args:
         path: ``-`` is standard input.
@@ -48,7 +48,7 @@ def read_named_sentences(
 
 
 def encode_sentences(sentences: list[list[str]], vocabulary: Vocabulary, path: Path) -> NDArray[np.int64]:
-    """All sentences in a row, each with the end of sentence after it; shape ``[num_tokens]``.
+    """Number the words of all sentences, each with the end of sentence after it; shape ``[num_tokens]``.
 
     Raises:
         ValueError: a word that is not in the vocabulary (see :meth:`Vocabulary.encode`).

@@ -25,16 +25,16 @@ class Vocabulary:
 
     @classmethod
     def of(cls, sentences: Iterable[list[str]]) -> "Vocabulary":
-        """The words of a training text, ties in frequency broken by alphabet."""
+        """Collect the words of a training text; equally frequent ones are sorted by alphabet."""
         counts = Counter(word for sentence in sentences for word in sentence)
         return cls((EOS, *sorted(counts, key=lambda word: (-counts[word], word))))
 
     @classmethod
     def read(cls, path: Path) -> "Vocabulary":
-        """The words of a file, one a line; the end of the sentence is put first where the file lacks it.
+        """Read the words of a file, one a line; the end of sentence is put first where it is missing.
 
         Raises:
-            ValueError: a word is there twice, a line has more than one, or there is none.
+            ValueError: a word occurs twice, a line has more than one, or there is none.
         """
         words: dict[str, None] = {EOS: None}
         for number, word in read_lines(path):
@@ -53,7 +53,7 @@ class Vocabulary:
         return {word: number for number, word in enumerate(self.words)}
 
     def encode(self, words: Iterable[str], where: str) -> Iterator[int]:
-        """Numbers of the words of a line, the end of the sentence after the last.
+        """Yield the numbers of the words of a line, and that of the end of sentence.
 
         Args:
             where: file and line, for the message.

@@ -26,7 +26,7 @@ class Window:
     batch_sizes: Tensor
 
     def to(self, device: torch.device) -> "Window":
-        """The same with its tokens on ``device``."""
+        """Return the window with its tokens on ``device``."""
         return Window(self.tokens.to(device), self.targets.to(device), self.batch_sizes)
 
 
@@ -55,7 +55,7 @@ class TextWindows:
         return -(-len(self._tokens) // self.num_steps)
 
     def windows(self, first: int = 0) -> Iterator[Window]:
-        """The windows from number ``first`` on."""
+        """Yield the windows from number ``first`` on."""
         for window in range(first, len(self)):
             steps = slice(window * self.num_steps, (window + 1) * self.num_steps)
             tokens, targets = self._tokens[steps], self._targets[steps]

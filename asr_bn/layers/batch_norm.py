@@ -25,29 +25,27 @@ class BatchNormLSTM(RecurrentStack):
     * ``"frame"``: ``W_x x_t`` over the sequences, for each time step (eqs. 18, 19);
     * ``"recurrent"``: ``W_h h_{t-1} + W_x x_t`` over the sequences, for each time step (eq. 17).
 
-    The last two have population statistics for each of the first ``max_steps`` time steps, the last of which
-    pools all later ones; shorter windows use the first ones.  A step that one sequence alone reaches has no
-    variance: in training it becomes ``beta``; in evaluation it takes the statistics of the last step before
-    it that more sequences reached, as do all steps beyond the longest window of training.
+    The last two have population statistics for each of the first ``max_steps`` time steps; the last of these
+    pools all later steps.  A step that only one sequence reaches has no variance: in training it becomes
+    ``beta``.  In evaluation it takes the statistics of the last step before it that more sequences reached,
+    as do all steps beyond the longest window of training.
 
-    Statistics stay in float64 whatever the parameters are cast to, and ``reset_parameters()`` forgets them.
-    Half-precision layers are normalized in float32, the ones of ``"recurrent"`` computed in it throughout.
-    Averages of models copy statistics or average their sums; those of the averaged weights need a final pass:
-    :func:`asr_bn.layers.population.estimate_population_stats`, not ``swa_utils.update_bn``.
+    Statistics stay in float64 under every cast; ``reset_parameters()`` forgets them.  Half-precision layers
+    are normalized in float32; with ``"recurrent"`` the whole recurrence runs in it.  After averaging models,
+    estimate the statistics anew by :func:`asr_bn.estimate_population_stats`, not ``swa_utils.update_bn``.
 
-    What ``nn.LSTM`` has and this has not, or has in another way:
+    Differences from ``nn.LSTM``:
 
-    * ``proj_size``: no projected states; the paper has none.
-    * Second derivatives: an error with ``"frame"`` and ``"recurrent"`` and under autocast, and on a GPU from
-      cuDNN, which has none; ``backend="reference"`` gives them everywhere.
-    * ``torch.func``: its transforms run the reference, slowly; in training with a norm they are an error, as
-      they could not update the population statistics (``nn.BatchNorm1d`` has the same limit).  Nor can
-      ``vmap`` run over the statistics of several models.
-    * ``torch.jit.script``: compiles the ``nn.LSTM`` of the same parameters, which also takes the place of the
-      layer in a model around it.  With a norm, a peephole or parametrizations: script ``fold()``.
-    * ``torch.export``, ``torch.jit.trace``: of ``fold()`` only, as time steps are looped over.
-    * ``device="mps"`` with a norm: no float64 there.  ``device="meta"``: parameters only, no forward pass.
-    * A warning where there is one layer, so that ``dropout`` has no effect.
+    * ``proj_size`` must be 0: the paper has no projected states.
+    * Second derivatives are an error with ``"frame"``, with ``"recurrent"``, under autocast, and with cuDNN,
+      which has none; ``backend="reference"`` gives them everywhere.
+    * The transforms of ``torch.func`` run the reference, slowly.  In training with a norm they are an error:
+      they cannot update population statistics.  ``vmap`` cannot run over the statistics of several models.
+    * ``torch.jit.script`` compiles the ``nn.LSTM`` of the same parameters, also within a model around it.
+      With a norm, a peephole or parametrizations: script ``fold()``.
+    * ``torch.export`` and ``torch.jit.trace`` take ``fold()`` only: the layers loop over time steps.
+    * ``device="mps"`` with a norm does not work: it has no float64.  ``device="meta"`` has no forward pass.
+    * There is no warning where ``dropout`` has no effect because there is one layer.
 
     Args:
         input_size: features of the input.
@@ -55,7 +53,7 @@ class BatchNormLSTM(RecurrentStack):
         num_layers: stacked layers.
         bias: as in ``nn.LSTM``; with a norm, ``beta`` is always there.
         batch_first: padded tensors are ``[batch, frames, features]``.
-        dropout: probability, on the outputs of every layer but the last (the vertical connections only).
+        dropout: probability, on the outputs of every layer but the last.
         bidirectional: eqs. 8-10.
         proj_size: 0.
         device, dtype: of the parameters.
@@ -66,10 +64,10 @@ class BatchNormLSTM(RecurrentStack):
         initial_gamma: first value of ``gamma``.
         max_steps: time steps with population statistics of their own; older checkpoints may hold more.
         sync: statistics are of the frames of all ranks where ``torch.distributed`` has several.
-        backend: ``"auto"``; ``"reference"`` (the equations, by autograd); ``"cpu"`` (a packed recurrence with
-            a backward pass of its own); ``"cudnn"`` (PyTorch's kernels); ``"triton"`` (kernels for a GPU, a
-            launch or two each time step).  On a GPU, ``"auto"`` takes cuDNN for what it can do, else Triton
-            where that is installed, which PyTorch for CUDA on Linux brings along; otherwise ``"cpu"``.
+        backend: ``"reference"`` (the equations, by autograd), ``"cpu"`` (a packed recurrence with its own
+            backward pass), ``"cudnn"`` (PyTorch's kernels), ``"triton"`` (GPU kernels, a launch or two each
+            time step), or ``"auto"``: on a GPU cuDNN for what it can do, else Triton where it is installed;
+            otherwise ``"cpu"``.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -90,9 +88,8 @@ class BatchNormLSTM(RecurrentStack):
             input: a ``PackedSequence``, or a padded tensor ``[frames, batch, input_size]`` (``batch_first``:
                 ``[batch, frames, input_size]``), or one sequence ``[frames, input_size]``.
             hx: first hidden states and cells, each ``[num_layers * directions, batch, hidden_size]``;
-                zeros when absent.
-            lengths: frames of every sequence of a padded tensor, ``[batch]``: a tensor, an array or a list of
-                whole numbers; absent, all are full.
+                None for zeros.
+            lengths: frames of every sequence of a padded tensor, ``[batch]``, whole numbers; None: all full.
 
         Returns:
             The output in the form of the input, with ``directions * hidden_size`` features and zeros in the
@@ -107,7 +104,7 @@ class BatchNormLSTM(RecurrentStack):
 
     @torch.no_grad()
     def fold(self) -> "BatchNormLSTM | nn.LSTM":
-        """The layer in evaluation as an ordinary LSTM, the population statistics folded into its weights.
+        """Make an ordinary LSTM of the layer in evaluation: population statistics folded into its weights.
 
         Returns:
             An ``nn.LSTM``; with a peephole, which ``nn.LSTM`` cannot have, a ``BatchNormLSTM`` with
@@ -122,7 +119,7 @@ class BatchNormLSTM(RecurrentStack):
         return plain
 
     def plain(self, bias: bool = True) -> "BatchNormLSTM | nn.LSTM":
-        """The same without normalization: an ``nn.LSTM``, unless there is a peephole; new weights."""
+        """Make the same without normalization, with new weights: an ``nn.LSTM`` if there is no peephole."""
         sizes = (self.input_size, self.hidden_size, self.num_layers, bias, self.batch_first)
         options = (self.dropout, self.bidirectional)
         return BatchNormLSTM(*sizes, *options, peephole=True) if self.peephole else nn.LSTM(*sizes, *options)
@@ -187,18 +184,18 @@ class BatchNormRNN(RecurrentStack):
     def forward(
         self, input: PackedSequence | Tensor, hx: Tensor | None = None, *, lengths: Lengths | None = None
     ) -> tuple[PackedSequence | Tensor, Tensor]:
-        """As :meth:`BatchNormLSTM.forward`, with hidden states alone."""
+        """Run the layers; as :meth:`BatchNormLSTM.forward`, with hidden states alone."""
         output, (h_n,) = self.run_layers(input, None if hx is None else (hx,), lengths)
         return output, h_n
 
     @torch.no_grad()
     def fold(self) -> nn.RNN:
-        """As :meth:`BatchNormLSTM.fold`."""
+        """Make an ``nn.RNN`` of the layer; as :meth:`BatchNormLSTM.fold`."""
         plain = self.plain()
         self.fold_into(plain)
         return plain
 
     def plain(self, bias: bool = True) -> nn.RNN:
-        """As :meth:`BatchNormLSTM.plain`."""
+        """Make the same without normalization, with new weights: an ``nn.RNN``."""
         sizes = (self.input_size, self.hidden_size, self.num_layers, self.nonlinearity, bias)
         return nn.RNN(*sizes, self.batch_first, self.dropout, self.bidirectional)

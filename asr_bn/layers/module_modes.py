@@ -1,4 +1,4 @@
-"""Modules in evaluation mode for a while, with the weights that go with it."""
+"""Modules put in evaluation mode for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """``module`` in evaluation mode; afterwards each of its parts is in the mode it was in."""
+    """Put ``module`` in evaluation mode; afterwards restore the mode of each of its parts."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -23,10 +23,10 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def effective_weights(module: nn.Module) -> Iterator[None]:
-    """As :func:`evaluating`, with the weights that the next call would make of pruned or normalized ones.
+    """Do as :func:`evaluating`, and compute pruned and normalized weights as the next call would.
 
-    Between calls, the weights of pruning and of the older ``weight_norm`` and ``spectral_norm`` are those of
-    the last call, whatever an optimizer has done since.
+    Between calls, weights under pruning and the older ``weight_norm`` and ``spectral_norm`` are those of the
+    last call, whatever an optimizer has done since.
     """
     with evaluating(module):
         for part in module.modules():

@@ -1,1 +1,5 @@
-"""ONNX files and sessions, without PyTorch: versions, checks before a session is made, options."""
+"""ONNX files without PyTorch: writing graphs, checking and reading models, ONNX Runtime sessions."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,19 +1,23 @@
-"""What is in an ONNX file, checked before anything is built of it.
+"""Checks of an ONNX file before it is parsed or loaded.
 
-A runtime takes a model's word for much: files that hold its weights, shapes that are computed while it loads,
-operators of any library.  The graphs that ``asr-bn export`` writes need none of these, so whatever else is in
-a file is refused.  The file is walked field by field, and never parsed as a whole: a few megabytes of empty
-messages would make gigabytes of objects.
+A runtime trusts a model file: it opens other files for weights, computes shapes as it loads, and runs
+operators of any library.  Exported models need none of these, so that everything else is refused.  The file
+is read field by field, never parsed as a whole: a few megabytes of empty messages would become gigabytes of
+objects.
 
 Source: ``onnx/onnx.proto``, whose field numbers stand below.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asr_bn.onnx_io.protobuf import Field, fields, varint
 from asr_bn.onnx_io.versions import QUANTIZATION_DOMAIN
+
+if TYPE_CHECKING:
+    import onnx
 
 # Those of the exporters, and of ONNX Runtime's dynamic quantization of such a model.
 _STANDARD = """
@@ -45,22 +49,39 @@ _VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _SHAPE, _DIM, _DIM_VALUE = 1, 2, 1, 2, 1
 
 
 def check_model(path: Path) -> frozenset[str]:
-    """The operators of a model file, if it holds no more than a model of ours.
+    """Return the operators of a model file, if it holds no more than a model of ours.
 
     Raises:
         ValueError: not an ONNX file, weights in other files, operators or sizes that no model of ours has.
         OSError: it cannot be read.
     """
+    return _read_checked(path)[1]
+
+
+def read_model(path: Path) -> "onnx.ModelProto":
+    """Read a model file after the checks of `check_model`, whose errors it raises."""
+    import onnx
+
+    return onnx.load_from_string(_read_checked(path)[0])
+
+
+def is_quantized(operators: Collection[str]) -> bool:
+    """True if activations are quantized as the graph runs."""
+    return any(operator.startswith("DynamicQuantize") for operator in operators)
+
+
+def _read_checked(path: Path) -> tuple[bytes, frozenset[str]]:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path}: {path.stat().st_size} bytes, an ONNX model has up to {MAX_FILE_BYTES}")
+    data = path.read_bytes()
     try:
-        return operators_of(memoryview(path.read_bytes()))
+        return data, operators_of(memoryview(data))
     except ValueError as error:
         raise ValueError(f"{path}: not a model that asr-bn can load ({error})") from error
 
 
 def operators_of(model: memoryview) -> frozenset[str]:
-    """The operators of a ``ModelProto``; see `check_model`.
+    """Return the operators of a ``ModelProto``; see `check_model`.
 
     Raises:
         ValueError: the reason, without the file's name.

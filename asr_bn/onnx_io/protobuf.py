@@ -1,4 +1,4 @@
-"""The fields of a protobuf message as they lie in a file, one by one: nothing is made of what is passed over.
+"""The fields of a protobuf message, read one by one without parsing the rest.
 
 Source: "Encoding", protobuf.dev/programming-guides/encoding.
 """
@@ -13,7 +13,7 @@ _LARGEST_TAG = (1 << 32) - 1
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """Number and value of each field: an integer (of a fixed size, too), or the bytes of a text or message.
+    """Yield the number and value of each field: an integer, or the bytes of a text or message.
 
     Raises:
         ValueError: cut short, or not a message.
@@ -45,7 +45,7 @@ def fields(message: memoryview) -> Iterator[Field]:
 
 
 def varint(message: memoryview, at: int) -> tuple[int, int]:
-    """An integer of seven bits a byte, and where the next field begins.
+    """Read an integer of seven bits a byte; return it and the position after it.
 
     Raises:
         ValueError: cut short, or of more than ten bytes.

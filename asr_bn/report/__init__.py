@@ -1,1 +1,5 @@
 """Results, figures and the page that a recipe shows at its end."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

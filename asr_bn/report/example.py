@@ -37,7 +37,7 @@ class Example:
 
 
 def score_example(out: Path, feats_dir: Path, ali_dir: Path, seconds: float = 3.0) -> Example:
-    """The development utterance whose length is nearest to ``seconds``, scored by both exported models.
+    """Score the development utterance whose length is nearest to ``seconds`` by both exported models.
 
     A phone's posterior is the sum over its pdfs; a pdf that several phones share counts for the first.
     """
@@ -67,7 +67,7 @@ def score_example(out: Path, feats_dir: Path, ali_dir: Path, seconds: float = 3.
 
 
 def pdf_phones(ali_dir: Path) -> IntVector:
-    """Phone of each pdf (the first that has it), shape ``[num_pdfs]``, from ``ali_dir/final.mdl``."""
+    """Return the first phone of each pdf in ``ali_dir/final.mdl``, shape ``[num_pdfs]``."""
     model = TransitionModel.read(ali_dir / "final.mdl")
     phones = np.zeros(model.num_pdfs, dtype=np.int32)
     # Backwards, so that the first transition-id of a pdf is the one that stays.

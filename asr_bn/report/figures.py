@@ -1,9 +1,8 @@
 """The figures of a report, drawn by matplotlib and librosa."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import librosa.display
 import matplotlib
@@ -14,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from asr_bn.report.example import Example
 from asr_bn.report.results import Epochs
+from asr_bn.system.arrays import Floats
 from asr_bn.system.files import write_bytes
 
 matplotlib.use("Agg")
@@ -24,7 +24,7 @@ LABELS = {"baseline": "baseline", "batch_norm": "batch normalized"}
 
 
 def draw_figure1(curves: Mapping[str, Epochs], corpus: str) -> Figure:
-    """Framewise cross entropy of both networks over the epochs, as the paper's Figure 1."""
+    """Draw the framewise cross entropy of both networks over the epochs, as the paper's Figure 1."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for name, epochs in curves.items():
@@ -44,12 +44,12 @@ def draw_figure1(curves: Mapping[str, Epochs], corpus: str) -> Figure:
 
 
 def draw_example(example: Example) -> Figure:
-    """Spectrogram, alignment and posteriors of an utterance, over a common time axis."""
+    """Draw spectrogram, alignment and posteriors of an utterance over a common time axis."""
     height = 0.16 * len(example.phones)
     figure = Figure(figsize=(10, 3.4 + 3 * height), layout="constrained")
     rows = figure.subplots(4, 1, sharex=True, height_ratios=[3, 3 * height, 3 * height, 3 * height])
     _draw_spectrogram(rows[0], example)
-    aligned = np.eye(len(example.phones))[example.aligned]
+    aligned = np.eye(len(example.phones), dtype=np.float32)[example.aligned]
     panels = {"alignment": aligned, **{LABELS[k]: v for k, v in example.posteriors.items()}}
     for axes, (title, values) in zip(rows[1:], panels.items(), strict=True):
         _draw_phones(axes, example, values, title if title == "alignment" else f"posteriors, {title}")
@@ -59,12 +59,13 @@ def draw_example(example: Example) -> Figure:
 
 def _draw_spectrogram(axes: Axes, example: Example) -> None:
     # librosa counts time in hops of samples: with 1000 samples a second a hop is a frame shift in ms.
-    time: dict[str, Any] = {"x_axis": "time", "sr": 1000, "hop_length": example.frame_shift_ms}
-    librosa.display.specshow(example.feats[:, 1:].T, ax=axes, cmap="magma", **time)
+    specshow: Callable[..., object] = librosa.display.specshow  # typed for whole hops
+    time = {"x_axis": "time", "sr": 1000, "hop_length": example.frame_shift_ms}
+    specshow(example.feats[:, 1:].T, ax=axes, cmap="magma", **time)
     axes.set(title=f"log mel filterbanks of {example.utt_id}", xlabel="", ylabel="mel bin")
 
 
-def _draw_phones(axes: Axes, example: Example, values: Any, title: str) -> None:
+def _draw_phones(axes: Axes, example: Example, values: Floats, title: str) -> None:
     seconds = len(example.feats) * example.frame_shift_ms / 1000.0
     count = len(example.phones)
     extent = (0.0, seconds, count - 0.5, -0.5)
@@ -83,7 +84,7 @@ def save_png(figure: Figure, path: Path) -> bytes:
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG."""
+    """Return the figure as PNG bytes."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

@@ -1,9 +1,10 @@
 """``report.html``: one self-contained page."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from asr_bn.report.rendering import embedded, write_rendered
+from asr_bn.report.results import Results
 
 # Table 1 of the paper (WSJ, 3546 pdfs).
 PAPER_TABLE_1 = {
@@ -13,15 +14,24 @@ PAPER_TABLE_1 = {
 NAMES = {"baseline": "BiRNN", "batch_norm": "BiRNN (BN)"}
 
 
-def write_page(
-    path: Path, results: dict[str, Any], figure1: bytes, example: bytes, details: dict[str, Any]
-) -> None:
+@dataclass(frozen=True)
+class Details:
+    """How the results came about."""
+
+    utt_id: str  # of the example
+    config: str  # text of the TOML file
+    command: str  # that reproduces the run
+    versions: dict[str, str]
+    boundary_accuracy: dict[str, object] | None  # by alignment folder
+
+
+def write_page(path: Path, results: Results, figure1: bytes, example: bytes, details: Details) -> None:
     """Write the page.
 
     Args:
         results: what ``results.json`` holds.
         figure1, example: PNG images.
-        details: ``utt_id``, ``config`` (text), ``command``, ``versions``, and ``boundary_accuracy`` or None.
+        details: what else the page tells.
     """
     images = {"figure1": embedded(figure1), "example": embedded(example)}
     write_rendered(
@@ -31,5 +41,5 @@ def write_page(
         paper=PAPER_TABLE_1,
         names=NAMES,
         images=images,
-        **details,
+        **vars(details),
     )

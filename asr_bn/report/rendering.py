@@ -1,8 +1,7 @@
-"""Pages from templates, in the one style that all reports have."""
+"""Pages from templates, all in the same style."""
 
 import base64
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -11,8 +10,8 @@ from asr_bn.system.files import write_text
 _HERE = Path(__file__).parent
 
 
-def write_rendered(path: Path, template: Path, **values: Any) -> None:
-    """Write ``template`` filled in with ``values`` to ``path``; it may include ``style.css``."""
+def write_rendered(path: Path, template: Path, **values: object) -> None:
+    """Write ``template``, filled in with ``values``, to ``path``; it may include ``style.css``."""
     environment = Environment(
         loader=FileSystemLoader([template.parent, _HERE]),
         autoescape=True,
@@ -24,5 +23,5 @@ def write_rendered(path: Path, template: Path, **values: Any) -> None:
 
 
 def embedded(png: bytes) -> str:
-    """An image as pages hold it, base64."""
+    """Return an image as pages embed it, in base64."""
     return base64.b64encode(png).decode()

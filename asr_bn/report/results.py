@@ -1,19 +1,19 @@
-"""``results.json``: the figures of both networks, and how much sooner the normalized one learns."""
+"""``results.json``: the figures of both networks, and how much faster the normalized one learns."""
 
 import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from asr_bn.system.files import read_json
 
 MODELS = ("baseline", "batch_norm")
 
 Epochs = list[dict[str, float]]
+Results = dict[str, object]  # as JSON has them
 
 
-def collect_results(out: Path, corpus: str, alignment: dict[str, float]) -> dict[str, Any]:
+def collect_results(out: Path, corpus: str, alignment: dict[str, float]) -> Results:
     """Gather what the stages of a recipe left in ``out``.
 
     Args:
@@ -40,7 +40,7 @@ def collect_results(out: Path, corpus: str, alignment: dict[str, float]) -> dict
     }
 
 
-def _model_results(folder: Path) -> dict[str, Any]:
+def _model_results(folder: Path) -> Results:
     epochs = read_epochs(folder)
     return {
         "epochs": epochs,
@@ -50,7 +50,7 @@ def _model_results(folder: Path) -> dict[str, Any]:
 
 
 def best_of_each_set(epochs: Epochs) -> dict[str, float]:
-    """The lowest figure of each set, at whatever epoch, as the paper's tables seem to have them.
+    """Return the lowest figure of each set, at whatever epoch, as the paper's tables seem to have them.
 
     Those of the training set are of the epoch as it ran: weights moved, statistics were of mini-batches.
     """
@@ -68,7 +68,7 @@ def _word_error_rates(out: Path) -> dict[str, float] | None:
 
 
 def read_epochs(folder: Path) -> Epochs:
-    """The curve of a training run, one entry an epoch."""
+    """Read the curve of a training run, one entry for each epoch."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
@@ -77,7 +77,7 @@ def _curves(run: Path) -> tuple[Epochs, Epochs]:
     return read_epochs(run / "baseline"), read_epochs(run / "batch_norm")
 
 
-def summarize(runs: Sequence[tuple[Epochs, Epochs]]) -> dict[str, Any]:
+def summarize(runs: Sequence[tuple[Epochs, Epochs]]) -> Results:
     """Compare baseline and batch-normalized training curves, one pair a seed.
 
     ``ratio``: the epochs that the normalized network needs to reach the baseline's best training FCE, over
@@ -96,7 +96,7 @@ def summarize(runs: Sequence[tuple[Epochs, Epochs]]) -> dict[str, Any]:
 
 
 def convergence_ratio(baseline: Epochs, batch_norm: Epochs) -> float | None:
-    """See :func:`summarize`; between two epochs the curve is taken as straight."""
+    """Return the ratio of :func:`summarize`; between two epochs the curve is taken as straight."""
     best = min(baseline, key=lambda entry: entry["train_fce"])
     before: dict[str, float] | None = None
     for entry in batch_norm:

@@ -5,24 +5,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.scoring.long import LayerwiseScorer, most_frames
 from asr_bn.scoring.packed import batch_scorer
 from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.system.arrays import Floats
 
-if TYPE_CHECKING:
-    from asr_bn.scoring.long import LayerwiseScorer
-
 # Utterances are read ahead up to so many frames, or scores, and sorted by length among themselves.
 WINDOW_FRAMES = 40_000
 WINDOW_SCORES = 64_000_000
-# Longer utterances, or those with more scores, are scored layer by layer: a call needs a multiple of that.
-LONG_FRAMES = 30_000
-LONG_SCORES = 32_000_000
 # A batch is at most so many utterances, and so many frames, or scores, with its padding.
 BATCH_UTTERANCES = 8
 BATCH_FRAMES = 8_000
@@ -48,12 +42,12 @@ class Scores:
     is_long: bool = False
 
     def mapped(self, function: Callable[[Floats], Floats]) -> "Scores":
-        """The same with ``function`` applied to every block."""
+        """Apply ``function`` to every block."""
         blocks = map(function, self.blocks) if self.is_long else [function(rows) for rows in self.blocks]
         return replace(self, blocks=blocks)
 
     def matrix(self) -> Floats:
-        """All rows at once, which for a long recording may take all memory."""
+        """Join all rows; those of a long recording may exceed memory."""
         blocks = list(self.blocks)
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
@@ -64,7 +58,7 @@ def score_all(
     num_threads: int,
     skip: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[str, Floats]]:
-    """Utterance id and log posteriors ``[num_frames, num_pdfs]`` as one matrix; see `score_blocks`."""
+    """Yield utterance ids and log posteriors ``[num_frames, num_pdfs]`` as one matrix; see `score_blocks`."""
     for scores in score_blocks(scorer, feats, num_threads, skip):
         yield scores.utt_id, scores.matrix()
 
@@ -75,7 +69,7 @@ def score_blocks(
     num_threads: int,
     skip: Callable[[str], None] | None = None,
 ) -> Iterator[Scores]:
-    """Log posteriors of every utterance, in the order they come.
+    """Score every utterance, in input order.
 
     Calls of ONNX Runtime run side by side in ``num_threads`` threads, which for one-thread sessions is
     faster than one call on several.
@@ -84,7 +78,7 @@ def score_blocks(
         scorer: best loaded with ``num_threads=1``.
         feats: utterance ids with static or complete features.
         num_threads: calls at a time.
-        skip: told the id of an utterance without frames, which is left out; None prints a line.
+        skip: called with the id of an utterance without frames, which is left out; None prints a line.
 
     Raises:
         ValueError: features that do not fit the model; the message begins with the utterance id.
@@ -117,33 +111,27 @@ class Limits:
 
     @classmethod
     def of(cls, num_pdfs: int) -> "Limits":
-        long_frames = min(LONG_FRAMES, LONG_SCORES // num_pdfs)
+        long_frames = most_frames(num_pdfs)
         # A batch is no longer than a single utterance may be, so that a longer one is in none.
         batch_frames = min(BATCH_FRAMES, BATCH_SCORES // num_pdfs, long_frames)
         return cls(min(WINDOW_FRAMES, WINDOW_SCORES // num_pdfs), batch_frames, long_frames)
 
 
 class _LongRecordings:
-    """Scores what is too long for a call, and says once how far that may be from a call's answer."""
+    """Scores recordings too long for one call; prints once how far that may move answers."""
 
     def __init__(self, scorer: AcousticScorer, num_threads: int) -> None:
         self._scorer, self._num_threads = scorer, num_threads
         self._layers: LayerwiseScorer | None = None
 
     def scores(self, utt_id: str, feats: Floats) -> Scores:
-        if self._scorer.path is None:
-            raise ValueError(
-                f"{utt_id}: {len(feats)} frames are too many for one call, and the model has no file"
-            )
         if self._layers is None:
-            from asr_bn.scoring.long import LayerwiseScorer
-
             self._layers = LayerwiseScorer(self._scorer.path, self._num_threads)
             if not self._layers.is_exact:
                 self._say_deviation(self._layers, utt_id, feats)
         return Scores(utt_id, len(feats), self._layers.log_posteriors(feats), is_long=True)
 
-    def _say_deviation(self, layers: "LayerwiseScorer", utt_id: str, feats: Floats) -> None:
+    def _say_deviation(self, layers: LayerwiseScorer, utt_id: str, feats: Floats) -> None:
         beginning = feats[: Limits.of(self._scorer.metadata.num_pdfs).long_frames]
         deviation = layers.deviation(beginning, self._scorer.log_posteriors([beginning])[0])
         print(
@@ -153,7 +141,7 @@ class _LongRecordings:
 
 
 def batches_of_like_length(lengths: list[int], batch_frames: int = BATCH_FRAMES) -> list[list[int]]:
-    """Indices into ``lengths``, batch by batch, the longest first; ``batch_frames`` with the padding."""
+    """Batch indices into ``lengths``, longest first; a batch has up to ``batch_frames`` with padding."""
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda k: -lengths[k]):
         if batches and _fits(batches[-1], index, lengths, batch_frames):
@@ -190,11 +178,7 @@ def _checked(
         if len(values) == 0:
             skip(utt_id)
             continue
-        try:
-            complete = scorer.with_deltas(values)
-        except ValueError as error:
-            raise ValueError(f"{utt_id}: {error}") from error
-        yield utt_id, complete
+        yield utt_id, scorer.with_deltas(values, utt_id)
 
 
 def _in_order(window: list[Item], batches: list[Batch], long_recordings: _LongRecordings) -> Iterator[Scores]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.audio.reader import SkippedSegment, WaveformReader
-from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions, kaldi_name
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance
 from asr_bn.kaldi_io.matrix_table import read_matrices
@@ -40,7 +40,7 @@ class ScoringInput:
     pipes: PipePolicy = DEFAULT_PIPES
 
     def feats(self, inputs: Sequence[str]) -> tuple[Feats, int | None]:
-        """Utterance ids and features in order, and how many there are, where that is known beforehand.
+        """Iterate over utterance ids and features in order; also return their number if known beforehand.
 
         Args:
             inputs: a data folder, an ``ark:`` or ``scp:`` rspecifier of features, ``-`` (an archive of
@@ -59,6 +59,13 @@ class ScoringInput:
             return self._of_table(first) if is_table(first) else self._of_data_dir(Path(first))
         utterances = [Utterance(Path(name).stem, name, name, None, None, None) for name in inputs]
         return replace(self, root=None)._of_audio(utterances), len(utterances)
+
+    def audio_feats(self, path: Path) -> Floats:
+        """Compute the features of one audio file; raises as `WaveformReader.read`."""
+        if not path.is_file():
+            raise FileNotFoundError(2, "no such audio file", str(path))
+        ((_, feats),) = self._of_audio([Utterance(path.stem, str(path), str(path), None, None, None)])
+        return feats
 
     def _of_table(self, rspecifier: str) -> tuple[Feats, None]:
         table = "ark:-" if rspecifier == "-" else rspecifier
@@ -83,7 +90,7 @@ class ScoringInput:
                     f"{path}: {kaldi_name(option.name)} is {found}, but the model's features have {expected}"
                 )
 
-    def _of_audio(self, utterances: Sequence[Utterance]) -> Feats:
+    def _of_audio(self, utterances: Sequence[Utterance]) -> Iterator[tuple[str, Floats]]:
         rate = self.options.sample_frequency
         reader = WaveformReader(self.root, self.channel, int(rate), self.resample, self.pipes)
         options = replace(self.options, dither=0.0)
@@ -93,7 +100,7 @@ class ScoringInput:
             except SkippedSegment as error:
                 print(f"note: {error}; left out, as extract-segments does", file=sys.stderr)
                 continue
-            yield utterance.utt_id, compute_fbank(samples, options)
+            yield utterance.utt_id, fbank(samples, options)
 
 
 def has_only_feats(data_dir: Path) -> bool:
@@ -102,7 +109,7 @@ def has_only_feats(data_dir: Path) -> bool:
 
 
 def utterance_ids(data_dir: Path) -> list[str]:
-    """The utterances that a data folder is scored by.
+    """List the utterances of a data folder that are scored.
 
     Raises:
         OSError, ValueError: see `DataDir.read`.

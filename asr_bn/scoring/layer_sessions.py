@@ -12,11 +12,12 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
-from asr_bn.onnx_io.model_check import check_model
+from asr_bn.onnx_io.graph import Graph, Shape, make_model, tensor_info
+from asr_bn.onnx_io.model_check import is_quantized, read_model
 from asr_bn.onnx_io.session import session_options
-from asr_bn.onnx_io.versions import IR_VERSION, OPSET, QUANTIZATION_DOMAIN, QUANTIZATION_OPSET
+from asr_bn.onnx_io.versions import QUANTIZATION_DOMAIN
 from asr_bn.system.arrays import Floats
 
 Direction: TypeAlias = onnxruntime.InferenceSession
@@ -57,11 +58,11 @@ class ModelLayers:
         self._lstms = [node for node in nodes if node.op_type in ("LSTM", "DynamicQuantizeLSTM")]
         if not self._lstms or "output.weight" not in self._weights:
             raise ValueError(f"{path}: no layers in it that can be run one by one")
-        self._is_quantized = self._lstms[0].op_type != "LSTM"
+        self._is_quantized = is_quantized({node.op_type for node in nodes})
         self.is_exact = not self._is_quantized and not is_half
 
     def sessions(self, num_threads: int) -> LayerSessions:
-        """Load them for ``num_threads``, which the directions of a layer share: they can run at a time."""
+        """Load the layers; both directions of a layer share ``num_threads``, since they can run at a time."""
         each = max(num_threads // 2, 1)
         directions = [
             (self._direction(node, 0, each), self._direction(node, 1, each)) for node in self._lstms
@@ -72,47 +73,42 @@ class ModelLayers:
 
     def _direction(self, node: onnx.NodeProto, index: int, num_threads: int) -> Direction:
         """One direction of an LSTM node (X, W, R, B, lengths, h, c, P, scales ...)."""
-        names = [name for name in node.input[1:] if name in self._weights]
-        constants = {name: self._weights[name][index : index + 1] for name in names}
+        graph = Graph()
+        for name in node.input[1:]:
+            if name in self._weights:
+                graph.tensor(name, self._weights[name][index : index + 1])
         inputs = ["X", *node.input[1:4], "", "h", "c", *node.input[7:]]
         size = _hidden_size(node)
         width = self._weights[node.input[1]].shape[1 if self._is_quantized else 2]
-        lstm = helper.make_node(
-            node.op_type,
-            inputs,
-            ["Y", "Yh", "Yc"],
-            domain=node.domain,
-            hidden_size=size,
-            direction="reverse" if index else "forward",
-        )
-        state = [1, "B", size]
-        inputs_info = [_info("X", ["T", "B", width]), _info("h", state), _info("c", state)]
-        outputs_info = [_info("Y", ["T", 1, "B", size]), _info("Yh", state), _info("Yc", state)]
-        return _session([lstm], inputs_info, outputs_info, constants, num_threads)
+        direction = "reverse" if index else "forward"
+        outputs, domain = ("Y", "Yh", "Yc"), node.domain
+        graph.node(node.op_type, inputs, *outputs, domain=domain, hidden_size=size, direction=direction)
+        state: Shape = [1, "B", size]
+        inputs_info = [tensor_info("X", ["T", "B", width]), *(tensor_info(name, state) for name in "hc")]
+        outputs_info = [tensor_info("Y", ["T", 1, "B", size]), *(tensor_info(n, state) for n in outputs[1:])]
+        return _session(graph, inputs_info, outputs_info, num_threads)
 
     def _output(self, num_threads: int) -> onnxruntime.InferenceSession:
         names = ("weight", "scale", "zero", "bias") if self._is_quantized else ("weight", "bias")
-        constants = {name: self._weights[f"output.{name}"] for name in names}
+        graph = Graph()
+        for name in names:
+            graph.tensor(name, self._weights[f"output.{name}"])
         if self._is_quantized:
-            kind, domain = "DynamicQuantizeMatMul", QUANTIZATION_DOMAIN
-            nodes = [helper.make_node(kind, ["X", *names], ["scores"], domain=domain)]
+            graph.node("DynamicQuantizeMatMul", ["X", *names], "scores", domain=QUANTIZATION_DOMAIN)
         else:
-            nodes = [
-                helper.make_node("MatMul", ["X", "weight"], ["logits"]),
-                helper.make_node("Add", ["logits", "bias"], ["scores"]),
-            ]
-        nodes.append(helper.make_node("LogSoftmax", ["scores"], ["log_posteriors"], axis=-1))
-        size, num_pdfs = constants["weight"].shape
+            graph.node("MatMul", ["X", "weight"], "logits")
+            graph.node("Add", ["logits", "bias"], "scores")
+        graph.node("LogSoftmax", ["scores"], "log_posteriors", axis=-1)
+        size, num_pdfs = self._weights["output.weight"].shape
         # Of three dimensions, as in the whole model: of two, ONNX Runtime joins the product and the bias in
         # one operation that rounds otherwise.
-        outputs_info = [_info("log_posteriors", ["T", "B", num_pdfs])]
-        return _session(nodes, [_info("X", ["T", "B", size])], outputs_info, constants, num_threads)
+        output = tensor_info("log_posteriors", ["T", "B", num_pdfs])
+        return _session(graph, [tensor_info("X", ["T", "B", size])], [output], num_threads)
 
 
 def _read(path: Path) -> tuple[list[onnx.NodeProto], dict[str, NDArray[Any]], bool]:
-    """Nodes, those inside a ``Loop`` too; constants, halves as float32; and whether there are halves."""
-    check_model(path)
-    proto = onnx.load(path, load_external_data=False)
+    """Read nodes, those inside a ``Loop`` too; constants, halves as float32; and if there are halves."""
+    proto = read_model(path)
     nodes = list(proto.graph.node)
     for node in proto.graph.node:
         nodes += [inner for attribute in node.attribute for inner in attribute.g.node]
@@ -127,23 +123,13 @@ def _hidden_size(lstm: onnx.NodeProto) -> int:
     return int(next(attribute.i for attribute in lstm.attribute if attribute.name == "hidden_size"))
 
 
-def _info(name: str, shape: list[Any]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
 def _session(
-    nodes: list[onnx.NodeProto],
+    graph: Graph,
     inputs: list[onnx.ValueInfoProto],
     outputs: list[onnx.ValueInfoProto],
-    constants: dict[str, NDArray[Any]],
     num_threads: int,
 ) -> onnxruntime.InferenceSession:
-    tensors = [
-        numpy_helper.from_array(np.ascontiguousarray(values), name) for name, values in constants.items()
-    ]
-    graph = helper.make_graph(nodes, "layer", inputs, outputs, tensors)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(QUANTIZATION_DOMAIN, QUANTIZATION_OPSET)]
-    proto = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="asr_bn")
+    model = make_model(graph.proto("layer", inputs, outputs), is_quantized=True)
     return onnxruntime.InferenceSession(
-        proto.SerializeToString(), session_options(num_threads), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), session_options(num_threads), providers=["CPUExecutionProvider"]
     )

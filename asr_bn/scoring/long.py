@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -22,6 +22,14 @@ from asr_bn.system.arrays import Floats
 
 # Frames of a piece.
 PIECE_FRAMES = 2000
+# Utterances with more frames or scores are scored layer by layer: a call takes several times their memory.
+LONG_FRAMES = 30_000
+LONG_SCORES = 32_000_000
+
+
+def most_frames(num_pdfs: int) -> int:
+    """Return the number of frames up to which an utterance is scored in one call."""
+    return min(LONG_FRAMES, LONG_SCORES // num_pdfs)
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class LayerwiseScorer:
         self._layers = model.sessions(num_threads)
 
     def log_posteriors(self, feats: Floats, quiet: bool = False) -> Iterator[Floats]:
-        """Log posteriors of ``feats`` ``[num_frames, num_features]``, in pieces of rows.
+        """Yield log posteriors of ``feats`` ``[num_frames, num_features]``, in pieces of rows.
 
         Raises:
             OSError: no room for the hidden states in the folder for temporary files.
@@ -91,7 +99,7 @@ class LayerwiseScorer:
         hidden.close()
 
     def deviation(self, feats: Floats, expected: Floats) -> Deviation:
-        """Compare with ``expected`` ``[num_frames, num_pdfs]``, what one call answers to ``feats``."""
+        """Compare with ``expected`` ``[num_frames, num_pdfs]``, the answer of one call to ``feats``."""
         largest, total, differing, start = 0.0, 0.0, 0, 0
         for rows in self.log_posteriors(feats, quiet=True):
             theirs = expected[start : start + len(rows)]
@@ -108,7 +116,7 @@ class LayerwiseScorer:
         output: "_HiddenStates",
         pieces: list[slice],
         direction: int,
-        progress: Any,
+        progress: "tqdm[NoReturn]",
     ) -> None:
         h = c = np.zeros((1, 1, self._layers.hidden_size), dtype=np.float32)
         for piece in reversed(pieces) if direction else pieces:

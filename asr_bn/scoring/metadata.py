@@ -1,4 +1,4 @@
-"""What an exported model says of itself: enough to compute its features and scale its posteriors."""
+"""Metadata of an exported model: enough to compute its features and scale its posteriors."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ class ModelMetadata:
         return log_priors(np.array(self.pdf_counts, dtype=np.int64))
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Encode as one line of JSON."""
         return json.dumps(dataclasses.asdict(self) | {"log_priors": self.log_priors.tolist()})
 
     @classmethod

@@ -26,17 +26,17 @@ class BatchScorer(Protocol):
     """What scores several utterances in a call."""
 
     def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
-        """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, num_features]``."""
+        """Score ``feats``, ``[num_frames, num_features]`` each, as ``[num_frames, num_pdfs]``."""
         ...
 
 
 def batch_scorer(scorer: AcousticScorer, num_threads: int = 1) -> BatchScorer:
-    """A `PackedScorer` of the same model with ``num_threads``, or ``scorer`` itself, which pads.
+    """Make a `PackedScorer` of the same model, or return ``scorer`` itself, which pads.
 
-    Packed are float32 models on the CPU, and of those the ones for which a trial gives the whole model's
-    bits: a graph that was altered after its export may not.
+    Only float32 models on the CPU are packed, and only if a trial gives the bits of the whole model, which a
+    graph altered after its export may not.
     """
-    if scorer.path is None or scorer.on_cuda or scorer.is_quantized:
+    if scorer.on_cuda or scorer.is_quantized:
         return scorer
     try:
         layers = ModelLayers(scorer.path)
@@ -77,7 +77,7 @@ class PackedScorer:
         self._backwards = ThreadPoolExecutor(_MOST_CALLS, "backward") if num_threads > 1 else None
 
     def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
-        """As `BatchScorer.log_posteriors`; every utterance has at least one frame."""
+        """Score as `BatchScorer.log_posteriors`; every utterance has at least one frame."""
         if not feats:
             return []
         order = sorted(range(len(feats)), key=lambda k: -len(feats[k]))
@@ -132,7 +132,7 @@ class Chunk:
     offset: int
 
     def rows(self, packed: Floats) -> Floats:
-        """Its rows of ``packed`` ``[total_frames, size]`` as ``[num_frames, batch, size]``, not copied."""
+        """View its rows of ``packed`` ``[total_frames, size]`` as ``[num_frames, batch, size]``."""
         num_frames = self.stop - self.start
         rows = packed[self.offset : self.offset + num_frames * self.size]
         return rows.reshape(num_frames, self.size, -1)
@@ -151,7 +151,7 @@ class Packing:
 
     @classmethod
     def of(cls, lengths: list[int]) -> "Packing":
-        """The chunks of utterances of ``lengths``, in descending order."""
+        """Cut utterances of descending ``lengths`` into chunks."""
         chunks, start, offset = [], 0, 0
         for stop in sorted(set(lengths)):
             size = sum(length >= stop for length in lengths)
@@ -160,7 +160,7 @@ class Packing:
         return cls(lengths, chunks)
 
     def pack(self, utterances: list[Floats]) -> Floats:
-        """``[total_frames, size]`` from ``[num_frames, size]`` each."""
+        """Pack utterances, ``[num_frames, size]`` each, as ``[total_frames, size]``."""
         packed = np.empty((sum(self.lengths), utterances[0].shape[1]), np.float32)
         for chunk in self.chunks:
             rows = chunk.rows(packed)
@@ -169,6 +169,6 @@ class Packing:
         return packed
 
     def utterance(self, packed: Floats, row: int) -> Floats:
-        """The frames ``[num_frames, size]`` of an utterance."""
+        """Gather the frames ``[num_frames, size]`` of an utterance."""
         chunks = [chunk for chunk in self.chunks if chunk.stop <= self.lengths[row]]
         return np.concatenate([chunk.rows(packed)[:, row] for chunk in chunks])

@@ -1,17 +1,22 @@
-"""Framewise posteriors from an exported model, by ONNX Runtime; PyTorch is not needed."""
+"""Framewise posteriors of an exported model, without PyTorch.
+
+scorer = AcousticScorer.load("model.onnx")
+log_posteriors = scorer("speech.wav")  # [num_frames, num_pdfs]
+"""
 
 import ctypes.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from asr_bn.features.deltas import add_deltas
-from asr_bn.onnx_io.model_check import check_model
-from asr_bn.onnx_io.session import session_options
+from asr_bn.onnx_io.model_check import check_model, is_quantized
+from asr_bn.onnx_io.session import open_session, parse_metadata, session_options
+from asr_bn.scoring.long import LayerwiseScorer, most_frames
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 from asr_bn.system.arrays import Floats
 
@@ -19,77 +24,102 @@ Output = Literal["log_posterior", "posterior", "log_likelihood"]
 
 
 class AcousticScorer:
-    """An exported acoustic model, ready to score features.
+    """An exported acoustic model, called with an audio file or with features.
 
-    Args:
-        session: of a file that :func:`asr_bn.export.acoustic.export_onnx` wrote.
-        metadata: what the file says of itself.
-        path: the file, from which long recordings and batches are scored layer by layer; None: there is none.
+    Attributes:
+        session: of ONNX Runtime.
+        metadata: as the exporter wrote them into the file.
+        path: the ONNX file.
+        is_quantized: the model has 8-bit weights and activations.
     """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, metadata: ModelMetadata, path: Path | None = None
+        self,
+        session: onnxruntime.InferenceSession,
+        metadata: ModelMetadata,
+        path: Path,
+        is_quantized: bool = False,
     ) -> None:
-        self.session, self.metadata, self.path = session, metadata, path
+        self.session, self.metadata, self.path, self.is_quantized = session, metadata, path, is_quantized
 
     @classmethod
     def load(
         cls,
-        path: Path,
+        path: str | Path,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         num_threads: int = 1,
     ) -> "AcousticScorer":
-        """Load a model file.
+        """Load a model file that ``asr-bn export`` wrote.
 
         Args:
             path: the ONNX file.
-            device: ``auto`` takes CUDA where ONNX Runtime has it and it can be started, else the CPU.
-            num_threads: threads within one call.  More than one wait for each other at every time step, which
-                takes a hundred times as long beside other work.
+            device: ``auto`` takes CUDA where ONNX Runtime can start it, else the CPU.
+            num_threads: threads within one call.  They wait for each other at every time step: beside other
+                work, several take a hundred times as long as one.
 
         Raises:
-            ValueError: not an ONNX model, not one of ours (`asr_bn.onnx_io.model_check`), or CUDA was asked
-                for and is not there.
+            ValueError: the file is not such a model, or CUDA was asked for and cannot be started.
             FileNotFoundError: there is no such file.
         """
+        path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(2, "no such model file", str(path))
-        check_model(path)
-        options = session_options(num_threads)
-        try:
-            session = onnxruntime.InferenceSession(path, options, providers=_providers(device))
-        except Exception as error:  # ONNX Runtime's own errors share no base class
-            first_line = str(error).splitlines()[0]
-            raise ValueError(f"{path}: ONNX Runtime cannot load it ({first_line})") from error
+        operators = check_model(path)
+        session = open_session(path, session_options(num_threads), _providers(device))
         if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
             raise ValueError(
                 f"{path}: device 'cuda' was asked for, but ONNX Runtime could not start CUDA here"
             )
-        return cls(session, _read_metadata(path, session), path)
+        return cls(session, _read_metadata(path, session), path, is_quantized(operators))
+
+    def __call__(self, utterance: str | Path | NDArray[np.floating]) -> Floats:
+        """Return the log posteriors of one utterance, ``[num_frames, num_pdfs]``.
+
+        Long recordings are scored layer by layer, in bounded memory but for the result.
+
+        Args:
+            utterance: an audio file with one channel, at the model's sample rate; or features ``[num_frames,
+                num_features]``, with deltas or static.
+
+        Raises:
+            OSError: no such audio file.
+            ValueError: audio that cannot be read or has another rate, features that do not fit the model, or
+                no frames.
+        """
+        if isinstance(utterance, np.ndarray):
+            feats = self.with_deltas(utterance, "features")
+        else:
+            feats = self.with_deltas(self._audio_feats(Path(utterance)), str(utterance))
+        if len(feats) <= most_frames(self.metadata.num_pdfs):
+            return self.log_posteriors([feats])[0]
+        return np.concatenate(list(LayerwiseScorer(self.path).log_posteriors(feats)))
+
+    def _audio_feats(self, path: Path) -> Floats:
+        from asr_bn.scoring.inputs import ScoringInput
+
+        return ScoringInput(self.metadata.fbank).audio_feats(path)
 
     @property
     def on_cuda(self) -> bool:
-        """Whether CUDA does the work."""
+        """True if CUDA does the work."""
         return "CUDAExecutionProvider" in self.session.get_providers()
 
-    @property
-    def is_quantized(self) -> bool:
-        """Whether the file is one of ``asr-bn export --int8`` (its figures tell)."""
-        return "dev_fer_int8" in self.metadata.figures
-
-    def with_deltas(self, feats: NDArray[np.floating]) -> Floats:
-        """`with_deltas` for this model."""
-        return with_deltas(feats, self.metadata)
+    def with_deltas(self, feats: NDArray[np.floating], name: str = "") -> Floats:
+        """Append deltas if needed; see the function `with_deltas`, whose errors then begin with ``name``."""
+        try:
+            return with_deltas(feats, self.metadata)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}" if name else str(error)) from error
 
     def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
-        """Log posteriors of one or more utterances, in one call of ONNX Runtime.
+        """Score utterances in one call of ONNX Runtime.
 
         Args:
             feats: for each utterance ``[num_frames, num_features]``, at least one frame.
 
         Returns:
-            For each utterance ``[num_frames, num_pdfs]``.  On the CPU they do not depend on what else is in
-            the call, bit for bit.
+            Log posteriors of each utterance, ``[num_frames, num_pdfs]``.  On the CPU each has the same bits
+            whatever else is in the call.
         """
         if not feats:
             return []  # ONNX Runtime's LSTM ends the process on a batch of none
@@ -97,13 +127,13 @@ class AcousticScorer:
         padded = np.zeros((len(feats), lengths.max(), self.metadata.num_features), dtype=np.float32)
         for row, utterance in enumerate(feats):
             padded[row, : len(utterance)] = utterance
-        inputs: dict[str, Any] = {"features": padded, "lengths": lengths}
+        inputs = {"features": padded, "lengths": lengths}
         (scores,) = self.session.run(["log_posteriors"], inputs)
         return [scores[row, :length] for row, length in enumerate(lengths)]
 
 
 def with_deltas(feats: NDArray[np.floating], metadata: ModelMetadata) -> Floats:
-    """Features as a model takes them, ``[num_frames, num_features]``, from static or complete ones.
+    """Append deltas to static features; complete ones, ``[num_frames, num_features]``, stay as they are.
 
     Raises:
         ValueError: another number of columns, no frames, or a value that is not finite.
@@ -120,16 +150,16 @@ def with_deltas(feats: NDArray[np.floating], metadata: ModelMetadata) -> Floats:
     return values if complete else add_deltas(values, metadata.delta_order)
 
 
-def convert(
+def to_output(
     log_posteriors: Floats,
     log_priors: Floats,
     output: Output,
     prior_scale: float = 1.0,
     acoustic_scale: float = 1.0,
 ) -> Floats:
-    """Log posteriors, shape ``[num_frames, num_pdfs]``, as they are, as posteriors, or less the log priors.
+    """Turn log posteriors ``[num_frames, num_pdfs]`` into ``output``.
 
-    ``acoustic_scale * (log_posterior - prior_scale * log_prior)`` is what ``log_likelihood`` gives.
+    A scaled log likelihood is ``acoustic_scale * (log_posterior - prior_scale * log_prior)``.
     """
     if output == "posterior":
         return np.exp(log_posteriors)
@@ -147,8 +177,8 @@ def check_prior_floor(floor: float) -> None:
         raise ValueError(f"prior floor {floor}: expected a probability, 0 to 1")
 
 
-def floored(log_priors: Floats, floor: float) -> Floats:
-    """``log_priors`` with no prior below ``floor`` (a probability); 0 leaves them as they are.
+def floor_priors(log_priors: Floats, floor: float) -> Floats:
+    """Raise log priors below ``floor`` (a probability) to it; 0 changes none.
 
     Raises:
         ValueError: a floor outside 0 to 1.
@@ -168,18 +198,13 @@ def _providers(device: str) -> list[str]:
 
 
 def _has_cuda_driver() -> bool:
-    """Without it ONNX Runtime would only complain at length on its way to the CPU."""
+    """Avoid ONNX Runtime's long warnings where it would fall back to the CPU anyway."""
     return ctypes.util.find_library("cuda") is not None or Path("/dev/nvidiactl").exists()
 
 
 def _read_metadata(path: Path, session: onnxruntime.InferenceSession) -> ModelMetadata:
     properties = session.get_modelmeta().custom_metadata_map
-    if METADATA_KEY not in properties:
-        raise ValueError(f"{path}: not a model that asr-bn exported (it has no '{METADATA_KEY}' metadata)")
-    try:
-        metadata = ModelMetadata.from_json(properties[METADATA_KEY])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    metadata = parse_metadata(path, properties, METADATA_KEY, ModelMetadata.from_json)
     for tensors, name, wanted in (
         (session.get_inputs(), "features", metadata.num_features),
         (session.get_outputs(), "log_posteriors", metadata.num_pdfs),

@@ -10,9 +10,10 @@ import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
+from torch import Tensor
 
 from asr_bn.system.files import write_bytes
 
@@ -21,12 +22,31 @@ LANGUAGE_MODEL = "asr_bn language model, version 1"
 _PREFIX = b"sha256:"
 _COMMENT_BYTES = len(_PREFIX) + 64
 
+Values = dict[str, Any]  # plain values by name
 
-def save_checkpoint(path: Path, state: dict[str, Any], kind: str) -> None:
-    """Write ``state`` (tensors, numbers, strings and containers of them) to ``path`` atomically.
 
-    ``kind`` says what it is the state of: ``ACOUSTIC_MODEL`` or ``LANGUAGE_MODEL``.
-    """
+class Checkpoint(TypedDict, total=False):
+    """What a checkpoint holds; ``final.pt`` has no state of a run, others have no figures."""
+
+    format: str  # the kind
+    config: dict[str, Values]
+    description: Values  # of the data
+    version: dict[str, str]
+    model: dict[str, Tensor]
+    figures: dict[str, float]  # of the final evaluation
+    # The state of a run.
+    optimizer: Values
+    scaler: Values
+    schedule: Values
+    progress: Values
+    random_state: dict[str, Tensor]
+    random_states_of_other_ranks: list[dict[str, Tensor]]
+    checksums: dict[str, Tensor]  # of the features of both sets
+    recurrent_state: tuple[Tensor, ...] | None  # in which the next window starts
+
+
+def save_checkpoint(path: Path, state: Checkpoint, kind: str) -> None:
+    """Write ``state`` to ``path`` atomically; ``kind`` is ``ACOUSTIC_MODEL`` or ``LANGUAGE_MODEL``."""
     buffer = io.BytesIO()
     torch.save({"format": kind, **state}, buffer)
     body = buffer.getvalue()
@@ -35,11 +55,11 @@ def save_checkpoint(path: Path, state: dict[str, Any], kind: str) -> None:
     write_bytes(path, body + _PREFIX + hashlib.sha256(body).hexdigest().encode())
 
 
-def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
+def load_checkpoint(path: Path, kind: str) -> Checkpoint:
     """Read a checkpoint of the given kind onto the CPU.
 
     Raises:
-        ValueError: cut short, damaged, or not a checkpoint of this program (one sentence names the file).
+        ValueError: it is cut short, damaged, or of another kind or program.
         FileNotFoundError: there is none.
     """
     data = path.read_bytes()
@@ -50,21 +70,21 @@ def load_checkpoint(path: Path, kind: str) -> dict[str, Any]:
         )
     if comment[len(_PREFIX) :].decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
         raise ValueError(f"{path}: damaged checkpoint (its SHA-256 does not match its contents)")
-    state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    state: Checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     if state.get("format") != kind:
         raise ValueError(f"{path}: format is {state.get('format')!r}, expected {kind!r}")
     return state
 
 
-def load_first_whole(paths: Sequence[Path], kind: str) -> tuple[Path, dict[str, Any], list[str]]:
-    """The first of ``paths`` that is there and whole.
+def load_first_whole(paths: Sequence[Path], kind: str) -> tuple[Path, Checkpoint, list[str]]:
+    """Read the first of ``paths`` that exists and is whole.
 
     Returns:
-        Its path, what it holds, and a sentence for each one before it that is damaged.
+        Its path, its contents, and the error of each damaged one before it.
 
     Raises:
-        ValueError: none is whole; the message is of the first one.
-        FileNotFoundError: none is there.
+        ValueError: none is whole; the message is that of the first one.
+        FileNotFoundError: none exists.
     """
     damages: list[str] = []
     for path in paths:

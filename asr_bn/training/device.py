@@ -1,17 +1,16 @@
-"""Where a model is trained, and how many processes read for it."""
-
-import os
+"""The device that a model is trained on, and the number of processes that read for it."""
 
 import torch
 
+from asr_bn.system.cores import available_cores
 from asr_bn.training.ranks import Ranks
 
 
 def choose_device(name: str, ranks: Ranks = Ranks()) -> torch.device:
-    """``auto`` is CUDA where there is one, each rank its own.
+    """Return the device of this rank; ``auto`` takes CUDA where there is one.
 
     Raises:
-        ValueError: CUDA is asked for and there is none, or there are more ranks here than GPUs.
+        ValueError: CUDA is asked for and there is none, or this machine has more ranks than GPUs.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
@@ -30,8 +29,7 @@ def choose_device(name: str, ranks: Ranks = Ranks()) -> torch.device:
 
 
 def default_num_workers(device: torch.device, ranks: Ranks = Ranks()) -> int:
-    """Processes that read ahead: none beside a CPU that computes, up to four for each GPU."""
+    """Return the number of processes that read ahead: none on a CPU, up to four for each GPU."""
     if device.type == "cpu":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(4, cores // ranks.local_size - 1))
+    return max(1, min(4, available_cores() // ranks.local_size - 1))

@@ -1,26 +1,22 @@
-"""What a training run shows of itself: ``metrics.jsonl``, a table, a figure, TensorBoard's event files."""
+"""What a run shows of itself beside ``metrics.jsonl``: a table, a figure, TensorBoard's event files."""
 
 import importlib.util
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr_bn.report.curves import draw_curves, format_table
 from asr_bn.system.files import write_text
+from asr_bn.training.curves import History, draw_curves, format_table
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
-
-History = Sequence[dict[str, float]]
 
 
 class TrainingLog:
     """Files in ``out_dir`` that are written anew after every epoch.
 
     Args:
-        out_dir: gets ``metrics.jsonl``, ``metrics.txt`` and ``figure.png``.
-        tensorboard: whether it gets a folder ``tensorboard`` with event files too.
+        out_dir: gets ``metrics.txt`` and ``figure.png``.
+        tensorboard: whether it also gets a folder ``tensorboard`` with event files.
         first_step: the run continues with this step; later ones in the event files are void.
 
     Raises:
@@ -32,16 +28,13 @@ class TrainingLog:
         self._writer = _open_writer(out_dir / "tensorboard", first_step) if tensorboard else None
 
     def step(self, step: int, fce: float, learning_rate: float) -> None:
-        """Tell TensorBoard of a training step."""
+        """Write a training step to the event files."""
         if self._writer is not None:
             self._writer.add_scalar("step/train_fce", fce, step)
             self._writer.add_scalar("step/learning_rate", learning_rate, step)
 
     def epochs(self, history: History) -> None:
-        """Write the epochs so far."""
-        if not history:
-            return
-        write_text(self.out_dir / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in history))
+        """Write the epochs so far, at least one."""
         write_text(self.out_dir / "metrics.txt", format_table(history))
         draw_curves(history, self.out_dir.name, self.out_dir / "figure.png")
         if self._writer is not None:
@@ -57,7 +50,7 @@ class TrainingLog:
 
 
 def check_tensorboard() -> None:
-    """Refuse, with a sentence, where the package is missing."""
+    """Raise a ``ValueError`` where the package is missing."""
     if importlib.util.find_spec("tensorboard") is None:
         raise ValueError("--tensorboard needs the package tensorboard: pip install 'asr-bn[tensorboard]'")
 

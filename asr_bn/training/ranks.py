@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ class Ranks:
 
     @classmethod
     def from_environment(cls) -> "Ranks":
-        """What ``torchrun`` has put into the environment; one process without it."""
+        """Read what ``torchrun`` puts into the environment; without it there is one process."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         if not all(name in os.environ for name in names):
             return cls()
@@ -33,29 +33,28 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """The one that writes files and speaks."""
+        """Whether this rank writes files and prints."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This rank's part: every ``size``-th item, so that the parts of what is sorted are alike."""
+        """Return this rank's part: every ``size``-th item, so that parts of a sorted sequence are alike."""
         return items[self.rank :: self.size]
 
     def sum(self, values: Tensor) -> Tensor:
-        """``values`` summed over all ranks, in place."""
+        """Sum ``values`` over all ranks, in place."""
         return sum_over_ranks(values) if self.size > 1 else values
 
-    def gather(self, value: Any) -> list[Any]:
-        """``value`` of every rank."""
-        if self.size == 1:
-            return [value]
-        values: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(values, value)
+    def gather(self, value: T) -> list[T]:
+        """Return the ``value`` of every rank."""
+        values = [value] * self.size
+        if self.size > 1:
+            torch.distributed.all_gather_object(values, value)
         return values
 
 
 @contextmanager
-def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Be one of several ranks (gloo on a CPU, NCCL on GPUs) while the block runs."""
+def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
+    """Join the other ranks (gloo on a CPU, NCCL on GPUs) while the block runs."""
     if ranks.size == 1:
         yield
         return

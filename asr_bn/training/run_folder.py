@@ -1,10 +1,13 @@
-"""The checkpoints of a run's folder: the last one, the one before it, and the best one."""
+"""The checkpoints of a run's folder: the last one, the one before it, the best one, and the final model."""
 
+import sys
 from pathlib import Path
-from typing import Any
 
-from asr_bn.system.files import write_bytes
-from asr_bn.training.checkpoint import load_checkpoint, load_first_whole, save_checkpoint
+from torch import nn
+
+from asr_bn.system.files import write_bytes, write_json
+from asr_bn.training.checkpoint import Checkpoint, load_checkpoint, load_first_whole, save_checkpoint
+from asr_bn.training.progress import Figures, Progress
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 # Where the next last.pt is written before the present one becomes previous.pt.
@@ -13,11 +16,11 @@ _WRITTEN = (LAST, BEST, _NEXT, "metrics.jsonl", "metrics.txt", "figure.png")
 
 
 class RunCheckpoints:
-    """Writes and finds them; at every moment at least one whole one is there once the first is written.
+    """Writes and finds checkpoints; once the first is written, at least one whole one exists at any moment.
 
     Args:
         folder: the run's.
-        kind: what they are the state of, see :mod:`asr_bn.training.checkpoint`.
+        kind: of its checkpoints, see :mod:`asr_bn.training.checkpoint`.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -28,7 +31,7 @@ class RunCheckpoints:
         """Whether the folder holds a run."""
         return any((self.folder / name).is_file() for name in (LAST, PREVIOUS, BEST))
 
-    def save_best(self, state: dict[str, Any]) -> None:
+    def save_best(self, state: Checkpoint) -> None:
         """Replace ``best.pt``.
 
         Raises:
@@ -36,19 +39,31 @@ class RunCheckpoints:
         """
         self._save(BEST, state)
 
-    def save_last(self, state: dict[str, Any]) -> None:
+    def save_last(self, state: Checkpoint) -> None:
         """Replace ``last.pt``, and ``previous.pt`` by what was ``last.pt``.
 
         Raises:
-            ValueError: as :meth:`save_best`; the two are as they were then.
+            ValueError: as :meth:`save_best`; both are unchanged then.
         """
         self._save(_NEXT, state)
         if (self.folder / LAST).is_file():
             (self.folder / LAST).replace(self.folder / PREVIOUS)
         (self.folder / _NEXT).replace(self.folder / LAST)
 
-    def load(self) -> tuple[Path, dict[str, Any], list[str]]:
-        """The latest whole one: its path, its state, and a sentence for each damaged one passed over.
+    def save_final(self, model: nn.Module, figures: Figures, best: Checkpoint) -> None:
+        """Write ``final.pt`` and ``final.json``: ``model`` and its figures, the rest as in ``best``."""
+        state: Checkpoint = {
+            "config": best["config"],
+            "description": best["description"],
+            "version": best["version"],
+            "model": model.state_dict(),
+            "figures": figures,
+        }
+        save_checkpoint(self.folder / "final.pt", state, self.kind)
+        write_json(self.folder / "final.json", figures)
+
+    def load(self) -> tuple[Path, Checkpoint, list[str]]:
+        """Read the latest whole checkpoint: its path, its state, and the error of each damaged one before it.
 
         Raises:
             ValueError: all are damaged.
@@ -57,13 +72,13 @@ class RunCheckpoints:
         return load_first_whole([self.folder / name for name in (LAST, PREVIOUS, BEST)], self.kind)
 
     def holder_of_best(self, epoch: int) -> Path:
-        """The checkpoint of the run's best epoch: ``best.pt``, or where that is lost one that was its copy.
+        """Return the checkpoint with the end of the best epoch: ``best.pt``, or a copy where it is lost.
 
         Args:
             epoch: the best one so far, by the run's history.
 
         Raises:
-            ValueError: no whole checkpoint holds that epoch's end.
+            ValueError: no whole checkpoint holds the end of that epoch.
         """
         lost = f"{self.folder / BEST}: is of an earlier epoch"
         for name in (BEST, LAST, PREVIOUS):
@@ -82,25 +97,28 @@ class RunCheckpoints:
             "train anew in another folder"
         )
 
-    def restore_best(self, epoch: int) -> str | None:
-        """Make a lost ``best.pt`` anew; a sentence that says so, or None where it is whole.
+    def restore_best(self, progress: Progress) -> None:
+        """Replace a lost ``best.pt`` by a checkpoint that holds the same epoch, and print that.
 
         Raises:
             ValueError: as :meth:`holder_of_best`.
         """
+        if not progress.history:
+            return
+        epoch = progress.best_epoch
         holder = self.holder_of_best(epoch)
-        if holder.name == BEST:
-            return None
-        write_bytes(self.folder / BEST, holder.read_bytes())
-        return f"{self.folder / BEST}: is lost; {holder.name} has the best epoch {epoch} too and is copied"
+        if holder.name != BEST:
+            write_bytes(self.folder / BEST, holder.read_bytes())
+            said = f"is lost; {holder.name} has the best epoch {epoch} too and is copied"
+            print(f"{self.folder / BEST}: {said}", file=sys.stderr)
 
     def remove_leftovers(self) -> None:
-        """Remove what a run that was killed while it wrote has left half-written."""
+        """Remove what a run that was killed while writing left half-written."""
         for name in _WRITTEN:
             for path in self.folder.glob(f".{name}.*.tmp"):
                 path.unlink(missing_ok=True)
 
-    def _save(self, name: str, state: dict[str, Any]) -> None:
+    def _save(self, name: str, state: Checkpoint) -> None:
         try:
             save_checkpoint(self.folder / name, state, self.kind)
         except OSError as error:
@@ -109,8 +127,8 @@ class RunCheckpoints:
             ) from error
 
 
-def _ended_epoch(state: dict[str, Any]) -> int:
-    """The epoch at whose end a checkpoint was written; 0 where that was inside an epoch."""
+def _ended_epoch(state: Checkpoint) -> int:
+    """Return the epoch at whose end a checkpoint was written; 0 where that was inside an epoch."""
     progress = state["progress"]
     inside = progress.get("next_batch") or progress.get("next_window")
     return 0 if inside or not progress["history"] else int(progress["history"][-1]["epoch"])

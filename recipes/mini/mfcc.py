@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.features.deltas import add_deltas
-from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
 from asr_bn.system.arrays import Floats
 
@@ -25,7 +25,7 @@ def compute_mfcc(samples: NDArray[np.floating], sample_frequency: float) -> Floa
     ``samples`` are in int16 range.  Source: feat/feature-mfcc.cc, on our log mel filter bank.
     """
     options = FbankOptions(sample_frequency=sample_frequency, num_mel_bins=NUM_MEL_BINS, use_energy=False)
-    return (compute_fbank(samples, options) @ _cepstral_transform()).astype(np.float32)
+    return (fbank(samples, options) @ _cepstral_transform()).astype(np.float32)
 
 
 @cache

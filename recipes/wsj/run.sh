@@ -157,7 +157,7 @@ if command -v flock > /dev/null; then
     flock --nonblock 9 || { echo "run.sh: waiting for another run in $out" >&2; flock 9; }
 fi
 
-cores="$(python3 -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')"
+cores="$(python3 -c 'from asr_bn.system.cores import available_cores; print(available_cores())')"
 nj="${nj:-$cores}"
 if [ "$device" = auto ]; then
     device="$(command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1 && echo cuda || echo cpu)"

@@ -1,11 +1,12 @@
 """Every setting of the server, typed, in one place; each is read from the environment (``ASR_BN_...``)."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from asr_bn.system.cores import available_cores
 
 ENV_PREFIX = "ASR_BN_"
 
@@ -99,13 +100,6 @@ class Settings(BaseSettings):
     def front_ends(self) -> int:
         """Processes that decode audio and compute features."""
         return self.front_end_processes or available_cores()
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def load_settings(**given: object) -> Settings:

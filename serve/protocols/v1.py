@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from asr_bn.scoring.scorer import convert
+from asr_bn.scoring.scorer import to_output
 from asr_bn.system.arrays import Floats
 from serve.formats import answers
 from serve.formats.parameters import Digits, StrictRoute
@@ -143,5 +143,5 @@ def _encode(model: ServedModel, log_posteriors: Floats, asked: Asked, utt_id: st
         "num_pdfs": log_posteriors.shape[1],
         "frame_shift_ms": model.metadata.fbank.frame_shift_ms,
     }
-    values = convert(log_posteriors, model.log_priors, asked.output)
+    values = to_output(log_posteriors, model.log_priors, asked.output)
     return answers.encode(asked.media_type, fields, values, asked.top_k)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from asr_bn.onnx_io.model_check import check_model
 from asr_bn.scoring.metadata import ModelMetadata
 from asr_bn.scoring.packed import BatchScorer, PackedScorer, batch_scorer
 from asr_bn.scoring.scorer import AcousticScorer
@@ -138,7 +137,7 @@ class ModelStore:
         num_threads = min(2, options.num_threads)
         scorer = batch_scorer(whole, num_threads)
         # Quantized activations are scaled over the whole call, so that company would change an answer.
-        batch = 1 if is_quantized(file) else options.max_batch_size or default_batch_size(whole.on_cuda)
+        batch = 1 if whole.is_quantized else options.max_batch_size or default_batch_size(whole.on_cuda)
         return ServedModel(
             name, version, scorer, whole.metadata, batch, 1 if scorer is whole else num_threads
         )
@@ -147,11 +146,6 @@ class ModelStore:
 def default_batch_size(on_cuda: bool) -> int:
     """On a CPU four utterances a call are as fast as more, each costing memory (``bench/serve.py``)."""
     return 16 if on_cuda else 4
-
-
-def is_quantized(file: Path) -> bool:
-    """True if the graph has operators that quantize activations as it runs."""
-    return any(operator.startswith("DynamicQuantize") for operator in check_model(file))
 
 
 def model_files(path: Path, name: str) -> dict[str, dict[str, Path]]:

@@ -21,7 +21,8 @@ import numpy as np
 
 from asr_bn.audio.reader import Recording, decode_recording, resample
 from asr_bn.features.deltas import add_deltas
-from asr_bn.features.fbank import FbankOptions, compute_fbank
+from asr_bn.features.filterbank import fbank
+from asr_bn.features.options import FbankOptions
 from asr_bn.system.arrays import Floats
 from asr_bn.system.memory import keep_some_freed_memory
 from serve.formats.tensors import TensorSpec, pack_request, read_request
@@ -150,7 +151,7 @@ def at_rate(recording: Recording, wanted: int) -> Floats:
 
 def compute_features(samples: Floats, head: Head) -> Floats:
     """Filter bank, ``[num_frames, num_static]``, with deltas if ``delta_order`` is above 0."""
-    feats = compute_fbank(samples, FbankOptions(**head["fbank"]))
+    feats = fbank(samples, FbankOptions(**head["fbank"]))
     if len(feats) and head["delta_order"]:
         feats = add_deltas(feats, head["delta_order"])
     return np.ascontiguousarray(feats, dtype=np.float32)
@@ -229,7 +230,7 @@ def import_what_is_needed() -> None:
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)  # a container may hold anything
-    add_deltas(compute_fbank(np.zeros(1600, np.float32), FbankOptions()), 2)
+    add_deltas(fbank(np.zeros(1600, np.float32), FbankOptions()), 2)
 
 
 if __name__ == "__main__":

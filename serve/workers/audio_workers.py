@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from asr_bn.features.fbank import FbankOptions
+from asr_bn.features.options import FbankOptions
 from asr_bn.system.arrays import Floats
 from serve.formats.tensors import InferRequest, TensorSpec, unpack_request
 from serve.limits.fairness import Gate

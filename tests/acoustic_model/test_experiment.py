@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asr_bn.acoustic_model.data import DataDescription
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.run import new_model
 from asr_bn.data.batches import epoch_batches
+from asr_bn.features.options import FbankOptions
 from asr_bn.language_model.experiment import LanguageModelExperiment, LanguageModelTraining
 
 CONF = Path(__file__).parents[2] / "recipes" / "wsj" / "conf"
@@ -74,7 +76,7 @@ def test_the_largest_seed_can_be_trained_with():
     config = ExperimentConfig.from_dict(
         {"model": {"num_layers": 1, "hidden_size": 2}, "training": {"seed": 2**63 - 1}}
     )
-    new_model(config, {"fbank": {}, "num_pdfs": 3})
+    new_model(config, DataDescription(FbankOptions(), 3, [1, 1, 1], "t", "d"))
     assert len(epoch_batches(np.array([3, 4, 5]), 2, config.training.seed, 1)) == 2
     with pytest.raises(ValueError, match=r"training\.seed"):
         config.replace("training", seed=2**63)

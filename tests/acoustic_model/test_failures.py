@@ -3,6 +3,7 @@
 import os
 import resource
 from contextlib import ExitStack
+from dataclasses import replace
 from threading import Timer
 
 import numpy as np
@@ -15,8 +16,9 @@ from asr_bn.acoustic_model.run import finish_model
 from asr_bn.acoustic_model.trainer import Trainer
 from asr_bn.kaldi_io.matrix_table import MatrixWriter
 from asr_bn.system.files import locked_folder
-from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint, save_checkpoint
-from asr_bn.training.resume import DivergedError, best_epoch
+from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint
+from asr_bn.training.progress import best_epoch
+from asr_bn.training.run_loop import DivergedError
 from tests.helpers.training import assert_same_runs, make_data, no_figure
 from tests.helpers.training import train as train_epochs
 
@@ -212,25 +214,14 @@ def test_features_that_change_in_the_middle_of_a_run_are_named(data, tmp_path, a
     fails(data, tmp_path / "out", "u05: ", "its features have changed", "last.pt has the run up to batch")
 
 
-def test_a_run_from_before_there_were_checksums_is_continued(data, tmp_path):
-    train(data, tmp_path / "out", epochs=1)
-    for name in ("last.pt", "best.pt"):
-        state = load_checkpoint(tmp_path / "out" / name, ACOUSTIC_MODEL)
-        del state["checksums"]
-        state["config"]["training"]["epochs"] = 2
-        save_checkpoint(tmp_path / "out" / name, state, ACOUSTIC_MODEL)
-    resumes(data, tmp_path)
-    finish_model(tmp_path / "out", data, torch.device("cpu"))
-
-
 def test_finishing_takes_the_data_of_the_run_alone(data, tmp_path):
     train(data, tmp_path / "out", epochs=1)
     change_features(data.dev, 0, lambda feats: 2 * feats)
     with pytest.raises(ValueError, match="u00: .*its features have changed"):
         finish_model(tmp_path / "out", data, torch.device("cpu"))
-    data.description["dev_corpus"] = "another"
+    other = replace(data, description=replace(data.description, dev_corpus="another"))
     with pytest.raises(ValueError, match=r"best\.pt: was made with data\.dev_corpus"):
-        finish_model(tmp_path / "out", data, torch.device("cpu"))
+        finish_model(tmp_path / "out", other, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -244,7 +235,6 @@ def test_an_epoch_whose_evaluation_is_not_finite_is_no_best_one(data, tmp_path, 
 
 
 def test_nan_is_not_the_lowest():
-    """As runs of older versions may hold it."""
     history = [{"epoch": k, "fce": fce} for k, fce in enumerate([float("nan"), 2.0, 1.0, float("nan")], 1)]
     assert best_epoch(history, "fce") == 3
     with pytest.raises(ValueError, match="fce is not a number after any epoch"):

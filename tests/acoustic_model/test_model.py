@@ -9,7 +9,7 @@ import torch
 from asr_bn.acoustic_model.evaluation import run_for_population_stats
 from asr_bn.acoustic_model.experiment import ModelConfig, TrainingConfig
 from asr_bn.acoustic_model.model import AcousticModel, Deltas
-from asr_bn.acoustic_model.optimization import Optimization
+from asr_bn.acoustic_model.optimization import make_optimization
 from asr_bn.data.batches import Batch
 from asr_bn.features.deltas import add_deltas
 from asr_bn.layers.population import estimate_population_stats
@@ -60,7 +60,7 @@ def test_a_peephole_leaves_the_other_weights_as_they_are():
 def test_a_step_moves_the_bias_by_the_learning_rate_times_its_gradient(clip):
     """As it moves ``beta``; the second bias of ``nn.LSTM`` would add the same again and count in clipping."""
     model = small_model(norm="none")
-    optimization = Optimization(
+    optimization = make_optimization(
         model, TrainingConfig(learning_rate=0.1, momentum=0.0, max_grad_norm=clip), torch.device("cpu")
     )
     norm = optimization.backward(model(torch.randn(2, 6, 3), torch.tensor([6, 4])).data[:, 0].sum())

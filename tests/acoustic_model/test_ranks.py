@@ -11,7 +11,7 @@ from torch.multiprocessing import start_processes
 from asr_bn.acoustic_model.run import train_model
 from asr_bn.training import log as training_log
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint
-from asr_bn.training.ranks import Ranks, joined
+from asr_bn.training.ranks import Ranks, process_group
 from tests.helpers.training import config, make_data
 
 # Batches of 6 of 31 utterances: the last one has a single utterance, so that a rank has none of it.
@@ -26,7 +26,7 @@ def run(folder: Path, out: Path, ranks: Ranks, resume: bool = False) -> list[flo
         patch.setattr(training_log, "draw_curves", lambda *_: None)
         patch.setattr(training_log.TrainingLog, "step", lambda _, step, fce, rate: steps.append(fce))
         experiment = config(epochs=EPOCHS, batch_size=BATCH_SIZE, learning_rate=1e-3, checkpoint_batches=4)
-        with joined(ranks, CPU):
+        with process_group(ranks, CPU):
             train_model(experiment, make_data(folder, UTTERANCES), out, CPU, resume, ranks=ranks)
     return steps
 

@@ -38,8 +38,8 @@ def folders(tmp_path: Path, dev_frames: int = 5, dev_pdfs: int = 3, **dev_option
 
 def test_folders_that_fit_are_described(tmp_path):
     data = load_data(folders(tmp_path), ExperimentConfig())
-    assert data.description["num_pdfs"] == 3
-    assert data.description["pdf_counts"] == [5, 0, 0]
+    assert data.description.num_pdfs == 3
+    assert data.description.pdf_counts == [5, 0, 0]
 
 
 def test_other_feature_options_are_refused(tmp_path):

@@ -39,12 +39,12 @@ def test_a_run_stopped_after_any_step_ends_where_the_undisturbed_one_ends(data, 
     train(data, tmp_path / "whole", dropout=0.3)
     original, taken = Trainer.step, 0
 
-    def stopping(self, batch, indices):
+    def stopping(self, batch):
         nonlocal taken
         if taken == steps:
             raise Stopped
         taken += 1
-        original(self, batch, indices)
+        original(self, batch)
 
     monkeypatch.setattr(Trainer, "step", stopping)
     with pytest.raises(Stopped):
@@ -69,9 +69,8 @@ def test_the_two_losses_by_hand(data, tmp_path):
 
 
 def test_cross_entropy_and_errors_by_hand():
-    sums = FrameSums()
     log_posteriors = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
-    sums.add(log_posteriors, torch.tensor([0, 1]))
+    sums = FrameSums.of(log_posteriors, torch.tensor([0, 1]))
     assert sums.fce == pytest.approx((math.log(2) + math.log(10)) / 2)
     assert sums.fer == 0.5
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr_bn.features.fbank import FbankOptions
+from asr_bn.features.options import FbankOptions
 from asr_bn.kaldi_io.matrix_table import MatrixScp, read_matrices
 from tests.helpers.kaldi_fixtures import FSDD, needs_fsdd
 

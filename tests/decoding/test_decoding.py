@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from asr_bn.decoding.beam_search import NOTHING, BeamOptions, BeamSearch, Hypothesis, Weights
-from asr_bn.decoding.corpus import best_weights, word_errors
+from asr_bn.decoding.beam_search import NOTHING, BeamOptions, BeamSearch, Hypothesis, ScoreWeights
+from asr_bn.decoding.corpus import best_weights
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.graph import DecodingGraph, find_transition_model
+from asr_bn.decoding.references import count_errors
 from asr_bn.decoding.word_errors import WordErrors, count_word_errors
 from asr_bn.decoding.workers import SearchJob, decode_all
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors
@@ -59,14 +60,14 @@ def test_the_pieces_of_an_utterance_give_its_path(graph, scores):
     search = BeamSearch(graph, BeamOptions())
     whole = scores["f2-008"]
     expected = search.decode(whole, 0.1)
-    path = search.decode_blocks(np.split(whole, [1, 13, 60]), [Weights(0.1)])[0]
+    path = search.decode_blocks(np.split(whole, [1, 13, 60]), [ScoreWeights(0.1)])[0]
     assert path.words == expected.words
     assert np.array_equal(path.transition_ids, expected.transition_ids)
 
 
 def test_several_processes_give_what_one_gives(scores):
     job = SearchJob(GRAPH, MDL, BeamOptions())
-    weights = [Weights(0.1), Weights(0.3, 1.0)]
+    weights = [ScoreWeights(0.1), ScoreWeights(0.3, 1.0)]
     items = [Scores(utt_id, len(rows), [rows]) for utt_id, rows in scores.items()]
     items[1] = Scores(items[1].utt_id, items[1].num_frames, np.split(items[1].matrix(), [20]), is_long=True)
     one, two = (list(decode_all(job, items, weights, jobs)) for jobs in (1, 2))
@@ -102,7 +103,10 @@ def test_errors_are_counted_as_compute_wer_does():
         utt_id: Hypothesis(tuple(words), np.zeros(0, np.int32), 0.0, 0.0, True)
         for utt_id, words in hypotheses.items()
     }
-    assert str(word_errors(references, paths)) in (folder / "wer.txt").read_text()
+    assert (
+        str(count_errors(references, {utt_id: path.words for utt_id, path in paths.items()}))
+        in (folder / "wer.txt").read_text()
+    )
 
 
 def test_errors_of_a_hand_worked_case():
@@ -114,15 +118,20 @@ def test_errors_of_a_hand_worked_case():
 
 def test_the_weights_with_the_fewest_errors_win_and_of_equals_those_nearest_a_tenth():
     two, one = WordErrors(2, 0, 0, 9), WordErrors(1, 0, 0, 9)
-    errors = {Weights(0.05): two, Weights(0.2): one, Weights(0.09, 1.0): one, Weights(0.09, 0.5): one}
-    assert best_weights(errors) == Weights(0.09, 0.5)
+    errors = {
+        ScoreWeights(0.05): two,
+        ScoreWeights(0.2): one,
+        ScoreWeights(0.09, 1.0): one,
+        ScoreWeights(0.09, 0.5): one,
+    }
+    assert best_weights(errors) == ScoreWeights(0.09, 0.5)
 
 
 def test_a_word_penalty_is_the_cost_of_every_word(graph, scores):
     """Each path is the best of all under its own weights; its costs are told without the penalty."""
     options = BeamOptions(beam=1000.0, max_active=1_000_000)
     search, log_likelihoods = BeamSearch(graph, options), scores["f2-008"]
-    weights = [Weights(0.1, penalty) for penalty in (-30.0, 0.0, 0.5, 30.0)]
+    weights = [ScoreWeights(0.1, penalty) for penalty in (-30.0, 0.0, 0.5, 30.0)]
     paths = search.decode_blocks([log_likelihoods], weights)
     assert paths[1].words == search.decode(log_likelihoods, 0.1).words
     lengths = [len(path.words) for path in paths]
@@ -211,13 +220,7 @@ def test_the_command_writes_words_paths_and_errors(tmp_path):
     result = CliRunner().invoke(app, ["decode", *arguments, "--device", "cpu"], catch_exceptions=False)
     assert result.exit_code == 0
     summary = json.loads((tmp_path / "out/decode.json").read_text())
-    errors = word_errors(
-        table(data / "text"),
-        {
-            utt_id: Hypothesis(tuple(words), np.zeros(0, np.int32), 0.0, 0.0, True)
-            for utt_id, words in table(tmp_path / "out/hyp.txt").items()
-        },
-    )
+    errors = count_errors(table(data / "text"), table(tmp_path / "out/hyp.txt"))
     assert (summary["errors"], summary["words"]) == (errors.total, 6)
     assert (tmp_path / "out/wer.txt").read_text() == f"{errors}\n" == result.stdout
     assert min(summary["wer_by_scale"].values()) == summary["wer"]

@@ -12,10 +12,9 @@ from asr_bn.decoding.beam_search import BeamOptions, BeamSearch
 from asr_bn.decoding.build_graph import make_graph
 from asr_bn.decoding.grammar import Grammar
 from asr_bn.decoding.graph import DecodingGraph
-from asr_bn.decoding.hmms import Hmm, Hmms
 from asr_bn.decoding.lexicon_fst import Lexicon
-from asr_bn.decoding.self_loops import SELF_LOOP_SCALE
-from asr_bn.kaldi_io.transition_model import TransitionModel
+from asr_bn.system.arrays import Floats
+from tests.helpers.graph_costs import Sentences
 from tests.helpers.kaldi_fixtures import SYNTHETIC
 
 pytest.importorskip("kaldi_decoder")
@@ -67,53 +66,12 @@ def lexicon_dir(tmp_path):
     return folder
 
 
-def phone_cost(hmms: dict[int, Hmm], phones: list[int], frames: np.ndarray, tid_to_pdf: np.ndarray) -> float:
-    """Cheapest way through the HMMs of ``phones``, one after the other; ``frames`` are scaled costs."""
-    states: list[dict[int, list[tuple[int, float, int]]]] = []
-    for phone in phones:
-        by_source: dict[int, list[tuple[int, float, int]]] = {}
-        loops = {t.source: t for t in hmms[phone].transitions if t.source == t.target}
-        for t in hmms[phone].transitions:
-            stay = math.exp(loops[t.source].log_prob)
-            if t.source == t.target:
-                cost = -SELF_LOOP_SCALE * t.log_prob
-            else:
-                # The others' shares of what does not stay, and 0.1 of the cost of leaving.
-                cost = math.log(1 - stay) - t.log_prob - SELF_LOOP_SCALE * math.log(1 - stay)
-            by_source.setdefault(t.source, []).append((t.target, cost, int(tid_to_pdf[t.transition_id])))
-        states.append(by_source)
-    best = {(0, 0): 0.0}
-    for frame in frames:
-        following: dict[tuple[int, int], float] = {}
-        for (place, state), cost in best.items():
-            if place == len(phones):
-                continue
-            for target, step, pdf in states[place][state]:
-                at = (place + 1, 0) if target == hmms[phones[place]].end_state else (place, target)
-                total = cost + step + float(frame[pdf])
-                following[at] = min(following.get(at, math.inf), total)
-        best = following
-    return best.get((len(phones), 0), math.inf)
-
-
-def cheapest(sentences: dict[str, float], lexicon: Lexicon, frames: np.ndarray) -> tuple[float, str]:
-    hmms, model = Hmms.read(MDL).without_context(), TransitionModel.read(MDL)
-    answers = []
-    for sentence, sentence_cost in sentences.items():
-        words = sentence.split()
-        choices = [
-            [(-math.log(p), phones) for word, p, phones in lexicon.entries if word == w] for w in words
-        ]
-        for prons in itertools.product(*choices):
-            for silences in itertools.product([False, True], repeat=len(words) + 1):
-                phones = ["SIL"] * silences[0]
-                for (_, pron), silence in zip(prons, silences[1:], strict=True):
-                    phones += [*pron, *["SIL"] * silence]
-                numbers = [lexicon.phone_ids[phone] for phone in phones]
-                cost = sentence_cost + sum(c for c, _ in prons) + (len(words) + 1) * math.log(2)
-                total = cost + phone_cost(hmms, numbers, frames, model.tid_to_pdf)
-                answers.append((total, sentence))
-    return min(answers)
+def cheapest(sentences: dict[str, float], lexicon: Lexicon, frames: Floats) -> tuple[float, str]:
+    costs, half = Sentences(lexicon, MDL, None), math.log(2)
+    return min(
+        (cost + costs.cost(sentence.split(), frames, lambda _, silences: len(silences) * half), sentence)
+        for sentence, cost in sentences.items()
+    )
 
 
 def check_against_every_sentence(

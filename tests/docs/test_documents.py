@@ -85,7 +85,7 @@ def test_console_examples_print_what_they_show(code: str, folder: Path, url: str
     assert (done.stdout + done.stderr).strip() == shown.strip()
 
 
-@pytest.mark.parametrize("command", [line for line in commands() if re.search(r"asr-bn |asr_bn\.cli", line)])
+@pytest.mark.parametrize("command", [line for line in commands() if re.search("asr-bn |asr_bn.cli", line)])
 def test_verbs_and_their_options_parse(command: str) -> None:
     words = shlex.split(command, comments=True)
     words = words[: words.index("|")] if "|" in words else words
@@ -118,8 +118,7 @@ def test_scripts_and_modules_exist_and_have_the_options(command: str) -> None:
     else:
         assert (ROOT / words[1]).is_file(), words[1]
     if words[1] == "recipes/ptb/run.py":
-        files = [ROOT / "recipes/ptb" / name for name in ("run.py", "local/command.py")]
-        source = "".join(path.read_text() for path in files)
+        source = "".join((ROOT / "recipes/ptb" / name).read_text() for name in ("run.py", "local/command.py"))
         for option in (word[2:] for word in words if word.startswith("--")):
             assert re.search(rf"\b{option.replace('-', '_')}_?\b|--{option}\b", source), option
 

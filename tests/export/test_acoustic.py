@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from torch.nn.utils import prune
 
 from asr_bn.export.acoustic import export_onnx
-from asr_bn.scoring.scorer import AcousticScorer, convert
+from asr_bn.scoring.scorer import AcousticScorer, to_output
 from tests.helpers.acoustic_models import FBANK, NUM_PDFS, make_metadata, make_model, utterances
 
 
@@ -100,10 +100,10 @@ def test_metadata_go_round(exported):
 def test_conversion_to_posteriors_and_log_likelihoods():
     log_posteriors = np.log(np.array([[0.25, 0.75]], dtype=np.float32))
     log_priors = np.log(np.array([0.5, 0.5], dtype=np.float32))
-    np.testing.assert_allclose(convert(log_posteriors, log_priors, "posterior"), [[0.25, 0.75]], rtol=1e-6)
+    np.testing.assert_allclose(to_output(log_posteriors, log_priors, "posterior"), [[0.25, 0.75]], rtol=1e-6)
     expected = np.log([[0.5, 1.5]])
-    np.testing.assert_allclose(convert(log_posteriors, log_priors, "log_likelihood"), expected, rtol=1e-6)
-    assert convert(log_posteriors, log_priors, "log_posterior") is log_posteriors
+    np.testing.assert_allclose(to_output(log_posteriors, log_priors, "log_likelihood"), expected, rtol=1e-6)
+    assert to_output(log_posteriors, log_priors, "log_posterior") is log_posteriors
 
 
 def test_files_that_are_not_our_models_are_named(tmp_path, exported):

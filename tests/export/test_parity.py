@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from asr_bn.cli.main import app
 from asr_bn.export.acoustic import export_onnx
-from asr_bn.export.parity import compare, last_bits
+from asr_bn.export.parity import compare, input_sensitivity
 from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter
 from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, save_checkpoint
@@ -50,13 +50,13 @@ def chaotic():
 def test_a_faithful_export_passes(feats, tmp_path):
     model = make_model(norm="sequence")
     result = compare(model, exported(model, tmp_path / "model.onnx"), feats, ALLOWED)
-    assert result["max_difference"] < 2e-5
-    assert result["unexplained"] == []
-    assert result["batch_difference"] == 0.0
-    assert result["num_utterances"] == len(LENGTHS)
+    assert result.max_difference < 2e-5
+    assert result.unexplained == []
+    assert result.batch_difference == 0.0
+    assert result.num_utterances == len(LENGTHS)
 
 
-def test_last_bits_are_what_a_small_change_of_the_features_makes(feats):
+def test_input_sensitivity_is_what_a_small_change_of_the_features_makes(feats):
     model, static = make_model(norm="sequence"), feats["u2"]
     exact = copy.deepcopy(model).double()
 
@@ -66,19 +66,19 @@ def test_last_bits_are_what_a_small_change_of_the_features_makes(feats):
 
     ones = np.where(np.random.default_rng(5).random(static.shape) < 0.5, 1.0, -1.0)
     whole_bit = np.abs(answer(static * (1 + 2.0**-23 * ones)) - answer(static.astype(np.float64))).max()
-    found = last_bits(model, static)
+    found = input_sensitivity(model, static)
     assert 0.2 * whole_bit < found < 2 * whole_bit
-    assert found == last_bits(model, static)
+    assert found == input_sensitivity(model, static)
     assert model.output.weight.dtype == torch.float32  # it was not the model itself that became double
-    assert last_bits(chaotic(), static) > 100 * found
+    assert input_sensitivity(chaotic(), static) > 100 * found
 
 
 def test_what_rounding_explains_passes(feats, tmp_path):
     model = chaotic()
     result = compare(model, exported(model, tmp_path / "model.onnx"), feats, ALLOWED)
-    assert result["max_difference"] > ALLOWED
-    assert result["last_bits"] > 0.1 * ALLOWED
-    assert result["unexplained"] == []
+    assert result.max_difference > ALLOWED
+    assert result.input_sensitivity > 0.1 * ALLOWED
+    assert result.unexplained == []
 
 
 def test_a_changed_weight_is_found(feats, tmp_path):
@@ -91,7 +91,7 @@ def test_a_changed_weight_is_found(feats, tmp_path):
     tensor.CopyFrom(numpy_helper.from_array(weights, "layer1.R"))
     onnx.save(proto, path)
     result = compare(model, AcousticScorer.load(path, "cpu"), feats, ALLOWED)
-    assert result["unexplained"] == ["u0", "u1", "u2"]  # u3 has one frame, and no state before it
+    assert result.unexplained == ["u0", "u1", "u2"]  # u3 has one frame, and no state before it
 
     state = {"config": make_metadata(norm="sequence").config, "model": model.state_dict(), "figures": {}}
     description = {"fbank": FBANK.to_dict(), "num_pdfs": NUM_PDFS}

@@ -13,7 +13,7 @@ from asr_bn.export.frontend import export_with_frontend, spectrum_matrix
 from asr_bn.export.onnx_import import import_onnx
 from asr_bn.export.quantization import InputScale, quantize_columns, quantize_onnx
 from asr_bn.features.deltas import add_deltas
-from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
 from asr_bn.scoring.packed import batch_scorer
 from asr_bn.scoring.scorer import AcousticScorer
@@ -137,9 +137,9 @@ def signals() -> list[np.ndarray]:
 
 @pytest.mark.parametrize("subtract_mean", [False, True])
 def test_samples_give_the_posteriors_of_their_features(tmp_path, subtract_mean):
-    fbank = dataclasses.replace(FBANK, subtract_mean=subtract_mean)
+    options = dataclasses.replace(FBANK, subtract_mean=subtract_mean)
     model = make_model(norm="sequence")
-    metadata = dataclasses.replace(make_metadata(norm="sequence"), fbank=fbank)
+    metadata = dataclasses.replace(make_metadata(norm="sequence"), fbank=options)
     export_onnx(model, metadata, tmp_path / "model.onnx")
     export_with_frontend(model, metadata, tmp_path / "samples.onnx")
     proto = onnx.load(tmp_path / "samples.onnx")
@@ -153,10 +153,10 @@ def test_samples_give_the_posteriors_of_their_features(tmp_path, subtract_mean):
     scores, lengths, feats = session.run(["log_posteriors", "lengths", "feats"], inputs)
     plain, compared = AcousticScorer.load(tmp_path / "model.onnx", "cpu"), 0
     for row, samples in enumerate(waves):
-        static = compute_fbank(samples, fbank)
+        static = fbank(samples, options)
         assert lengths[row] == len(static)
         # Real speech; bins 20 nats under a frame's peak are float32's noise (the chirp of "syn").
-        log_mel = compute_fbank(samples, FBANK)
+        log_mel = fbank(samples, FBANK)
         quiet = log_mel < log_mel.max(axis=1, keepdims=True) - 15
         expected, found = add_deltas(static), feats[row, : len(static)]
         if not quiet.any():

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from asr_bn.language_model.data import Texts
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.text import Unit
-from asr_bn.language_model.training_run import Texts
 
 Array = NDArray[np.float64]
 Statistics = tuple[int, Array, Array]

@@ -7,22 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from asr_bn.acoustic_model.data import RunData
+from asr_bn.acoustic_model.data import DataDescription, RunData
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.run import train_model
 from asr_bn.acoustic_model.trainer import Trainer
 from asr_bn.data.batches import Corpus
+from asr_bn.features.options import FbankOptions
 from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint
 
 NUM_PDFS = 4
-DESCRIPTION = {
-    "fbank": {"num_mel_bins": 3, "use_energy": False},
-    "num_pdfs": NUM_PDFS,
-    "pdf_counts": [1] * NUM_PDFS,
-    "train_corpus": "t",
-    "dev_corpus": "d",
-}
+DESCRIPTION = DataDescription(
+    FbankOptions(num_mel_bins=3, use_energy=False), NUM_PDFS, [1] * NUM_PDFS, train_corpus="t", dev_corpus="d"
+)
 
 
 def make_corpus(folder: Path, seed: int, utterances: int = 10) -> Corpus:
@@ -40,7 +37,7 @@ def make_corpus(folder: Path, seed: int, utterances: int = 10) -> Corpus:
 
 
 def make_data(folder: Path, utterances: int = 10) -> RunData:
-    return RunData(make_corpus(folder, 1, utterances), make_corpus(folder, 2, 4), dict(DESCRIPTION))
+    return RunData(make_corpus(folder, 1, utterances), make_corpus(folder, 2, 4), DESCRIPTION)
 
 
 def config(dropout: float = 0.0, **training: object) -> ExperimentConfig:

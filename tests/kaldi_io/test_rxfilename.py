@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from asr_bn.kaldi_io.byte_stream import read_exact
 from asr_bn.kaldi_io.matrix_table import read_matrices
-from asr_bn.kaldi_io.rxfilename import PipePolicy, open_input, read_exact, read_source, split_offset
+from asr_bn.kaldi_io.rxfilename import PipePolicy, open_input, read_source, split_offset
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,12 @@ from torch.nn.utils import prune
 from typer.testing import CliRunner
 
 from asr_bn.cli.main import app
+from asr_bn.language_model.data import Texts
 from asr_bn.language_model.metadata import LanguageModelMetadata
+from asr_bn.language_model.model import load_model
 from asr_bn.language_model.onnx_export import export_graph, export_language_model
+from asr_bn.language_model.run import finish_model, train_model
 from asr_bn.language_model.scoring import LanguageScorer, TextScore
-from asr_bn.language_model.training_run import (
-    Texts,
-    finish_language_model,
-    load_language_model,
-    train_language_model,
-)
 from tests.helpers.language_models import make_experiment, make_model, make_texts
 
 KINDS = [(cell, norm) for cell in ("lstm", "tanh") for norm in ("none", "frame", "recurrent")]
@@ -163,8 +160,8 @@ def run(request, texts, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     experiment = make_experiment(norm, cell, epochs=1, carry_state=carry_state, unit=unit)
     texts = Texts.read(texts.paths, unit)
-    train_language_model(experiment, texts, folder, torch.device("cpu"))
-    figures = finish_language_model(folder, texts, torch.device("cpu"))
+    train_model(experiment, texts, folder, torch.device("cpu"))
+    figures = finish_model(folder, texts, torch.device("cpu"))
     assert export_language_model(folder) == [folder / "model.onnx", folder / "step.onnx"]
     return folder, texts, figures
 
@@ -187,7 +184,7 @@ def test_a_text_has_the_perplexity_that_training_gave_it(run, name):
 @torch.no_grad()
 def log_probs_alone(folder, tokens: np.ndarray) -> np.ndarray:
     """Of a text that starts after the end of a sentence, by PyTorch, a window after the other."""
-    model, state = load_language_model(folder / "final.pt")
+    model, state = load_model(folder / "final.pt")
     training, result, carried = state["config"]["training"], [], None
     before = torch.from_numpy(np.concatenate([[0], tokens[:-1]]))
     for start in range(0, len(tokens), training["num_steps"]):
@@ -224,7 +221,7 @@ def test_metadata_are_enough_to_score(run):
     folder, texts, figures = run
     metadata = LanguageScorer.load(folder / "model.onnx").metadata
     assert metadata.vocabulary == texts.vocabulary
-    training = load_language_model(folder / "final.pt")[1]["config"]["training"]
+    training = load_model(folder / "final.pt")[1]["config"]["training"]
     assert (metadata.unit, metadata.carry_state) == (training["unit"], training["carry_state"])
     assert (metadata.num_steps, metadata.num_streams) == (4, 3)
     assert metadata.figures == figures
@@ -235,8 +232,8 @@ def test_metadata_are_enough_to_score(run):
 def scored(texts, tmp_path_factory):
     """A model of words, for what does not depend on the model."""
     folder = tmp_path_factory.mktemp("scored")
-    train_language_model(make_experiment("none", epochs=1), texts, folder, torch.device("cpu"))
-    finish_language_model(folder, texts, torch.device("cpu"))
+    train_model(make_experiment("none", epochs=1), texts, folder, torch.device("cpu"))
+    finish_model(folder, texts, torch.device("cpu"))
     result = CliRunner().invoke(app, ["lm-export", str(folder)], catch_exceptions=False)
     assert (result.exit_code, result.stdout) == (0, "")
     return folder

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from asr_bn.language_model.evaluation import TokenSums, evaluate
 from asr_bn.language_model.experiment import LanguageModelConfig
 from asr_bn.language_model.model import LanguageModel
-from asr_bn.language_model.training_run import _StatefulForward
+from asr_bn.language_model.run import StatefulForward
 from asr_bn.language_model.windows import TextWindows, Window
 from asr_bn.layers.population import estimate_population_stats, run_for_statistics
 from tests.helpers.language_models import make_model, numpy_model
@@ -146,9 +146,8 @@ def test_a_uniform_model_has_the_vocabulary_for_its_perplexity():
 
 def test_cross_entropy_by_hand():
     """Probabilities 1/2, 1/4, 1/4; the targets have 1/2 and 1/4."""
-    sums = TokenSums()
     logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]))
-    sums.add(logits, torch.tensor([0, 2]))
+    sums = TokenSums.of(logits, torch.tensor([0, 2]))
     assert (sums.tokens, sums.nats) == (2, pytest.approx(1.5 * np.log(2)))
     assert sums.perplexity == pytest.approx(2**1.5)
 
@@ -202,7 +201,8 @@ def test_loss_and_gradients_are_those_of_torch_nn_lstm():
         expected, states = oracle(tokens, states)
         state = tuple(values.detach() for values in state)
         states = [tuple(values.detach() for values in pair) for pair in states]
-        loss = TokenSums().add(logits, targets.flatten())
+        loss = nn.functional.cross_entropy(logits, targets.flatten(), reduction="sum")
+        assert TokenSums.of(logits, targets.flatten()).cross_entropy == loss.item()
         expected_loss = nn.functional.cross_entropy(
             expected.flatten(0, 1), targets.flatten(), reduction="sum"
         )
@@ -241,7 +241,7 @@ def test_estimated_statistics_are_those_pooled_in_numpy(cell, norm, carry_state)
     model = make_model(cell=cell, norm=norm, dropout=0.5)
     run(model, list(draw(9, 5)))
     windows = list(TextWindows(draw(1, 50)[0], 3, 4, "x").windows())
-    estimate_population_stats(model, windows, _StatefulForward(carry_state))
+    estimate_population_stats(model, windows, StatefulForward(carry_state))
     pooled = [{}, {}]
     states = None
     for window in windows:

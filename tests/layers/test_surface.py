@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations, prune
 import asr_bn
 import asr_bn.layers
 from asr_bn import BatchNormLSTM, BatchNormRNN
-from asr_bn.acoustic_model.optimization import set_precision
+from asr_bn.training.optimization import set_precision
 
 NORMS = (None, "sequence", "frame", "recurrent")
 LENGTHS = torch.tensor([6, 4, 1, 3])

@@ -18,10 +18,11 @@ import pytest
 import torch
 from scipy import stats
 
+from asr_bn.language_model.data import Texts
 from asr_bn.language_model.experiment import LanguageModelExperiment
-from asr_bn.language_model.training_run import Texts, finish_language_model, train_language_model
+from asr_bn.language_model.run import finish_model, train_model
 from asr_bn.system.files import locked_folder
-from asr_bn.training.resume import DivergedError
+from asr_bn.training.run_loop import DivergedError
 
 optuna = pytest.importorskip("optuna", reason="optuna is an extra: pip install 'asr-bn[search]'")
 
@@ -109,8 +110,8 @@ def test_every_trial_is_a_plain_training_run_of_both_networks(
     trial = undisturbed.trials[1]
     for network, norm in (("baseline", "none"), ("batch_norm", "recurrent")):
         experiment = BASE.replace("model", norm=norm).replace("training", **vars(trial.draw))
-        train_language_model(experiment, texts, tmp_path / network, CPU)
-        expected = finish_language_model(tmp_path / network, texts, CPU)
+        train_model(experiment, texts, tmp_path / network, CPU)
+        expected = finish_model(tmp_path / network, texts, CPU)
         assert trial.networks[network].final == expected
         assert [entry["epoch"] for entry in trial.networks[network].epochs] == [1, 2]
 
@@ -120,7 +121,7 @@ PROGRAM = """
     from pathlib import Path
     import torch
     from asr_bn.language_model.experiment import LanguageModelExperiment
-    from asr_bn.language_model.training_run import Texts
+    from asr_bn.language_model.data import Texts
     from recipes.ptb.local.search import run_search
     torch.set_num_threads(1)
     texts, out_dir, base = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
@@ -226,9 +227,9 @@ def test_a_network_that_diverges_is_recorded_and_does_not_end_the_search(
     ) -> object:
         if out_dir.parts[-2:] == ("trial_000", "baseline"):
             raise DivergedError("loss was not finite")
-        return train_language_model(experiment, texts, out_dir, device)
+        return train_model(experiment, texts, out_dir, device)
 
-    monkeypatch.setattr(search, "train_language_model", diverge)
+    monkeypatch.setattr(search, "train_model", diverge)
     results = run_search(texts, BASE, tmp_path, 2, CPU, seed=7)
     first = results.trials[0].networks
     assert first["baseline"] == NetworkResult([], None, math.log(5), "loss was not finite")

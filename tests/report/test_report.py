@@ -2,9 +2,9 @@
 
 import pytest
 
-from asr_bn.report.curves import draw_curves
 from asr_bn.report.figures import draw_figure1
 from asr_bn.report.results import best_of_each_set, convergence_ratio, summarize
+from asr_bn.training.curves import draw_curves
 
 
 def curve(*train_fce: float) -> list[dict[str, float]]:

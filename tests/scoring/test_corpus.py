@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from asr_bn.cli.main import app
-from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.filterbank import fbank
 from asr_bn.kaldi_io.matrix_table import MatrixWriter, read_matrices
 from asr_bn.scoring.corpus import BATCH_FRAMES, BATCH_UTTERANCES, batches_of_like_length, score_all
-from asr_bn.scoring.scorer import AcousticScorer, convert, floored
+from asr_bn.scoring.scorer import AcousticScorer, floor_priors, to_output
 from tests.helpers.kaldi_fixtures import SYNTHETIC, waveforms
 from tests.helpers.serving import NUM_PDFS, write_model
 
@@ -60,13 +60,13 @@ def test_an_utterance_without_frames_is_told_and_left_out(scorer):
 
 def test_log_likelihood_is_the_scaled_log_posterior_less_the_scaled_log_prior():
     log_posteriors, log_priors = np.log(np.float32([[0.5, 0.5]])), np.log(np.float32([0.8, 0.2]))
-    plain = convert(log_posteriors, log_priors, "log_likelihood")
+    plain = to_output(log_posteriors, log_priors, "log_likelihood")
     np.testing.assert_allclose(plain, np.log([[0.5 / 0.8, 0.5 / 0.2]]), rtol=1e-6)
-    scaled = convert(log_posteriors, log_priors, "log_likelihood", prior_scale=0.5, acoustic_scale=0.1)
+    scaled = to_output(log_posteriors, log_priors, "log_likelihood", prior_scale=0.5, acoustic_scale=0.1)
     np.testing.assert_allclose(scaled, 0.1 * np.log([[0.5 / 0.8**0.5, 0.5 / 0.2**0.5]]), rtol=1e-5)
-    np.testing.assert_allclose(floored(log_priors, 0.3), np.log([0.8, 0.3]), rtol=1e-6)
+    np.testing.assert_allclose(floor_priors(log_priors, 0.3), np.log([0.8, 0.3]), rtol=1e-6)
     with pytest.raises(ValueError, match="prior floor"):
-        floored(log_priors, 1.5)
+        floor_priors(log_priors, 1.5)
 
 
 def run(*arguments: str) -> str:
@@ -82,9 +82,7 @@ def test_audio_files_features_and_a_data_dir_give_the_same_archive(model, tmp_pa
     (data / "wav.scp").write_text("".join(f"{utt_id} {path}\n" for utt_id, path in names.items()))
     with MatrixWriter(f"ark,scp:{tmp_path}/f.ark,{tmp_path}/f.scp") as writer:
         for utt_id, (samples, _) in waveforms(data, "wav.scp").items():
-            writer.write(
-                utt_id, compute_fbank(samples, AcousticScorer.load(tmp_path / "model.onnx").metadata.fbank)
-            )
+            writer.write(utt_id, fbank(samples, AcousticScorer.load(tmp_path / "model.onnx").metadata.fbank))
     run(model, str(data), f"ark:{tmp_path}/1.ark")
     run(model, *map(str, names.values()), f"ark:{tmp_path}/2.ark")
     run(model, f"scp:{tmp_path}/f.scp", f"ark:{tmp_path}/3.ark")

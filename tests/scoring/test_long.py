@@ -31,7 +31,7 @@ def short_pieces(monkeypatch):
 
 @pytest.fixture
 def short_calls(monkeypatch, short_pieces):
-    monkeypatch.setattr("asr_bn.scoring.corpus.LONG_FRAMES", 100)
+    monkeypatch.setattr("asr_bn.scoring.long.LONG_FRAMES", 100)
 
 
 @pytest.mark.parametrize("num_frames", [1, 49, 50, 51, 230])
@@ -106,7 +106,7 @@ def test_the_archive_of_a_long_recording_is_that_of_one_call(tmp_path, monkeypat
     arguments = ["posteriors", *arguments, "--output", "log_likelihood", "--device", "cpu"]
     archives = []
     for long_frames in (1000, 100):
-        monkeypatch.setattr("asr_bn.scoring.corpus.LONG_FRAMES", long_frames)
+        monkeypatch.setattr("asr_bn.scoring.long.LONG_FRAMES", long_frames)
         CliRunner().invoke(app, arguments, catch_exceptions=False)
         archives.append((tmp_path / "post.ark").read_bytes())
     assert archives[0] == archives[1]

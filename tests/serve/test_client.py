@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_bn.features.fbank import FbankOptions, compute_fbank
+from asr_bn.features.filterbank import fbank
+from asr_bn.features.options import FbankOptions
 from asr_bn.scoring.scorer import AcousticScorer
 from serve.client import Client, ServerError
 from tests.helpers.serving import chirp, running_server, wav, write_model
@@ -25,7 +26,7 @@ def client(model: Path) -> Iterator[Client]:
 
 def test_every_kind_of_source_gives_the_library_s_values(client, model, tmp_path):
     scorer = AcousticScorer.load(model, "cpu")
-    static = compute_fbank(chirp().astype(np.float32), FbankOptions())
+    static = fbank(chirp().astype(np.float32), FbankOptions())
     (expected,) = scorer.log_posteriors([scorer.with_deltas(static)])
     (tmp_path / "chirp.wav").write_bytes(wav(chirp()))
     for source in (tmp_path / "chirp.wav", str(tmp_path / "chirp.wav"), wav(chirp()), static):

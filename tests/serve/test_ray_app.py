@@ -13,7 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
-from asr_bn.features.fbank import FbankOptions, compute_fbank
+from asr_bn.features.filterbank import fbank
+from asr_bn.features.options import FbankOptions
 from asr_bn.scoring.scorer import AcousticScorer
 from tests.helpers.serving import ROOT, chirp, npy, wav, write_model
 
@@ -87,7 +88,7 @@ def test_answers_are_those_of_the_library(url, model):
 
 def test_audio_goes_through_the_front_end(url, model):
     scorer = AcousticScorer.load(model, "cpu", 1)
-    static = compute_fbank(chirp().astype(np.float32), FbankOptions())
+    static = fbank(chirp().astype(np.float32), FbankOptions())
     headers = {"accept": "application/x-npy"}
     answer = httpx.post(f"{url}/v1/posteriors", content=wav(chirp()), headers=headers, timeout=60)
     expected = scorer.log_posteriors([scorer.with_deltas(static)])[0]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr_bn.features.fbank import FbankOptions, compute_fbank
+from asr_bn.features.filterbank import fbank
+from asr_bn.features.options import FbankOptions
 from tests.helpers.serving import NUM_PDFS, ROOT, chirp, npy, running_server, wav, write_model
 
 LINES = [line for line in (ROOT / "docs/server.md").read_text().splitlines() if line.startswith("curl ")]
@@ -28,7 +29,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_line_is_answered_with_what_it_asks_for(url, tmp_path, line):
     flac = io.BytesIO()
     soundfile.write(flac, chirp(), 16000, format="FLAC")
-    static = compute_fbank(chirp().astype(np.float32), FbankOptions())
+    static = fbank(chirp().astype(np.float32), FbankOptions())
     files = {"speech.wav": wav(chirp()), "speech.flac": flac.getvalue(), "feats.npy": npy(static)}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)

@@ -8,9 +8,10 @@ from typing import Literal
 
 import torch
 
+from asr_bn.language_model.data import Texts
 from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.onnx_export import export_language_model
-from asr_bn.language_model.training_run import Texts, finish_language_model, train_language_model
+from asr_bn.language_model.run import finish_model, train_model
 from asr_bn.system.files import locked_folder
 from asr_bn.system.stamps import fingerprint, is_done, mark_done
 from recipes.ptb.local.texts import Text
@@ -51,13 +52,13 @@ def run_experiments(
 
 
 def _run_one(folder: Path, experiment: LanguageModelExperiment, texts: Texts, device: torch.device) -> None:
-    train_language_model(experiment, texts, folder, device)
+    train_model(experiment, texts, folder, device)
     made_from = fingerprint({}, [folder / "best.pt"])
     stamp = folder / ".finish.done"
     if is_done(stamp, made_from, [folder / name for name in OUTPUTS]):
         print(f"{folder}: trained and exported already", file=sys.stderr)
         return
-    print(f"{folder}: {_describe(finish_language_model(folder, texts, device))}", file=sys.stderr)
+    print(f"{folder}: {_describe(finish_model(folder, texts, device))}", file=sys.stderr)
     export_language_model(folder)
     mark_done(stamp, made_from)
 

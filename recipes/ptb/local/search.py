@@ -14,11 +14,12 @@ import torch
 from optuna.trial import Trial, TrialState
 from tqdm import tqdm
 
+from asr_bn.language_model.data import Texts
 from asr_bn.language_model.experiment import LanguageModelExperiment
-from asr_bn.language_model.training_run import Texts, finish_language_model, train_language_model
+from asr_bn.language_model.run import finish_model, train_model
 from asr_bn.report.results import Epochs, read_epochs
 from asr_bn.system.files import read_json, write_json
-from asr_bn.training.resume import DivergedError
+from asr_bn.training.run_loop import DivergedError
 from recipes.ptb.local.search_study import Draw, SearchStudy
 
 NETWORKS = {"baseline": "none", "batch_norm": "recurrent"}  # and their norm
@@ -153,7 +154,7 @@ def search_results(
 
 def _study(texts: Texts, base: LanguageModelExperiment, out_dir: Path, seed: int) -> SearchStudy:
     objectives = [f"{network} valid_nats" for network in NETWORKS]
-    return SearchStudy(out_dir, _common(base) | {"data": texts.describe()}, seed, objectives)
+    return SearchStudy(out_dir, _common(base) | {"data": asdict(texts.description)}, seed, objectives)
 
 
 def _common(base: LanguageModelExperiment) -> dict[str, dict[str, Any]]:
@@ -184,11 +185,11 @@ def _train_network(
     if (folder / "final.json").is_file() or (folder / "diverged.json").is_file():
         return
     try:
-        train_language_model(experiment, texts, folder, device)
+        train_model(experiment, texts, folder, device)
     except DivergedError as error:
         write_json(folder / "diverged.json", {"reason": str(error)})
     else:
-        finish_language_model(folder, texts, device)
+        finish_model(folder, texts, device)
 
 
 def _read_trial(number: int, draw: Draw, folder: Path, num_symbols: int) -> TrialResult:

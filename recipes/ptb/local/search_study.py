@@ -20,7 +20,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from asr_bn.training.resume import check_same
+from asr_bn.training.resume import refuse_other_run
 
 DATABASE = "search.db"
 STUDY_NAME = "char"  # for `optuna-dashboard sqlite:///OUT/search.db`
@@ -109,7 +109,7 @@ class SearchStudy:
             )
             if "identity" not in self.study.user_attrs:
                 self.study.set_user_attr("identity", identity)
-            check_same(out_dir / DATABASE, self.study.user_attrs["identity"], identity)
+            refuse_other_run(out_dir / DATABASE, self.study.user_attrs["identity"], identity)
 
     def trial_dir(self, number: int) -> Path:
         """Where a trial's networks are."""

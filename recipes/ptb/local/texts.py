@@ -10,8 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from asr_bn.language_model.data import SETS, Texts
 from asr_bn.language_model.text import Unit
-from asr_bn.language_model.training_run import SETS, Texts
 from asr_bn.system.files import write_bytes
 from recipes.ptb.local.synthetic_text import Source, write_texts
 

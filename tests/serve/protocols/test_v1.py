@@ -11,7 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from asr_bn.features.deltas import add_deltas
-from asr_bn.features.fbank import FbankOptions, compute_fbank
+from asr_bn.features.filterbank import fbank
+from asr_bn.features.options import FbankOptions
 from asr_bn.system.arrays import Floats
 from serve.app import create_app
 from serve.batching.batcher import Batcher
@@ -115,7 +116,7 @@ def test_static_features_get_their_deltas(client, model, feats):
 @pytest.mark.parametrize("form", [False, True])
 def test_audio_equals_the_library_on_the_same_samples(client, model, form):
     samples = chirp()
-    static = compute_fbank(samples.astype(np.float32), FbankOptions())
+    static = fbank(samples.astype(np.float32), FbankOptions())
     accept = {"accept": "application/x-kaldi-ark"}
     if form:
         files = {"file": ("../../etc/a chirp.wav", wav(samples), "audio/wav")}
@@ -130,7 +131,7 @@ def test_audio_equals_the_library_on_the_same_samples(client, model, form):
 
 def test_features_are_the_static_ones(client):
     answer = client.post("/v1/features", content=wav(chirp()))
-    static = compute_fbank(chirp().astype(np.float32), FbankOptions())
+    static = fbank(chirp().astype(np.float32), FbankOptions())
     np.testing.assert_allclose(np.load(io.BytesIO(answer.content)), static, atol=1e-5)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from asr_bn.features.fbank import compute_fbank
+from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
 from serve.formats.tensors import TensorSpec, read_request
 from serve.limits.refusal import Refusal
@@ -33,7 +33,7 @@ def test_modules_of_the_current_folder_are_not_imported(in_a_folder_with_a_modul
         actual = asyncio.run(pool.features(wav(samples), FbankOptions(), 0)).feats
     finally:
         pool.close()
-    assert np.array_equal(actual, compute_fbank(samples, FbankOptions()))
+    assert np.array_equal(actual, fbank(samples, FbankOptions()))
 
 
 RUNNER = asyncio.Runner()
@@ -72,7 +72,7 @@ def test_a_request_that_is_given_up_costs_no_process_and_disturbs_nobody(pool):
         waiting.cancel()
         return (await pool.features(wav(samples), FbankOptions(), 0)).feats
 
-    assert np.array_equal(RUNNER.run(run()), compute_fbank(samples, FbankOptions()))
+    assert np.array_equal(RUNNER.run(run()), fbank(samples, FbankOptions()))
     assert process_of(pool) == before
 
 
@@ -92,7 +92,7 @@ def test_a_body_that_ends_the_process_is_told_so_and_the_process_replaced(pool):
         assert refusal.value.status == 413
         return (await pool.features(wav(samples), FbankOptions(), 0)).feats
 
-    assert np.array_equal(RUNNER.run(run()), compute_fbank(samples, FbankOptions()))
+    assert np.array_equal(RUNNER.run(run()), fbank(samples, FbankOptions()))
     assert process_of(pool) != before
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_bn.features.fbank import FbankOptions
+from asr_bn.features.options import FbankOptions
 from serve.limits.refusal import Refusal
 from serve.workers import audio_workers as front_end
 from serve.workers.audio_workers import AudioLimits, FrontEndPool

@@ -11,14 +11,12 @@ from asr_bn.features.options import FbankOptions
 from asr_bn.features.windows import extract_frames, window_function
 from asr_bn.system.arrays import Floats
 
-__all__ = ["FbankOptions", "compute_fbank"]
-
 _BLOCK = 128  # frames worked on at a time: their spectra stay in the processor's cache
 _MAX_PRODUCT = 1 << 17  # multiplications of a product; OpenBLAS starts threads above twice that
 _EPSILON = np.finfo(np.float32).eps
 
 
-def compute_fbank(waveform: NDArray[np.floating], options: FbankOptions, seed: int = 0) -> Floats:
+def fbank(waveform: NDArray[np.floating], options: FbankOptions, seed: int = 0) -> Floats:
     """Features of a waveform, float32 ``[num_frames, num_features]``, the energy first.
 
     Args:

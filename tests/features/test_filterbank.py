@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_bn.features.fbank import FbankOptions, compute_fbank
+from asr_bn.features.filterbank import fbank
+from asr_bn.features.options import FbankOptions
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.system.arrays import Floats
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd, waveforms
@@ -21,7 +22,7 @@ def _compare(folder: Path, wav_scp: str, oracle: str, **options: object) -> None
     for utt_id, (samples, rate) in waveforms(folder, wav_scp).items():
         if utt_id not in theirs:
             continue
-        ours = compute_fbank(samples, FbankOptions(sample_frequency=rate, **options))
+        ours = fbank(samples, FbankOptions(sample_frequency=rate, **options))
         expected = theirs[utt_id]
         compared += 1
         assert len(ours) == len(expected), utt_id
@@ -58,12 +59,12 @@ def test_16khz(oracle: str, bins: int) -> None:
 
 def test_the_utterances_mean_is_subtracted_as_torchaudio_does() -> None:
     import torch
-    from torchaudio.compliance.kaldi import fbank
+    from torchaudio.compliance import kaldi
 
     signals = waveforms(SYNTHETIC, "oracles/feats/wav.scp")
     for samples, rate in (signals[utt_id] for utt_id in ("f1-015", "f2-008", "m4-009")):
-        ours = compute_fbank(samples, FbankOptions(sample_frequency=rate, subtract_mean=True))
-        theirs = fbank(
+        ours = fbank(samples, FbankOptions(sample_frequency=rate, subtract_mean=True))
+        theirs = kaldi.fbank(
             torch.from_numpy(samples)[None],
             sample_frequency=rate,
             num_mel_bins=40,
@@ -79,7 +80,7 @@ def test_the_utterances_mean_is_subtracted_as_torchaudio_does() -> None:
 @pytest.mark.parametrize("num_samples", [0, 1, 399])
 def test_shorter_than_a_frame_gives_no_frames(num_samples: int, subtract_mean: bool) -> None:
     options = FbankOptions(subtract_mean=subtract_mean)
-    assert compute_fbank(np.ones(num_samples, dtype=np.float32), options).shape == (0, 41)
+    assert fbank(np.ones(num_samples, dtype=np.float32), options).shape == (0, 41)
 
 
 def _native(samples: Floats, options: FbankOptions) -> Floats:
@@ -125,7 +126,7 @@ def _native(samples: Floats, options: FbankOptions) -> Floats:
 def test_options_against_kaldi_native_fbank(changes: dict[str, object]) -> None:
     samples = waveforms(SYNTHETIC, "oracles/feats/wav.scp")["f1-015"][0]
     options = FbankOptions(**changes)
-    ours, theirs = compute_fbank(samples, options), _native(samples, options)
+    ours, theirs = fbank(samples, options), _native(samples, options)
     assert ours.shape == theirs.shape
     # Another Fourier transform: close where there is energy, not in the noise under it.
     scale = 1.0 if options.use_log_fbank else float(theirs.max())
@@ -135,7 +136,7 @@ def test_options_against_kaldi_native_fbank(changes: dict[str, object]) -> None:
 
 def test_dither_is_seeded_and_has_its_variance() -> None:
     options, silence = FbankOptions(dither=1.0, remove_dc_offset=False), np.zeros(160_000, dtype=np.float32)
-    one, same, other = (compute_fbank(silence, options, seed) for seed in (3, 3, 4))
+    one, same, other = (fbank(silence, options, seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
     # The energy of a frame is a sum of 400 squares of standard deviation 1.
@@ -146,11 +147,9 @@ def test_threads_do_not_share_their_arrays() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     signals = [np.random.default_rng(i).normal(0, 500, 16000).astype(np.float32) for i in range(8)]
-    expected = [compute_fbank(signal, FbankOptions()) for signal in signals]
+    expected = [fbank(signal, FbankOptions()) for signal in signals]
     with ThreadPoolExecutor(4) as pool:
-        for ours, alone in zip(
-            pool.map(lambda s: compute_fbank(s, FbankOptions()), signals), expected, strict=True
-        ):
+        for ours, alone in zip(pool.map(lambda s: fbank(s, FbankOptions()), signals), expected, strict=True):
             np.testing.assert_array_equal(ours, alone)
 
 
@@ -159,4 +158,4 @@ def test_a_sample_that_is_not_finite_is_refused(value: float) -> None:
     samples = np.zeros(500, dtype=np.float32)
     samples[7] = value
     with pytest.raises(ValueError, match="sample 7 of 500"):
-        compute_fbank(samples, FbankOptions())
+        fbank(samples, FbankOptions())

@@ -5,8 +5,9 @@ from io import BytesIO
 from pathlib import Path
 
 from asr_bn.system.files import write_bytes
+from asr_bn.training.progress import Figures
 
-History = Sequence[dict[str, float]]
+History = Sequence[Figures]
 
 # Heading, key and format of each column.
 _COLUMNS = (
@@ -21,7 +22,7 @@ _COLUMNS = (
 
 
 def format_table(history: History) -> str:
-    """One line an epoch; the one of the lowest development FCE has a star."""
+    """Return one line for each epoch, with a star at the lowest development FCE."""
     columns = [column for column in _COLUMNS if any(column[1] in entry for entry in history)]
     best = min(history, key=lambda entry: entry["dev_fce"])
     lines = ["  ".join(heading for heading, _, _ in columns)]

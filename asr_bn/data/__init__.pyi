@@ -1,0 +1,20 @@
+from .alignments import count_pdfs as count_pdfs
+from .alignments import log_priors as log_priors
+from .alignments import read_pdf_ids as read_pdf_ids
+from .batches import Batch as Batch
+from .batches import Corpus as Corpus
+from .check import CheckOptions as CheckOptions
+from .check import DataReport as DataReport
+from .check import check_data as check_data
+
+__all__ = [
+    "Batch",
+    "CheckOptions",
+    "Corpus",
+    "DataReport",
+    "check_data",
+    "count_pdfs",
+    "log_priors",
+    "read_pdf_ids",
+    ,
+]

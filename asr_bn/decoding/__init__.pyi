@@ -1,0 +1,15 @@
+from .beam_search import BeamOptions, BeamSearch, Hypothesis, ScoreWeights
+from .build_graph import make_graph
+from .graph import DecodingGraph
+from .word_errors import WordErrors, count_word_errors
+
+__all__ = [
+    "BeamOptions",
+    "BeamSearch",
+    "DecodingGraph",
+    "Hypothesis",
+    "ScoreWeights",
+    "WordErrors",
+    "count_word_errors",
+    "make_graph",
+]
