@@ -14,5 +14,4 @@ __all__ = [
     "decode_audio",
     "read",
     "read_waveform",
-    ,
 ]

@@ -16,5 +16,4 @@ __all__ = [
     "count_pdfs",
     "log_priors",
     "read_pdf_ids",
-    ,
 ]

@@ -16,5 +16,4 @@ __all__ = [
     "fbank",
     "read_stats",
     "write_stats",
-    ,
 ]

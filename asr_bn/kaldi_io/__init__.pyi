@@ -22,5 +22,4 @@ __all__ = [
     "read_matrices",
     "read_phone_names",
     "write_int_vectors",
-    ,
 ]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from asr_bn.features.cmvn import Cmvn, apply_cmvn, compute_stats, read_stats, write_stats
-from asr_bn.kaldi_io.matrix import encode_matrix
 from asr_bn.kaldi_io.data_dir import read_spk2utt
+from asr_bn.kaldi_io.matrix import encode_matrix
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.kaldi_io.rxfilename import PipePolicy
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
