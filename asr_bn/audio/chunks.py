@@ -85,7 +85,7 @@ def _is_streamed(promised: int, found: int) -> bool:
 
 
 def iff_chunks(data: bytes, position: int, order: str, where: str) -> Iterator[Chunk]:
-    """Yield chunks with four letters and 32 bits of size; some programs leave out the byte after an odd one."""
+    """Yield chunks of four letters and 32 bits of size; some programs leave out the byte after an odd one."""
     for _ in count_parts(where):
         if position + 8 > len(data):
             return
@@ -101,7 +101,7 @@ def _skip_padding(data: bytes, position: int) -> int:
 
 
 def w64_chunks(data: bytes, position: int, where: str) -> Iterator[Chunk]:
-    """Yield chunks with a GUID and 64 bits of size, which counts its own header; aligned to eight bytes."""
+    """Yield chunks of a GUID and 64 bits of size, which counts its own header; aligned to eight bytes."""
     for _ in count_parts(where):
         if position + 24 > len(data):
             return

@@ -67,7 +67,7 @@ class _Part:
 
 
 def end_of_tags(data: bytes, position: int = 0) -> int:
-    """Find where the ID3v2 tags end that begin at ``position``, some of them at a time (there: there are none)."""
+    """Find where the ID3v2 tags at ``position`` end, or some of them (``position``: there are none)."""
     for _ in range(_TAGS_AT_ONCE):
         if data[position : position + 3] != b"ID3" or position + 10 > len(data):
             break
