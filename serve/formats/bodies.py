@@ -10,6 +10,7 @@ import math
 import re
 import warnings
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -30,6 +31,7 @@ _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _AT_ONCE = 1 << 16
 # White space behind a form's last boundary; real clients send a line's end.
 _MAX_FORM_TAIL = 64
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 # What it would log of a bad form is said to the client, who could fill the log with it.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
@@ -120,7 +122,7 @@ class Part:
 
     def disposition(self, name: str) -> str:
         """A parameter of ``Content-Disposition``, empty where absent."""
-        _, options = parse_options_header(self.headers.get("content-disposition", ""))
+        options = _options(self.headers.get("content-disposition", ""), "a part's Content-Disposition")
         return options.get(name.encode(), b"").decode("utf-8", "replace")
 
     @property
@@ -129,14 +131,27 @@ class Part:
         return PurePosixPath(self.disposition("filename").replace("\\", "/")).stem
 
 
-def read_multipart(body: bytes, content_type: str) -> Part:
-    """The part named ``file`` of a ``multipart/form-data`` body; nothing is written to disk.
+def _options(header: str, what: str) -> dict[bytes, bytes]:
+    """Return the parameters of a header by name.
 
     Raises:
-        Refusal: 400 malformed, not ended by the boundary, or other parts than one named ``file``.
+        Refusal: 400 a name is given twice: of the two values, others may take the other one.
     """
-    _, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary", b"")
+    names = [item.partition("=")[0].strip().lower() for item in _QUOTED.sub("", header).split(";")[1:]]
+    for name, count in Counter(filter(None, names)).items():
+        if count > 1:
+            raise Refusal(400, f"{what} gives {shown(name)} more than once")
+    return parse_options_header(header)[1]
+
+
+def read_multipart(body: bytes, content_type: str) -> Part:
+    """Return the part named ``file`` of a ``multipart/form-data`` body; nothing is written to disk.
+
+    Raises:
+        Refusal: 400 malformed, not ended by the boundary, in a transfer encoding, or other parts than one
+            named ``file``.
+    """
+    boundary = _options(content_type, "the Content-Type").get(b"boundary", b"")
     if not boundary:
         raise Refusal(400, "multipart/form-data without a boundary")
     parts: list[Part] = []
@@ -151,6 +166,9 @@ def read_multipart(body: bytes, content_type: str) -> Part:
             raise Refusal(400, f"the form has a part named {shown(name)}, expected only 'file'")
     if len(parts) != 1:
         raise Refusal(400, f"{len(parts)} parts are named 'file', expected one")
+    coding = parts[0].headers.get("content-transfer-encoding", "binary").strip().lower()
+    if coding not in ("7bit", "8bit", "binary"):  # RFC 7578, 4.7: deprecated; these change nothing
+        raise Refusal(400, f"a part has the Content-Transfer-Encoding {shown(coding)}, expected binary")
     _check_end(body, boundary, len(parts[0].data))
     return parts[0]
 

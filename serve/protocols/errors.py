@@ -15,6 +15,8 @@ from starlette.types import Scope
 from serve.limits.refusal import Refusal
 
 logger = logging.getLogger("serve")
+# What a client sent may be quoted, but not sent back whole; how a sentence ends says what was expected.
+_MAX_DETAIL = 600
 
 # What Triton answers where the protocols differ: it has no 401, 408, 415, 422 and 504 of its own.
 OPEN_INFERENCE_STATUS = {406: 400, 408: 400, 415: 400, 422: 400, 504: 503}
@@ -28,7 +30,9 @@ def problem_body(status: int, detail: str) -> dict[str, Any]:
 def error_response(
     scope: Scope, status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The answer to a refused request, in the shape that the interface it asked for promises."""
+    """Return the answer to a refused request, in the shape that the interface it asked for promises."""
+    if len(detail) > _MAX_DETAIL:
+        detail = f"{detail[: _MAX_DETAIL // 2]} ... {detail[-_MAX_DETAIL // 2 :]}"
     # What is routed is what follows the root path, of a proxy, a mount or Ray.
     path = get_route_path(scope)
     if path == "/v2" or path.startswith("/v2/"):

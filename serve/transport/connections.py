@@ -10,7 +10,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serve.transport.joined_writes import JoinedWrites
-from serve.transport.request_heads import BadRequest, check_head, origin_form, without_upgrade
+from serve.transport.request_heads import BadRequest, check_head, origin_form, refusal_of, without_upgrade
 
 # What a client sends after a refusal is taken for so long: to close before would reset the connection, and
 # the client might never see the answer (RFC 9112, 9.6).
@@ -133,9 +133,7 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            refusal = error.__context__
-            if not isinstance(refusal, BadRequest):
-                refusal = BadRequest(HTTPStatus.BAD_REQUEST, "Invalid HTTP request received.")
+            refusal = refusal_of(error, data)
             self._refuse(refusal.status, refusal.text)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
@@ -173,7 +171,7 @@ class Connection(HttpToolsProtocol):
         self._check_size()
         check_head(version, self.headers)
         if not self.url.startswith(b"/"):
-            self.url = origin_form(self.url, self.headers)
+            self.url = origin_form(self.parser.get_method(), self.url, self.headers)
         super().on_headers_complete()
         self._in_head = False
         self._await_rest()

@@ -3,9 +3,12 @@
 import re
 from http import HTTPStatus
 
+import httptools
+
 # RFC 3986, 3.2.2 and 3.2.3; what is in brackets is not looked into.
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z.:]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^?#]*)(.*)", re.IGNORECASE)
+_REQUEST_LINE = re.compile(rb"(?:\A|\r\n\r\n)[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.[01]\r\n")
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -15,6 +18,15 @@ class BadRequest(Exception):
     def __init__(self, status: HTTPStatus, text: str) -> None:
         super().__init__(text)
         self.status, self.text = status, text
+
+
+def refusal_of(error: httptools.HttpParserError, data: bytes) -> BadRequest:
+    """Return why ``data``, at which the parser failed, cannot be served: 501 an unknown method, else 400."""
+    if isinstance(error.__context__, BadRequest):
+        return error.__context__
+    if isinstance(error, httptools.HttpParserInvalidMethodError) and _REQUEST_LINE.search(data):
+        return BadRequest(HTTPStatus.NOT_IMPLEMENTED, "the method is not implemented")
+    return BadRequest(HTTPStatus.BAD_REQUEST, "Invalid HTTP request received.")
 
 
 def check_head(version: str, headers: Headers) -> None:
@@ -36,15 +48,15 @@ def check_head(version: str, headers: Headers) -> None:
         raise BadRequest(HTTPStatus.NOT_IMPLEMENTED, "the only known transfer coding is chunked")
 
 
-def origin_form(target: bytes, headers: Headers) -> bytes:
-    """A target as path and query; the host of an absolute one replaces Host (RFC 9112, 3.2.2).
+def origin_form(method: bytes, target: bytes, headers: Headers) -> bytes:
+    """Return a target as path and query; the host of an absolute one replaces Host (RFC 9112, 3.2.2).
 
-    ``*``, which asks about the server as a whole, becomes ``/``.
+    The ``*`` of OPTIONS, which asks about the server as a whole (3.2.4), becomes ``/``.
 
     Raises:
         BadRequest: 400 neither of these.
     """
-    if target == b"*":
+    if (method, target) == (b"OPTIONS", b"*"):
         return b"/"
     match = _ABSOLUTE.fullmatch(target)
     if match is None or not match[1] or not _HOST.fullmatch(match[1]):

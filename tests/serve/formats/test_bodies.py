@@ -191,6 +191,37 @@ def test_a_header_twice_is_refused():
     assert "content-disposition" in detail_of(WHOLE.replace(DISPOSITION, DISPOSITION * 2))
 
 
+@pytest.mark.parametrize("again", ['name="file"', "NAME=other", 'filename="b.wav"', "Name = x"])
+def test_a_parameter_twice_is_refused(again):
+    """A proxy may have looked at the other one."""
+    header = DISPOSITION.removesuffix(b"\r\n") + f"; {again}\r\n".encode()
+    assert "Content-Disposition gives" in detail_of(WHOLE.replace(DISPOSITION, header))
+
+
+def test_a_boundary_twice_is_refused():
+    assert detail_of(WHOLE, FORM + "; boundary=c") == "the Content-Type gives 'boundary' more than once"
+    assert "boundary" in detail_of(WHOLE, FORM + ", " + FORM)  # of two header lines
+
+
+def test_what_is_quoted_is_no_parameter():
+    header = b'content-disposition: form-data; name="file"; filename="u;name=2;name=\\"3.wav"\r\n'
+    assert read_multipart(WHOLE.replace(DISPOSITION, header), FORM).stem == 'u;name=2;name="3'
+
+
+@pytest.mark.parametrize("coding", ["binary", "8BIT", "7bit"])
+def test_transfer_encodings_that_change_nothing_are_taken(coding):
+    header = f"content-transfer-encoding: {coding}\r\n".encode()
+    assert read_multipart(WHOLE.replace(DISPOSITION, DISPOSITION + header), FORM).data == b"speech"
+
+
+@pytest.mark.parametrize("coding", ["base64", "quoted-printable", "x-gzip", ""])
+def test_other_transfer_encodings_are_refused(coding):
+    """RFC 7578, 4.7: nobody sends them; undecoded they would be taken for audio."""
+    header = f"content-transfer-encoding: {coding}\r\n".encode()
+    detail = detail_of(WHOLE.replace(DISPOSITION, DISPOSITION + header))
+    assert detail == f"a part has the Content-Transfer-Encoding {coding!r}, expected binary"
+
+
 @pytest.mark.parametrize(
     "headers",
     [b"x" * 1_000_000, b"x: " + b"y" * 1_000_000 + b"\r\n", b"".join(b"x%d: y\r\n" % k for k in range(5000))],

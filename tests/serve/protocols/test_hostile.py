@@ -175,3 +175,28 @@ def test_nothing_that_a_client_names_is_opened(server, tmp_path, text):
 def test_abused_forms_are_refused(server, body):
     answer = post(server[0], body, **{"content-type": "multipart/form-data; boundary=b"})
     assert answer.status_code in (400, 415), answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/v1/posteriors", {"accept": "x" * 20_000}),
+        ("/v1/posteriors?model=" + "x" * 20_000, {}),
+        ("/v1/posteriors?" + "x" * 20_000, {}),
+        ("/v1/posteriors?output=" + "x" * 20_000, {}),
+        ("/v1/posteriors?top_k=" + "9" * 20_000, {}),
+        ("/v1/posteriors", {"content-encoding": "x" * 20_000}),
+        ("/v2/models/tiny/infer", {"inference-header-content-length": "9" * 20_000}),
+    ],
+)
+def test_errors_do_not_send_back_all_that_was_sent(server, path, headers):
+    answer = httpx.post(server[0] + path, content=b"{}", headers=headers)
+    assert 400 <= answer.status_code < 500
+    assert len(answer.content) < 1000
+
+
+def test_errors_of_audio_do_not_either(server):
+    body = SOUND["sphere"].replace(b"sample_rate -i 16000", b"sample_rate -i " + b"9" * 900)
+    answer = post(server[0], body)
+    assert 400 <= answer.status_code < 500
+    assert len(answer.content) < 1000

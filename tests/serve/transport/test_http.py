@@ -229,6 +229,22 @@ def test_the_server_as_a_whole_has_no_options(server):
     said = said_to(server, b"OPTIONS * HTTP/1.1\r\nhost: x\r\n" + CLOSE)
     assert statuses(said) == [405]
     assert b"allow: GET, HEAD\r\n" in said
+    for method in (b"GET", b"HEAD", b"POST"):  # RFC 9112, 3.2.4: the form is that of OPTIONS only
+        said = said_to(server, method + b" * HTTP/1.1\r\nhost: x\r\n" + CLOSE)
+        assert statuses(said) == [400], method
+
+
+@pytest.mark.parametrize("method", [b"FOO", b"get", b"GETS", b"M!#$%&'*+-.^_`|~1"])
+def test_unknown_methods_are_not_implemented(server, method):
+    """RFC 9110, 9.1."""
+    unknown = method + b" /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    assert statuses(said_to(server, unknown)) == [501]
+    assert statuses(said_to(server, GET + b"\r\n", unknown)) == [200, 501]
+
+
+@pytest.mark.parametrize("line", [b"\x16\x03\x01\x02\0", b"hello\r\n\r\n", b"F(O / HTTP/1.1\r\n\r\n"])
+def test_what_is_no_request_line_is_a_bad_request(server, line):
+    assert statuses(said_to(server, line)) == [400]
 
 
 def test_nothing_is_read_behind_a_request_that_closes(server):
