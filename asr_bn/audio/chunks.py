@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from asr_bn.audio.samples import next_entry
+from asr_bn.audio.samples import count_parts, next_entry
 
 _KNOWN_CHUNKS = (b"fmt ", b"data", b"fact", b"LIST", b"COMM", b"SSND", b"JUNK", b"bext", b"cue ", b"PEAK")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"mfra", b"sidx", b"styp", b"uuid")
@@ -18,6 +18,8 @@ _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # whose size a live stream does not
 _STREAMED = 0x7F000000
 _TAGS = (b"TAG", b"ID3", b"APETAGEX")
 _MAX_BEHIND = 1024
+# A live stream of four hours has so many blocks of 20 ms.
+_MAX_ELEMENTS = 750_000
 
 
 class Chunk(NamedTuple):
@@ -82,9 +84,11 @@ def _is_streamed(promised: int, found: int) -> bool:
     return promised >= _STREAMED and found < promised // 2
 
 
-def iff_chunks(data: bytes, position: int, order: str) -> Iterator[Chunk]:
-    """Chunks with four letters and 32 bits of size; some programs leave out the byte after an odd one."""
-    while position + 8 <= len(data):
+def iff_chunks(data: bytes, position: int, order: str, where: str) -> Iterator[Chunk]:
+    """Yield chunks of four letters and 32 bits of size; some programs leave out the byte after an odd one."""
+    for _ in count_parts(where):
+        if position + 8 > len(data):
+            return
         name, size = struct.unpack_from(f"{order}4sI", data, position)
         yield Chunk(name, position + 8, size)
         position += 8 + size
@@ -96,9 +100,11 @@ def _skip_padding(data: bytes, position: int) -> int:
     return position if data[position : position + 4] in _KNOWN_CHUNKS else position + 1
 
 
-def w64_chunks(data: bytes, position: int) -> Iterator[Chunk]:
-    """Chunks with a GUID and 64 bits of size, which counts its own header; aligned to eight bytes."""
-    while position + 24 <= len(data):
+def w64_chunks(data: bytes, position: int, where: str) -> Iterator[Chunk]:
+    """Yield chunks of a GUID and 64 bits of size, which counts its own header; aligned to eight bytes."""
+    for _ in count_parts(where):
+        if position + 24 > len(data):
+            return
         guid, size = struct.unpack_from("<16sQ", data, position)
         yield Chunk(guid[:4], position + 24, size - 24)
         position += max(24, size + 7 & ~7)
@@ -126,7 +132,8 @@ def check_rest(data: bytes, position: int, order: str, end_of_file: int, where: 
 def _end_of_chunks(data: bytes, position: int, order: str, where: str) -> int:
     """Where the chunks end that follow those of the samples at ``position``."""
     end = position
-    for chunk in iff_chunks(data, _skip_padding(data, position) if position % 2 else position, order):
+    first = _skip_padding(data, position) if position % 2 else position
+    for chunk in iff_chunks(data, first, order, where):
         cut = chunk.start + chunk.size > len(data)
         if chunk.name in (b"data", b"SSND") and chunk.size:
             raise ValueError(
@@ -140,7 +147,7 @@ def _end_of_chunks(data: bytes, position: int, order: str, where: str) -> int:
 
 def aiff_samples(data: bytes, where: str) -> SampleBytes:
     """The samples of an AIFF or AIFF-C file; see `settle`."""
-    for chunk in iff_chunks(data, 12, ">"):
+    for chunk in iff_chunks(data, 12, ">", where):
         if chunk.name == b"SSND":
             (outer,) = struct.unpack_from(">I", data, 4)
             # libsndfile takes what is there; its sizes need no mending.
@@ -163,7 +170,9 @@ def au_samples(data: bytes, where: str) -> SampleBytes:
 def caf_samples(data: bytes, where: str) -> SampleBytes:
     """The samples of a CAF file; see `settle`."""
     position = 8
-    while position + 12 <= len(data):
+    for _ in count_parts(where):
+        if position + 12 > len(data):
+            break
         name, size = struct.unpack_from(">4sq", data, position)
         if name == b"data":
             return settle(data, position + 12, max(0, size), False, where, ((position + 4, ">q", 0),))
@@ -174,7 +183,9 @@ def caf_samples(data: bytes, where: str) -> SampleBytes:
 def check_mp4(data: bytes, where: str) -> None:
     """Raise ``ValueError`` if an MP4 file is cut short, or another one is joined to it."""
     position, seen = 0, set[bytes]()
-    while position + 8 <= len(data):
+    for _ in count_parts(where):
+        if position + 8 > len(data):
+            break
         size, name = struct.unpack_from(">I4s", data, position)
         if name not in _BOXES or size == 0:  # a tag behind the file; or the box goes on to the end
             return
@@ -191,7 +202,9 @@ def check_mp4(data: bytes, where: str) -> None:
 def check_matroska(data: bytes, where: str) -> None:
     """Raise ``ValueError`` if a Matroska or WebM file is cut short."""
     position = 0
-    while position < len(data):
+    for _ in count_parts(where, _MAX_ELEMENTS):
+        if position >= len(data):
+            return
         name, after_name = _ebml_number(data, position, keep_marker=True)
         size, start = _ebml_number(data, after_name, keep_marker=False)
         end = start + max(0, size)

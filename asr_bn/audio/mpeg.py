@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from asr_bn.audio.samples import Decoded, join, next_entry
+from asr_bn.audio.samples import Decoded, count_parts, join, next_entry
 from asr_bn.audio.sndfile import decode_with_sndfile
 
 _KBITS = {  # by (MPEG 1, layer)
@@ -21,6 +21,8 @@ _KBITS = {  # by (MPEG 1, layer)
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _MAX_TRIMMED = 1 << 13
 _SEARCHED = 1 << 16
+# Tags that follow each other; and those of all files that may be joined to one.
+_TAGS_AT_ONCE, _MAX_TAGS = 20, 5_000
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,10 @@ class _Part:
 
 
 def end_of_tags(data: bytes, position: int = 0) -> int:
-    """Where the ID3v2 tags end that begin at ``position`` (there: there are none)."""
-    while data[position : position + 3] == b"ID3" and position + 10 <= len(data):
+    """Find where the ID3v2 tags at ``position`` end, or some of them (``position``: there are none)."""
+    for _ in range(_TAGS_AT_ONCE):
+        if data[position : position + 3] != b"ID3" or position + 10 > len(data):
+            break
         flags, size = data[position + 5], data[position + 6 : position + 10]
         # Seven bits a byte; a flag says that ten more bytes follow the tag.
         position += 10 + sum((byte & 0x7F) << 7 * (3 - i) for i, byte in enumerate(size))
@@ -115,6 +119,7 @@ def _parts(data: bytes, frames: Iterable[tuple[int, FrameHeader]]) -> list[_Part
 def _frames(data: bytes, where: str) -> Iterator[tuple[int, FrameHeader]]:
     """Every whole frame and where it begins; what is left of one at the end is passed over."""
     position, found = 0, False
+    tags = count_parts(where, _MAX_TAGS)
     while position < len(data):
         header = FrameHeader.parse(data, position)
         if header is not None and position + header.size <= len(data):
@@ -122,6 +127,7 @@ def _frames(data: bytes, where: str) -> Iterator[tuple[int, FrameHeader]]:
             position, found = position + header.size, True
         elif (after := _end_of_tag(data, position)) is not None:
             position = after
+            next(tags)
         elif found and next_entry(data, position, (b"ID3", b"\xff")):
             return
         else:

@@ -23,6 +23,16 @@ def next_entry(data: bytes, position: int, magic: tuple[bytes, ...]) -> bool:
     return key is not None and data.startswith(magic, key.end())
 
 
+def count_parts(where: str, most: int = 100_000) -> Iterator[int]:
+    """Count the parts of a file from 0, for a loop that reads their headers.
+
+    Raises:
+        ValueError: more than ``most``; a file of tiny parts would take the time of an hour of speech.
+    """
+    yield from range(most)
+    raise ValueError(f"{where}: corrupt: more than {most} parts (chunks, tags, elements)")
+
+
 def join(parts: Sequence[Decoded], where: str) -> Decoded:
     """Streams that follow each other in one file, one after the other.
 
@@ -63,4 +73,5 @@ def _reason(error: Exception) -> str:
     """A library's words without the addresses of its objects and the numbers of its errors."""
     words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
     words = re.sub(r"<[^<>]*>", "...", " ".join(str(words).split()))
+    words = re.sub(r"Error number -?\d+ occurred", "an unknown error of the decoder", words)
     return words.removeprefix("Error : ").rstrip(".") or type(error).__name__

@@ -47,10 +47,10 @@ def decode_sphere(data: bytes, where: str) -> Decoded:
 
 
 def _parse_header(data: bytes, where: str) -> tuple[dict[str, str], int]:
-    try:
-        size = int(data[len(_MAGIC) : 16].decode("ascii"))
-    except ValueError as error:
-        raise ValueError(f"{where}: corrupt SPHERE header: no size in it") from error
+    found = re.fullmatch(rb"\s*([0-9]+)\s*", data[len(_MAGIC) : 16])
+    if found is None:
+        raise ValueError(f"{where}: corrupt SPHERE header: no size in it")
+    size = int(found[1])
     if not 16 <= size <= min(len(data), _MAX_HEADER):
         raise ValueError(f"{where}: cut short or corrupt: a SPHERE header of {size} bytes")
     fields: dict[str, str] = {}

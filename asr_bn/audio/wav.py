@@ -52,7 +52,7 @@ def decode_wav(data: bytes, where: str) -> Decoded:
 def _find(data: bytes, order: str, where: str) -> tuple[_Format, SampleBytes]:
     wide = data.startswith(b"riff")
     fmt, sizes = None, None
-    for chunk in w64_chunks(data, 40) if wide else iff_chunks(data, 12, order):
+    for chunk in w64_chunks(data, 40, where) if wide else iff_chunks(data, 12, order, where):
         if chunk.name == b"ds64" and chunk.size >= 24 and chunk.start + chunk.size <= len(data):
             sizes = chunk.start
         elif chunk.name == b"fmt ":

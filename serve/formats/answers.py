@@ -3,10 +3,11 @@
 import io
 import math
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -19,10 +20,12 @@ JSON = "application/json"
 NPY = "application/x-npy"
 KALDI_ARK = "application/x-kaldi-ark"
 Chunks = list[bytes | memoryview]
+Compression = Literal["gzip", "deflate"]
 MEDIA_TYPES = (JSON, NPY, KALDI_ARK)
 
 _PIECE_BYTES = 1 << 20
 _VALUES_AT_ONCE = 1 << 14
+_SORTED_AT_ONCE = 1 << 20
 # So many of the largest values of a frame are looked for one by one.
 _FEW = 32
 
@@ -33,6 +36,35 @@ class Encoded:
 
     chunks: Chunks
     rest: Iterator[bytes] | None = None
+
+
+def in_pieces(pieces: Iterator[bytes]) -> Encoded:
+    """Return a body of ``pieces``: whole if there is one, else two of them and the rest as it is taken."""
+    first: Chunks = list(islice(pieces, 2))
+    return Encoded(first, pieces if len(first) == 2 else None)
+
+
+def joined(texts: Iterable[bytes]) -> Iterator[bytes]:
+    """Join small texts to pieces of a mebibyte or more."""
+    held, size = [], 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        if size >= _PIECE_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join(held)
+
+
+def compressed(body: Encoded, encoding: Compression) -> Encoded:
+    """Return ``body`` compressed for HTTP's ``Content-Encoding``, a piece at a time."""
+    packer = zlib.compressobj(1, wbits=zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
+
+    def packed() -> Iterator[bytes]:
+        yield from (packer.compress(piece) for piece in chain(body.chunks, body.rest or ()))
+        yield packer.flush()
+
+    return in_pieces(joined(packed()))
 
 
 def negotiate(accept: str) -> str:
@@ -79,6 +111,17 @@ def top(values: Floats, count: int) -> tuple[IntVector, Floats]:
         ``pdf_ids`` and ``values``, both ``[num_frames, min(count, num_pdfs)]``.
     """
     count = min(count, values.shape[1])
+    best = np.empty((len(values), count), values.dtype)
+    pdf_ids = np.empty(best.shape, np.int32)
+    # Some frames at a time: sorting takes several times the memory of what is sorted.
+    step = max(1, _SORTED_AT_ONCE // values.shape[1])
+    for start in range(0, len(values), step):
+        some = slice(start, start + step)
+        pdf_ids[some], best[some] = _top(values[some], count)
+    return pdf_ids, best
+
+
+def _top(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     if count <= min(_FEW, values.shape[1] // 4) and np.isfinite(values).all():
         return _few(values, count)
     if 4 * count < values.shape[1]:
@@ -110,27 +153,22 @@ def json_pieces(fields: dict[str, Any], values: Floats, top_k: int | None) -> It
     if top_k is not None:
         pdf_ids, best = top(values, top_k)
         matrices = {"pdf_ids": pdf_ids, "values": best}
-    texts = [orjson.dumps(fields)[:-1]]
+    texts: list[Iterable[bytes]] = [[orjson.dumps(fields)[:-1]]]
     for name, matrix in matrices.items():
-        texts.append(b',"%s":[' % name.encode())
-        for number, text in enumerate(json_items(matrix)):
-            texts.append(b"," + text if number else text)
-            if sum(map(len, texts)) >= _PIECE_BYTES:
-                yield b"".join(texts)
-                texts = []
-        texts.append(b"]")
-    yield b"".join([*texts, b"}"])
+        texts += [[b',"%s":[' % name.encode()], json_items(matrix), [b"]"]]
+    return joined(chain(*texts, [b"}"]))
 
 
 def json_items(array: NDArray[Any]) -> Iterator[bytes]:
-    """The items of an array along its first axis, as JSON, some at a time, with commas between them.
+    """Yield the items of an array along its first axis, as JSON, some at a time, with commas between them.
 
     Each call of orjson holds the interpreter's lock from beginning to end, and the event loop needs it too.
     """
     step = max(1, _VALUES_AT_ONCE // max(1, math.prod(array.shape[1:])))
     for start in range(0, len(array), step):
         some = np.ascontiguousarray(array[start : start + step])
-        yield orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        text = orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        yield b"," + text if start else text
 
 
 def npy_chunks(values: Floats, top_k: int | None) -> Chunks:
@@ -165,9 +203,7 @@ def encode(media_type: str, fields: dict[str, Any], values: Floats, top_k: int |
         Refusal: 406 ``top_k`` of a Kaldi archive, which has no form for it.
     """
     if media_type == JSON:
-        pieces = json_pieces(fields, values, top_k)
-        first: Chunks = list(islice(pieces, 2))
-        return Encoded(first, pieces if len(first) == 2 else None)
+        return in_pieces(json_pieces(fields, values, top_k))
     if media_type == NPY:
         return Encoded(npy_chunks(values, top_k))
     if top_k is not None:

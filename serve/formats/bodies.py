@@ -203,6 +203,9 @@ _USUAL_NPY = re.compile(
 )
 # numpy says on standard error that it had to try harder with a file of Python 2; nobody has to know.
 warnings.filterwarnings("ignore", "Reading `.npy`", UserWarning)
+# Nor what Python says of a literal in a header (``1if``), with which a client could fill the log.
+warnings.filterwarnings("ignore", category=SyntaxWarning, module="<unknown>")
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="<unknown>")
 
 
 def read_npy(data: bytes) -> Floats:

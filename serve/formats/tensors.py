@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from serve.formats.answers import Chunks, json_items
+from serve.formats.answers import Encoded, in_pieces, joined, json_items
 from serve.limits.refusal import Refusal, shown
 
 # The types that tensors of an acoustic model have; little-endian on the wire.
@@ -281,27 +281,24 @@ def _flat(data: list[Any], shape: tuple[int, ...], spec: TensorSpec) -> list[Any
 
 
 def write_response(
-    head: dict[str, Any], outputs: list[tuple[TensorSpec, Array, bool]]
-) -> tuple[Chunks, int | None]:
-    """An ``infer`` response.
+    head: dict[str, Any], spec: TensorSpec, values: Array, as_binary: bool
+) -> tuple[Encoded, int | None]:
+    """Write an ``infer`` response with one output.
 
     Args:
         head: ``model_name``, ``model_version`` and, if the request had one, ``id``.
-        outputs: for each its name and datatype, its values, and whether as binary data.
+        spec: the output's name and datatype.
+        values: any shape.
+        as_binary: whether the values follow the JSON as bytes.
 
     Returns:
-        The body, and the size of its JSON if binary data follow.
+        The body, JSON in pieces made as they are taken; and the size of its JSON if binary data follow.
     """
-    texts, binary = [orjson.dumps(head)[:-1], b',"outputs":['], []
-    for number, (spec, values, as_binary) in enumerate(outputs):
-        tensor: dict[str, Any] = spec.describe() | {"shape": list(values.shape)}
-        data = np.ascontiguousarray(values, dtype=DATATYPES[spec.datatype])
-        texts.append(b"," if number else b"")
-        if as_binary:
-            tensor["parameters"] = {"binary_data_size": data.nbytes}
-            binary.append(data.view(np.uint8).reshape(-1).data)
-            texts.append(orjson.dumps(tensor))
-        else:
-            texts += [orjson.dumps(tensor)[:-1], b',"data":[', b",".join(json_items(data.ravel())), b"]}"]
-    text = b"".join([*texts, b"]}"])
-    return [text, *binary], len(text) if binary else None
+    tensor: dict[str, Any] = spec.describe() | {"shape": list(values.shape)}
+    data = np.ascontiguousarray(values, dtype=DATATYPES[spec.datatype])
+    if as_binary:
+        tensor["parameters"] = {"binary_data_size": data.nbytes}
+        text = orjson.dumps(head | {"outputs": [tensor]})
+        return Encoded([text, data.view(np.uint8).reshape(-1).data]), len(text)
+    before = orjson.dumps(head)[:-1] + b',"outputs":[' + orjson.dumps(tensor)[:-1] + b',"data":['
+    return in_pieces(joined(chain([before], json_items(data.ravel()), [b"]}]}"]))), None

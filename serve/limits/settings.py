@@ -32,7 +32,7 @@ class Settings(BaseSettings):
         le=256,
         description="threads that compute, of all calls at a time; 0: one for each core, two with cuda",
     )
-    front_end_processes: int = Field(
+    audio_processes: int = Field(
         0, ge=0, le=256, description="processes that decode audio and compute features; 0: one for each core"
     )
     max_batch_size: int = Field(
@@ -97,9 +97,9 @@ class Settings(BaseSettings):
         return self.num_threads or (2 if self.device == "cuda" else available_cores())
 
     @property
-    def front_ends(self) -> int:
+    def num_audio_processes(self) -> int:
         """Processes that decode audio and compute features."""
-        return self.front_end_processes or available_cores()
+        return self.audio_processes or available_cores()
 
 
 def load_settings(**given: object) -> Settings:

@@ -1,11 +1,9 @@
 """The Open Inference Protocol, version 2, under ``/v2``: what ``tritonclient[http]`` speaks."""
 
 import asyncio
-import gzip
 import logging
 import math
 import time
-import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Annotated, Any
@@ -17,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 import asr_bn
 from asr_bn.system.arrays import Floats
 from serve.formats import schemas
-from serve.formats.answers import Chunks, Encoded
+from serve.formats.answers import Compression, Encoded, compressed
 from serve.formats.parameters import StrictRoute
 from serve.formats.tensors import InferRequest, TensorSpec, json_bytes, read_request, write_response
 from serve.limits.refusal import Refusal
@@ -239,10 +237,10 @@ async def _infer(
         started = time.monotonic()
         rows = [result.log_posteriors for result in scored]
         encoding = _encoding(request.headers.get("accept-encoding", ""))
-        answer, headers = await service.encoders.run(timing.client, _encode, model, call, rows, encoding)
+        encoded, headers = await service.encoders.run(timing.client, _encode, model, call, rows, encoding)
         service.note(timing, "serialize", time.monotonic() - started)
         headers["server-timing"] = timing.server_timing()
-        return HeldResponse(service, place, held.pop_all(), Encoded(answer), headers=headers)
+        return HeldResponse(service, place, held.pop_all(), encoded, headers=headers)
 
 
 def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
@@ -265,7 +263,7 @@ async def _read(
         call = read_request(body, json_size, specs)
         return call, _utterances(model, call)
     if json_bytes(body, json_size) > _SMALL_BYTES:
-        call = await service.front_end.tensors(body, json_size, specs, client)
+        call = await service.audio_workers.tensors(body, json_size, specs, client)
     else:
         call = await service.readers.run(client, read_request, body, json_size, specs)
     return call, await service.readers.run(client, _utterances, model, call)
@@ -295,23 +293,22 @@ def _deadline(service: Service, timing: Timing, call: InferRequest) -> float:
 
 
 def _encode(
-    model: ServedModel, call: InferRequest, rows: list[Floats], encoding: str
-) -> tuple[Chunks, dict[str, str]]:
+    model: ServedModel, call: InferRequest, rows: list[Floats], encoding: Compression | None
+) -> tuple[Encoded, dict[str, str]]:
     padded = _pad(rows, (*call.inputs["features"].shape[:2], model.metadata.num_pdfs))
     spec = output_of(model)
     head = {"model_name": model.name, "model_version": model.version}
     if call.id is not None:
         head["id"] = call.id
-    body, json_size = write_response(head, [(spec, padded, call.wants_binary(spec.name))])
+    encoded, json_size = write_response(head, spec, padded, call.wants_binary(spec.name))
     headers = {"content-type": "application/json"}
     if json_size is not None:
         headers["content-type"] = "application/octet-stream"
         headers["inference-header-content-length"] = str(json_size)
-    if encoding:
+    if encoding is not None:
         headers["content-encoding"] = encoding
-        plain = b"".join(body)
-        body = [gzip.compress(plain, 1) if encoding == "gzip" else zlib.compress(plain, 1)]
-    return body, headers
+        encoded = compressed(encoded, encoding)
+    return encoded, headers
 
 
 def _pad(rows: list[Floats], shape: tuple[int, int, int]) -> Floats:
@@ -324,14 +321,14 @@ def _pad(rows: list[Floats], shape: tuple[int, int, int]) -> Floats:
     return padded
 
 
-def _encoding(accept_encoding: str) -> str:
-    """The compression to answer with, empty for none.
+def _encoding(accept_encoding: str) -> Compression | None:
+    """The compression to answer with.
 
     Only a header that names a single encoding asks for it: HTTP libraries name all they know in every
     request, and compressing floats costs more time than it saves.
     """
-    wanted = accept_encoding.strip().lower()
-    return wanted if wanted in ("gzip", "deflate") else ""
+    offered: dict[str, Compression] = {"gzip": "gzip", "deflate": "deflate"}
+    return offered.get(accept_encoding.strip().lower())
 
 
 def _check_admin(request: Request, service: Service) -> None:

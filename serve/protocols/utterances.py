@@ -16,7 +16,7 @@ _SMALL_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
-class Job:
+class V1Request:
     """A request under ``/v1``: its body and what it asks of the audio, its model, its deadline."""
 
     service: Service
@@ -50,29 +50,29 @@ class Sent:
     data: bytes
 
 
-async def utterance_of(job: Job) -> Utterance:
-    """The utterance of a job's body.
+async def utterance_of(asked: V1Request) -> Utterance:
+    """The utterance of a asked's body.
 
     Raises:
         Refusal: 400, 413, 415 or 422 for the body, 504 when the deadline comes first.
     """
-    if _media_type(job.content_type) == NPY and len(job.body) <= _SMALL_BYTES:
-        return _given_features(job.model, _sent(job))
-    return await before(job.deadline, _large_or_audio(job), "its features were computed")
+    if _media_type(asked.content_type) == NPY and len(asked.body) <= _SMALL_BYTES:
+        return _given_features(asked.model, _sent(asked))
+    return await before(asked.deadline, _large_or_audio(asked), "its features were computed")
 
 
-async def _large_or_audio(job: Job) -> Utterance:
-    is_form = _media_type(job.content_type) == _FORM
-    sent = await job.service.readers.run(job.client, _sent, job) if is_form else _sent(job)
+async def _large_or_audio(asked: V1Request) -> Utterance:
+    is_form = _media_type(asked.content_type) == _FORM
+    sent = await asked.service.readers.run(asked.client, _sent, asked) if is_form else _sent(asked)
     if sent.kind == NPY or sent.data.startswith(b"\x93NUMPY"):
-        return await job.service.readers.run(job.client, _given_features, job.model, sent)
-    return await _audio_features(job, sent)
+        return await asked.service.readers.run(asked.client, _given_features, asked.model, sent)
+    return await _audio_features(asked, sent)
 
 
-def _sent(job: Job) -> Sent:
-    kind, label, data = _media_type(job.content_type), "", job.body
+def _sent(asked: V1Request) -> Sent:
+    kind, label, data = _media_type(asked.content_type), "", asked.body
     if kind == _FORM:
-        part = read_multipart(job.body, job.content_type)
+        part = read_multipart(asked.body, asked.content_type)
         kind, label = _media_type(part.headers.get("content-type", "")), _as_utt_id(part.stem)
         data = bytes(part.data)
     if not data:
@@ -96,12 +96,12 @@ def _given_features(model: ServedModel, sent: Sent) -> Utterance:
         raise Refusal(422, str(error)) from error
 
 
-async def _audio_features(job: Job, sent: Sent) -> Utterance:
-    metadata, service = job.model.metadata, job.service
-    audio = await service.front_end.features(
-        sent.data, metadata.fbank, metadata.delta_order, job.channel, job.client
+async def _audio_features(asked: V1Request, sent: Sent) -> Utterance:
+    metadata, service = asked.model.metadata, asked.service
+    audio = await service.audio_workers.features(
+        sent.data, metadata.fbank, metadata.delta_order, asked.channel, asked.client
     )
-    service.note(job.timing, "decode", audio.decode_s, before_s=audio.features_s)
-    service.note(job.timing, "features", audio.features_s)
+    service.note(asked.timing, "decode", audio.decode_s, before_s=audio.features_s)
+    service.note(asked.timing, "features", audio.features_s)
     service.metrics.audio_seconds.inc(audio.audio_s)
     return Utterance(audio.feats, sent.label)

@@ -16,7 +16,7 @@ from serve.formats.parameters import Digits, StrictRoute
 from serve.formats.schemas import Output, Posteriors
 from serve.protocols import openapi as documentation
 from serve.protocols.request_flow import HeldResponse, receive, timing_of, unless_client_leaves
-from serve.protocols.utterances import Job, utterance_of
+from serve.protocols.utterances import V1Request, utterance_of
 from serve.service.admission import Place
 from serve.service.models import ServedModel
 from serve.service.service import Service
@@ -39,7 +39,7 @@ TimeoutMs = Annotated[
 
 
 @dataclass(frozen=True)
-class Asked:
+class AnswerFormat:
     """The form of answer that a request for posteriors asks for."""
 
     output: Output
@@ -64,9 +64,9 @@ async def posteriors(
     x_timeout_ms: TimeoutMs = None,
 ) -> Response:
     """Framewise posteriors of one utterance, sent as audio, as a form's file, or as features."""
-    asked = Asked(output, top_k, utt_id, answers.negotiate(request.headers.get("accept", "")))
-    job = await _job(request, channel, model, x_timeout_ms)
-    return await unless_client_leaves(request, _posteriors(job, asked))
+    wanted = AnswerFormat(output, top_k, utt_id, answers.negotiate(request.headers.get("accept", "")))
+    asked = await _v1_request(request, channel, model, x_timeout_ms)
+    return await unless_client_leaves(request, _posteriors(asked, wanted))
 
 
 @router.post("/features", response_class=Response, **documentation.FEATURES)
@@ -74,74 +74,76 @@ async def features(
     request: Request, channel: Channel = None, model: ModelName = "", x_timeout_ms: TimeoutMs = None
 ) -> Response:
     """The static features (energy, log-mel bands) that the model computes from audio, as npy."""
-    job = await _job(request, channel, model, x_timeout_ms)
-    return await unless_client_leaves(request, _features(job))
+    asked = await _v1_request(request, channel, model, x_timeout_ms)
+    return await unless_client_leaves(request, _features(asked))
 
 
-async def _job(request: Request, channel: int | None, name: str, timeout_ms: int | None) -> Job:
+async def _v1_request(request: Request, channel: int | None, name: str, timeout_ms: int | None) -> V1Request:
     service: Service = request.app.state.service
     timing = timing_of(request)
     model = service.models.get(name)
     deadline = service.deadline(timing, timeout_ms / 1000 if timeout_ms else None)
     body = await receive(request, service, timing, deadline)
-    return Job(service, model, body, request.headers.get("content-type", ""), channel, deadline, timing)
+    return V1Request(service, model, body, request.headers.get("content-type", ""), channel, deadline, timing)
 
 
-async def _posteriors(job: Job, asked: Asked) -> Response:
-    service = job.service
+async def _posteriors(asked: V1Request, wanted: AnswerFormat) -> Response:
+    service = asked.service
     with ExitStack() as held:
-        place = held.enter_context(service.admit(job.client, job.deadline, len(job.body)))
-        with service.batcher.announce(job.client) as announced:
-            utterance = await utterance_of(job)
-            place.take_batch(job.model, 1, len(utterance.feats))
-            (scored,) = await service.score(job.model, [utterance.feats], job.deadline, job.timing, announced)
+        place = held.enter_context(service.admit(asked.client, asked.deadline, len(asked.body)))
+        with service.batcher.announce(asked.client) as announced:
+            utterance = await utterance_of(asked)
+            place.take_batch(asked.model, 1, len(utterance.feats))
+            (scored,) = await service.score(
+                asked.model, [utterance.feats], asked.deadline, asked.timing, announced
+            )
         started = time.monotonic()
-        label = asked.utt_id or utterance.label or "utterance"
-        if asked.is_as_computed:
-            encoded = _encode(job.model, scored.log_posteriors, asked, label)
+        label = wanted.utt_id or utterance.label or "utterance"
+        if wanted.is_as_computed:
+            encoded = _encode(asked.model, scored.log_posteriors, wanted, label)
         else:
             encoded = await service.encoders.run(
-                job.client, _encode, job.model, scored.log_posteriors, asked, label
+                asked.client, _encode, asked.model, scored.log_posteriors, wanted, label
             )
-        service.note(job.timing, "serialize", time.monotonic() - started)
-        _note_real_time_factor(job, len(utterance.feats))
-        return _held_response(job, place, held, encoded, asked.media_type)
+        service.note(asked.timing, "serialize", time.monotonic() - started)
+        _note_real_time_factor(asked, len(utterance.feats))
+        return _held_response(asked, place, held, encoded, wanted.media_type)
 
 
-async def _features(job: Job) -> Response:
+async def _features(asked: V1Request) -> Response:
     with ExitStack() as held:
-        place = held.enter_context(job.service.admit(job.client, job.deadline, len(job.body)))
-        utterance = await utterance_of(job)
-        place.take_batch(job.model, 1, len(utterance.feats))
-        static = utterance.feats[:, : job.model.metadata.num_static]
-        chunks = await job.service.encoders.run(job.client, answers.npy_chunks, static, None)
-        return _held_response(job, place, held, answers.Encoded(chunks), answers.NPY)
+        place = held.enter_context(asked.service.admit(asked.client, asked.deadline, len(asked.body)))
+        utterance = await utterance_of(asked)
+        place.take_batch(asked.model, 1, len(utterance.feats))
+        static = utterance.feats[:, : asked.model.metadata.num_static]
+        chunks = await asked.service.encoders.run(asked.client, answers.npy_chunks, static, None)
+        return _held_response(asked, place, held, answers.Encoded(chunks), answers.NPY)
 
 
 def _held_response(
-    job: Job, place: Place, held: ExitStack, encoded: answers.Encoded, media_type: str
+    asked: V1Request, place: Place, held: ExitStack, encoded: answers.Encoded, media_type: str
 ) -> Response:
     headers = {
-        "server-timing": job.timing.server_timing(),
-        "x-frame-shift-ms": f"{job.model.metadata.fbank.frame_shift_ms:g}",
+        "server-timing": asked.timing.server_timing(),
+        "x-frame-shift-ms": f"{asked.model.metadata.fbank.frame_shift_ms:g}",
     }
-    return HeldResponse(job.service, place, held.pop_all(), encoded, media_type=media_type, headers=headers)
+    return HeldResponse(asked.service, place, held.pop_all(), encoded, media_type=media_type, headers=headers)
 
 
-def _note_real_time_factor(job: Job, num_frames: int) -> None:
-    spanned_s = num_frames * job.model.metadata.fbank.frame_shift_ms / 1000
-    job.service.metrics.real_time_factor.observe((time.monotonic() - job.timing.started) / spanned_s)
+def _note_real_time_factor(asked: V1Request, num_frames: int) -> None:
+    spanned_s = num_frames * asked.model.metadata.fbank.frame_shift_ms / 1000
+    asked.service.metrics.real_time_factor.observe((time.monotonic() - asked.timing.started) / spanned_s)
 
 
-def _encode(model: ServedModel, log_posteriors: Floats, asked: Asked, utt_id: str) -> answers.Encoded:
+def _encode(model: ServedModel, log_posteriors: Floats, wanted: AnswerFormat, utt_id: str) -> answers.Encoded:
     fields: dict[str, Any] = {
         "utt_id": utt_id,
         "model": model.name,
         "version": model.version,
-        "output": asked.output,
+        "output": wanted.output,
         "num_frames": log_posteriors.shape[0],
         "num_pdfs": log_posteriors.shape[1],
         "frame_shift_ms": model.metadata.fbank.frame_shift_ms,
     }
-    values = to_output(log_posteriors, model.log_priors, asked.output)
-    return answers.encode(asked.media_type, fields, values, asked.top_k)
+    values = to_output(log_posteriors, model.log_priors, wanted.output)
+    return answers.encode(wanted.media_type, fields, values, wanted.top_k)

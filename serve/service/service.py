@@ -20,7 +20,7 @@ from serve.service.admission import Admission, Place, full
 from serve.service.metrics import Metrics
 from serve.service.models import LoadOptions, ModelStore, ServedModel
 from serve.service.tracing import RequestTrace, Tracing, tracing_from
-from serve.workers.audio_workers import AudioLimits, FrontEndPool
+from serve.workers.audio_workers import AudioLimits, AudioWorkers
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ async def before(deadline: float, work: Awaitable[T], what: str) -> T:
 
 
 class Service:
-    """Models, batcher, front end and metrics of one server process.
+    """Models, batcher, audio processes and metrics of one server process.
 
     Args:
         settings: the server's settings.
@@ -82,14 +82,14 @@ class Service:
             long_frames=settings.long_frames,
         )
         self.batcher = Batcher(limits, self.metrics.observe_batch)
-        self.front_end = FrontEndPool(
-            settings.front_ends,
+        self.audio_workers = AudioWorkers(
+            settings.num_audio_processes,
             AudioLimits(settings.max_audio_seconds, settings.decode_timeout_s, settings.decode_memory_bytes),
         )
         self.metrics.watch(self.metrics.queue_depth, lambda: self.batcher.num_waiting)
         self.admission = Admission(settings)
         self.metrics.watch(self.metrics.accepted, lambda: self.admission.places.held)
-        self.readers = FairThreads(settings.front_ends, "read")
+        self.readers = FairThreads(settings.num_audio_processes, "read")
         self.encoders = FairThreads(2, "encode")
         self.serialize_s = Estimate()
         self.models_loaded = False
@@ -101,16 +101,16 @@ class Service:
         return self.models_loaded and not self.draining
 
     def load(self) -> None:
-        """Load every model, and wait for the front end.
+        """Load every model, and wait for the audio processes.
 
         Raises:
-            ValueError, OSError: as `ModelStore.load_all`; a front end process cannot start.
+            ValueError, OSError: as `ModelStore.load_all`; a audio process cannot start.
         """
         try:
             self.models.load_all()
-            self.front_end.wait_until_ready()
+            self.audio_workers.wait_until_ready()
         except (ValueError, OSError):
-            self.front_end.close()
+            self.audio_workers.close()
             raise
         self.models_loaded = True
 
@@ -128,7 +128,7 @@ class Service:
             Refusal: 504 ``deadline`` came first, 422 a score is not a number.
         """
         # The deadline is that of the answer, which has to be written yet.
-        latest = deadline - self.serialize_s.upper
+        latest = deadline - self._writing_s(deadline)
         try:
             scored = await self.batcher.score(model, feats, latest, announced, timing.client)
         except DeadlinePassed as error:
@@ -140,6 +140,13 @@ class Service:
             self.note(timing, "queue", result.queue_s, before_s=result.inference_s)
             self.note(timing, "inference", result.inference_s)
         return scored
+
+    def _writing_s(self, deadline: float) -> float:
+        """What of the time before ``deadline`` to keep for writing the answer, at most half of it.
+
+        Otherwise one client's answers, which may take a minute to write, would have all others refused.
+        """
+        return min(self.serialize_s.upper, max(0.0, deadline - time.monotonic()) / 2)
 
     def deadline(self, timing: Timing, timeout_s: float | None) -> float:
         """When (`time.monotonic`) a request stops waiting: after ``timeout_s``, or ``deadline_s`` at most."""
@@ -184,14 +191,14 @@ class Service:
         # Where nothing waits, the time that a call takes is no reason to refuse: it may be out of date.
         if self.batcher.num_waiting:
             wait_s = self.batcher.wait_s(client)
-            needed_s = wait_s + self.batcher.call_s + self.serialize_s.upper
+            needed_s = wait_s + self.batcher.call_s + self._writing_s(deadline)
             if 0 < deadline - time.monotonic() < needed_s:
                 raise full(wait_s)
 
     async def close(self) -> None:
         """Answer what was accepted, then end threads and processes."""
         await self.batcher.close()
-        self.front_end.close()
+        self.audio_workers.close()
         self.readers.shutdown()
         self.encoders.shutdown()
         if self.tracing is not None:

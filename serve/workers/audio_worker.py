@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from asr_bn.audio.formats import audio_format
 from asr_bn.audio.reader import Recording, decode_recording, resample
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.filterbank import fbank
@@ -27,7 +28,6 @@ from asr_bn.system.arrays import Floats
 from asr_bn.system.memory import keep_some_freed_memory
 from serve.formats.tensors import TensorSpec, pack_request, read_request
 from serve.limits.refusal import Refusal
-from serve.workers.audio_formats import audio_format
 from serve.workers.lockdown import lock_in
 
 # What it says when it has started: whether the system keeps it from files and sockets.

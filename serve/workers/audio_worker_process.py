@@ -32,7 +32,7 @@ class NotAsked(Exception):
     """The process ended before it had the question, or answered another one: it can be asked again."""
 
 
-class FrontEndProcess:
+class AudioWorkerProcess:
     """A process, started again when it has ended; it is asked one question at a time.
 
     Whatever interrupts a question ends the process: an answer left in its pipe would be the next client's.

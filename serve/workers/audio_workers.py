@@ -15,7 +15,7 @@ from serve.formats.tensors import InferRequest, TensorSpec, unpack_request
 from serve.limits.fairness import Gate
 from serve.limits.refusal import Refusal
 from serve.workers.audio_worker import Head
-from serve.workers.audio_worker_process import FrontEndProcess
+from serve.workers.audio_worker_process import AudioWorkerProcess
 
 T = TypeVar("T")
 logger = logging.getLogger("serve")
@@ -40,8 +40,8 @@ class AudioFeatures:
     features_s: float
 
 
-class FrontEndPool:
-    """A fixed number of front end processes, each serving one body at a time; for one event loop.
+class AudioWorkers:
+    """A fixed number of audio processes, each serving one body at a time; for one event loop.
 
     Clients take turns.  What is asked is answered to its end, also when the client leaves: else the process
     would have to be started again.
@@ -49,8 +49,8 @@ class FrontEndPool:
 
     def __init__(self, size: int, limits: AudioLimits) -> None:
         self.limits = limits
-        self._free: asyncio.Queue[FrontEndProcess] = asyncio.Queue()
-        self._processes = [FrontEndProcess(limits.memory_bytes) for _ in range(size)]
+        self._free: asyncio.Queue[AudioWorkerProcess] = asyncio.Queue()
+        self._processes = [AudioWorkerProcess(limits.memory_bytes) for _ in range(size)]
         self._gate = Gate(size)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -134,7 +134,7 @@ class FrontEndPool:
             else:
                 self._free.put_nowait(process)
 
-    def _note_revival(self, process: FrontEndProcess, revival: "asyncio.Task[None]") -> None:
+    def _note_revival(self, process: AudioWorkerProcess, revival: "asyncio.Task[None]") -> None:
         if not revival.cancelled():
             revival.exception()  # where it could not be started, the next question tries again
         self._free.put_nowait(process)

@@ -9,6 +9,7 @@ import pytest
 
 from asr_bn.audio.formats import audio_format
 from asr_bn.audio.reader import decode_audio, decode_recording, read_waveform
+from asr_bn.audio.samples import decoder_errors
 from asr_bn.audio.sndfile import decode_with_sndfile
 from tests.helpers.audio_files import SPEECH, chunk, encoded, fmt, muxed, riff, sphere
 
@@ -183,3 +184,17 @@ def test_a_number_of_samples_that_the_bytes_cannot_hold() -> None:
 )
 def test_first_bytes(data: bytes, name: str | None) -> None:
     assert audio_format(data) == name
+
+
+@pytest.mark.parametrize("size", [b"  1_024", b"  +1024", b"1024 x "])
+def test_the_size_of_a_sphere_header_is_digits(size: bytes) -> None:
+    data = sphere(bytes(8000), sample_count=4000)
+    assert data[8:15] == b"   1024"
+    with pytest.raises(ValueError, match="no size in it"):
+        decode_audio(data[:8] + size + data[15:])
+
+
+def test_numbers_of_a_library_s_errors_are_not_its_words() -> None:
+    with pytest.raises(ValueError) as caught, decoder_errors("a"):
+        raise OSError(-1308614848, "Error number -1308614848 occurred")
+    assert str(caught.value) == "a: cannot be decoded (an unknown error of the decoder)"

@@ -72,9 +72,9 @@ def test_threads_memory_and_time_fit(path):
     whole = documents(path)
     cores = [int(limits["cpu"]) for limits in found(whole, "limits")] + list(found(whole, "cpus"))
     memory = [limits["memory"] for limits in found(whole, "limits")] + list(found(whole, "mem_limit"))
-    assert cores == [settings.num_threads] == [settings.front_end_processes]
+    assert cores == [settings.num_threads] == [settings.audio_processes]
     gib = int(re.fullmatch(r"(\d+)(Gi|g)", memory[0])[1])
-    assert gib << 30 >= settings.front_end_processes * settings.decode_memory_bytes + (2 << 30)
+    assert gib << 30 >= settings.audio_processes * settings.decode_memory_bytes + (2 << 30)
     times = [*found(whole, "terminationGracePeriodSeconds")]
     times += [int(text.removesuffix("s")) for text in found(whole, "stop_grace_period")]
     assert all(seconds >= settings.shutdown_delay_s + settings.grace_s + 5 for seconds in times)
@@ -84,7 +84,7 @@ def test_threads_memory_and_time_fit(path):
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_paths_ports_and_users_are_those_of_the_server_and_its_image(path, tmp_path):
     app = create_app(Settings(model=write_model(tmp_path / "tiny.onnx")))
-    app.state.service.front_end.close()
+    app.state.service.audio_workers.close()
     routes = app.openapi()["paths"].keys()
     (given,) = environments(path)
     port = int(given.get("ASR_BN_PORT", "8000"))

@@ -34,7 +34,7 @@ from serve.ray_app import build
 port, model = int(sys.argv[1]), sys.argv[2]
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
 serve.start(http_options={"host": "127.0.0.1", "port": port})
-serve.run(build({"model": model, "max_body_bytes": 1000000, "num_threads": 1, "front_end_processes": 1}))
+serve.run(build({"model": model, "max_body_bytes": 1000000, "num_threads": 1, "audio_processes": 1}))
 print("ready", flush=True)
 sys.stdin.read()
 serve.shutdown()
@@ -86,7 +86,7 @@ def test_answers_are_those_of_the_library(url, model):
             assert np.array_equal(scores, scorer.log_posteriors([feats])[0])
 
 
-def test_audio_goes_through_the_front_end(url, model):
+def test_audio_goes_through_an_audio_process(url, model):
     scorer = AcousticScorer.load(model, "cpu", 1)
     static = fbank(chirp().astype(np.float32), FbankOptions())
     headers = {"accept": "application/x-npy"}

@@ -1,7 +1,12 @@
 """Answers in pieces: together they are what orjson writes of the whole."""
 
+import gzip
+import tracemalloc
+import zlib
+
 import numpy as np
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,13 +66,26 @@ def test_a_large_answer_is_made_as_it_is_taken_and_a_small_one_at_once():
     assert small.rest is None
 
 
+@pytest.mark.parametrize(
+    ("encoding", "decompress"), [("gzip", gzip.decompress), ("deflate", zlib.decompress), (None, bytes)]
+)
+def test_a_large_infer_response_is_made_as_it_is_taken(encoding, decompress):
+    values = matrix(2000, 300)
+    encoded, _ = write_response({"id": "1"}, TensorSpec("log_posteriors", "FP32", (-1, -1)), values, False)
+    body = answers.compressed(encoded, encoding) if encoding else encoded
+    rest = list(body.rest)
+    assert max(map(len, rest)) < 2_000_000
+    (output,) = orjson.loads(decompress(b"".join([*body.chunks, *rest])))["outputs"]
+    assert output["data"] == orjson.loads(orjson.dumps(values.ravel(), option=orjson.OPT_SERIALIZE_NUMPY))
+
+
 @given(rows=st.integers(0, 30), columns=st.integers(0, 2000), binary=st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_an_infer_response_is_that_of_the_whole(rows, columns, binary):
     values = matrix(rows, columns)
     spec = TensorSpec("log_posteriors", "FP32", (-1, -1))
-    body, json_size = write_response({"model_name": "m"}, [(spec, values, binary)])
-    text = b"".join(body)
+    encoded, json_size = write_response({"model_name": "m"}, spec, values, binary)
+    text = b"".join([*encoded.chunks, *(encoded.rest or ())])
     output = spec.describe() | {"shape": [rows, columns]}
     if binary:
         assert text[json_size:] == values.tobytes()
@@ -82,3 +100,17 @@ def test_an_infer_response_is_that_of_the_whole(rows, columns, binary):
     if not binary:
         data = np.array(orjson.loads(text)["outputs"][0]["data"], np.float32)
         assert np.array_equal(data, values.ravel())
+
+
+def test_the_best_of_many_frames_take_little_memory_beside_them():
+    values = matrix(4000, 1000)
+    tracemalloc.start()
+    try:
+        pdf_ids, best = answers.top(values, 40)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * values.nbytes  # sorting all at once took five times as much
+    expected = np.argsort(-values, axis=1, kind="stable")[:, :40]
+    assert np.array_equal(pdf_ids, expected)
+    assert np.array_equal(best, np.take_along_axis(values, expected, axis=1))

@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import io
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 
@@ -331,3 +333,14 @@ def test_values_cut_short_or_followed_by_more_are_refused(change):
     with pytest.raises(Refusal) as refusal:
         read_npy(data[:change] if change < 0 else data + b"\0" * change)
     assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize("literal", ["123 if 1else 2", "'\\d'", "0x7bor 1"])
+def test_what_python_says_of_a_header_is_not_written_to_the_log(literal):
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': (1, {literal})}}\n".encode()
+    body = b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text
+    work = f"try:\n    read_npy({body!r})\nexcept Exception as e: print(e)"
+    script = f"from serve.formats.bodies import read_npy\n{work}"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "the features" in result.stdout
+    assert result.stderr == ""

@@ -38,7 +38,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
         api_keys_file=folder / "keys",
         admin_token_file=folder / "admin",
         access_log=False,
-        front_end_processes=1,
+        audio_processes=1,
     )
     app = create_app(settings)
     with TestClient(app):

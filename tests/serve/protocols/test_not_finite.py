@@ -35,7 +35,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("models")
     write_model(folder / "a_tiny/1/model.onnx")
     write_steep_model(folder / "steep/1/model.onnx")
-    settings = load_settings(model=folder, access_log=False, front_end_processes=1)
+    settings = load_settings(model=folder, access_log=False, audio_processes=1)
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client
 

@@ -144,7 +144,7 @@ def test_the_document_says_what_needs_a_key(app: Any, tmp_path: Path, needs_key:
     (tmp_path / "keys").write_text("key\n")
     model = write_model(tmp_path / "tiny.onnx")
     keys = {"api_keys_file": tmp_path / "keys"} if needs_key else {}
-    with TestClient(create_app(load_settings(model=model, front_end_processes=1, **keys))) as client:
+    with TestClient(create_app(load_settings(model=model, audio_processes=1, **keys))) as client:
         document = client.app.openapi()
     assert ({} in document["security"]) == (not needs_key)
     asked = {name for one in document["security"] for name in one}

@@ -18,7 +18,7 @@ NUMBERS = ["1_0", "+3", " 3", "3 ", "3.0", "1e1", "٣", "３", "²", "0x3", "-1"
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     model = write_model(tmp_path_factory.mktemp("parameters") / "tiny.onnx")
-    app = create_app(load_settings(model=model, access_log=False, front_end_processes=1))
+    app = create_app(load_settings(model=model, access_log=False, audio_processes=1))
     with TestClient(app) as client:
         yield client
 

@@ -207,4 +207,4 @@ def test_binary_answers_can_be_taken_apart_by_pages_of_allowed_origins(tmp_path)
     assert all(
         "expose_headers" not in one.kwargs for one in app.user_middleware
     )  # where no origin is allowed
-    app.state.service.front_end.close()
+    app.state.service.audio_workers.close()

@@ -241,7 +241,7 @@ def test_browsers_of_other_sites_may_call_only_where_the_settings_say(client, mo
     assert closed.status_code == 405
     assert not [name for name in closed.headers if name.startswith("access-control")]
     monkeypatch.setenv("ASR_BN_CORS_ORIGINS", '["https://x.example"]')
-    settings = load_settings(model=model, access_log=False, front_end_processes=1)
+    settings = load_settings(model=model, access_log=False, audio_processes=1)
     with TestClient(create_app(settings)) as opened:
         allowed = opened.options(URL, headers=asks)
         assert allowed.status_code == 200

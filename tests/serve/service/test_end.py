@@ -81,7 +81,7 @@ def metrics_folders() -> set[Path]:
 
 def test_nothing_stays_of_several_processes_whose_supervisor_was_killed(model):
     before = metrics_folders()
-    with running_server(model, "--processes", "2", ASR_BN_FRONT_END_PROCESSES="1") as (url, supervisor):
+    with running_server(model, "--processes", "2", ASR_BN_AUDIO_PROCESSES="1") as (url, supervisor):
         until = time.monotonic() + 60
         while len(descendants(supervisor.pid)) < 5:  # two servers, their decoders, multiprocessing's tracker
             assert time.monotonic() < until
@@ -101,7 +101,7 @@ def test_nothing_stays_of_several_processes_whose_supervisor_was_killed(model):
 
 
 def test_nothing_stays_of_a_killed_server(model):
-    with running_server(model, ASR_BN_FRONT_END_PROCESSES="2") as (url, server):
+    with running_server(model, ASR_BN_AUDIO_PROCESSES="2") as (url, server):
         left = descendants(server.pid)
         assert len(left) == 2
         server.kill()
@@ -133,7 +133,7 @@ def serve(model: Path, *options: str, **arguments) -> "contextlib.AbstractContex
     @contextlib.contextmanager
     def run():
         command = [sys.executable, "-m", "asr_bn.cli.main", "serve", str(model), "--port", "0", *options]
-        given = os.environ | {"ASR_BN_FRONT_END_PROCESSES": "1"}
+        given = os.environ | {"ASR_BN_AUDIO_PROCESSES": "1"}
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=given, **arguments
         )

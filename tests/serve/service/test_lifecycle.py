@@ -186,7 +186,7 @@ def test_sigterm_fails_readiness_first_and_answers_what_was_accepted(slow_model)
 
 def test_several_processes_count_together_and_a_killed_one_comes_back(model):
     """Whichever process is asked, the metrics are those of all, also of the one that was killed."""
-    with running_server(model, "--processes", "2", ASR_BN_FRONT_END_PROCESSES="1") as (url, supervisor):
+    with running_server(model, "--processes", "2", ASR_BN_AUDIO_PROCESSES="1") as (url, supervisor):
         until = time.monotonic() + 120
 
         def ask() -> bool:
@@ -234,7 +234,7 @@ def test_several_processes_that_cannot_start_give_up(tmp_path):
 
 
 def listening_children(pid: int) -> list[psutil.Process]:
-    """The supervisor's server processes: those that have front end processes of their own."""
+    """The supervisor's server processes: those that have audio processes of their own."""
     found = []
     for child in psutil.Process(pid).children():
         with contextlib.suppress(psutil.NoSuchProcess):

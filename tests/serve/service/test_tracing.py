@@ -38,7 +38,7 @@ def client(model: Path, exporter: Any) -> Iterator[TestClient]:
     export = importlib.import_module("opentelemetry.sdk.trace.export")
     provider = sdk.TracerProvider()
     provider.add_span_processor(export.SimpleSpanProcessor(exporter))
-    settings = load_settings(model=model, access_log=False, front_end_processes=1)
+    settings = load_settings(model=model, access_log=False, audio_processes=1)
     service = Service(settings, Tracing(provider))
     with TestClient(create_app(settings, service)) as client:
         yield client

@@ -14,12 +14,10 @@ from typing import Any
 import pytest
 
 from serve.limits.refusal import Refusal
-from serve.workers import audio_worker as front_end_worker
-from serve.workers import audio_worker_process as front_end_process
-from serve.workers import pipes
+from serve.workers import audio_worker, audio_worker_process, pipes
 from serve.workers.audio_worker import GREETINGS, HEADER, frame, serve_frames
-from serve.workers.audio_worker_process import FrontEndProcess
-from serve.workers.audio_workers import AudioLimits, FrontEndPool
+from serve.workers.audio_worker_process import AudioWorkerProcess
+from serve.workers.audio_workers import AudioLimits, AudioWorkers
 
 ECHO = """
 import os, struct, time
@@ -52,10 +50,10 @@ def spawn_echo(memory_bytes: int, program: str = ECHO) -> "subprocess.Popen[byte
 
 
 @pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[FrontEndPool]:
-    monkeypatch.setattr(front_end_process, "spawn", spawn_echo)
-    monkeypatch.setattr(front_end_process, "END_TIMEOUT_S", 0.2)
-    pool = FrontEndPool(1, AudioLimits())
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[AudioWorkers]:
+    monkeypatch.setattr(audio_worker_process, "spawn", spawn_echo)
+    monkeypatch.setattr(audio_worker_process, "END_TIMEOUT_S", 0.2)
+    pool = AudioWorkers(1, AudioLimits())
     pool.wait_until_ready()
     yield pool
     pool.close()
@@ -86,9 +84,9 @@ PLACES = {
     "read": (pipes.os, "read"),
     "write": (pipes.os, "write"),
     "wait for the pipe": (pipes, "_ready"),
-    "decode the head": (front_end_process.json, "loads"),
-    "make the frame": (front_end_process, "frame"),
-    "read a whole part": (front_end_process, "read_exactly"),
+    "decode the head": (audio_worker_process.json, "loads"),
+    "make the frame": (audio_worker_process, "frame"),
+    "read a whole part": (audio_worker_process, "read_exactly"),
 }
 ERRORS = (asyncio.CancelledError, MemoryError, RecursionError, OSError)
 
@@ -168,8 +166,8 @@ number, _, _ = struct.unpack("<QIQ", os.read(0, 20))
 os.write(1, struct.pack("<QIQ", number, {sizes[0]}, {sizes[1]}) + b"{{}}" * 1000)
 os.read(0, 1)
 """
-    monkeypatch.setattr(front_end_process, "spawn", lambda memory: spawn_echo(memory, program))
-    process = FrontEndProcess(1 << 30)
+    monkeypatch.setattr(audio_worker_process, "spawn", lambda memory: spawn_echo(memory, program))
+    process = AudioWorkerProcess(1 << 30)
     process.wait_until_ready()
     with pytest.raises(Refusal) as refusal:
         asyncio.run(process.ask({}, b"", 30.0))
@@ -177,7 +175,7 @@ os.read(0, 1)
     process.close()
 
 
-def ask_while_stopped(process: FrontEndProcess, then: int) -> Refusal:
+def ask_while_stopped(process: AudioWorkerProcess, then: int) -> Refusal:
     """Ask a process that is stopped, so that it has the question and not worked on it; send ``then``."""
 
     async def run() -> Refusal:
@@ -213,7 +211,7 @@ def test_time_that_a_process_could_not_use_is_not_the_bodys_fault(pool):
 
 def test_time_that_a_process_used_is(pool, monkeypatch):
     used = iter([0.0, 1.0])
-    monkeypatch.setattr(front_end_process, "cpu_seconds", lambda process: next(used))
+    monkeypatch.setattr(audio_worker_process, "cpu_seconds", lambda process: next(used))
     with pytest.raises(Refusal, match=r"more than 0\.1 s"):
         asyncio.run(pool._processes[0].ask({}, b"x" * 10_000, 0.1))
 
@@ -225,12 +223,12 @@ def test_computing_counts_and_sleeping_does_not():
     assert process.stdin is not None and process.stdout is not None
     os.set_blocking(process.stdout.fileno(), True)
     process.stdout.read(1)
-    before = front_end_process.cpu_seconds(process)
+    before = audio_worker_process.cpu_seconds(process)
     process.stdin.write(b"xx")
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    used = front_end_process.cpu_seconds(process)
+    used = audio_worker_process.cpu_seconds(process)
     assert used == 0.0 or used > before
-    front_end_process.end(process)
+    audio_worker_process.end(process)
     process.wait()
 
 
@@ -239,7 +237,7 @@ def test_an_idle_process_found_dead_is_replaced_and_asked(pool, monkeypatch, loo
     process = pool._processes[0]
     os.kill(process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    monkeypatch.setattr(FrontEndProcess, "is_running", property(lambda self: bool(looks and looks.pop())))
+    monkeypatch.setattr(AudioWorkerProcess, "is_running", property(lambda self: bool(looks and looks.pop())))
     _, payload = asyncio.run(process.ask({}, b"mine", 30.0))
     assert payload == b"mine"
 
@@ -250,7 +248,7 @@ def test_a_process_that_cannot_be_started_is_503_until_it_can(pool, monkeypatch)
 
     pool._processes[0]._end()
     with monkeypatch.context() as patch:
-        patch.setattr(front_end_process, "spawn", fail)
+        patch.setattr(audio_worker_process, "spawn", fail)
         for _ in range(2):
             with pytest.raises(Refusal) as refusal:
                 asyncio.run(pool._ask({}, b"x"))
@@ -282,7 +280,7 @@ def test_a_process_that_greets_otherwise_is_never_asked(pool, monkeypatch, greet
     process._end()
     with monkeypatch.context() as patch:
         program = f"import os\nos.write(1, {greeting})\n"
-        patch.setattr(front_end_process, "spawn", lambda memory: spawn_echo(memory, program))
+        patch.setattr(audio_worker_process, "spawn", lambda memory: spawn_echo(memory, program))
         with pytest.raises(Refusal):
             asyncio.run(process.ask({}, b"x", 30.0))
         assert process.pid is None
@@ -298,8 +296,8 @@ def test_closing_ends_a_process_that_is_just_starting(monkeypatch):
         started.append(spawn_echo(memory_bytes))
         return started[-1]
 
-    monkeypatch.setattr(front_end_process, "spawn", spawn)
-    process = FrontEndProcess(1 << 30)
+    monkeypatch.setattr(audio_worker_process, "spawn", spawn)
+    process = AudioWorkerProcess(1 << 30)
     process.wait_until_ready()
     process._end()
     with pytest.raises(Refusal):
@@ -327,7 +325,7 @@ def test_closing_ends_what_is_asked(pool):
 def test_the_process_stays_in_step_when_its_work_fails(monkeypatch, place, error):
     """Every question is answered by its number, the failed ones with an error."""
     questions = b"".join(frame(number, {"task": "echo"}, b"x" * number) for number in range(1, 6))
-    original = front_end_worker.json.dumps
+    original = audio_worker.json.dumps
     calls = iter(range(100))
 
     def work(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -340,8 +338,8 @@ def test_the_process_stays_in_step_when_its_work_fails(monkeypatch, place, error
             raise error
         return original(head)
 
-    monkeypatch.setattr(front_end_worker, "answer", work)
-    monkeypatch.setattr(front_end_worker.json, "dumps", dumps)
+    monkeypatch.setattr(audio_worker, "answer", work)
+    monkeypatch.setattr(audio_worker.json, "dumps", dumps)
     sink = io.BytesIO()
     serve_frames(io.BytesIO(questions), sink)
     answers = list(read_frames(sink.getvalue()))
@@ -370,7 +368,7 @@ class LittleMemory(io.BytesIO):
 
 
 def test_a_payload_that_does_not_fit_in_memory_is_skipped(monkeypatch):
-    monkeypatch.setattr(front_end_worker, "answer", lambda head, data: ({"status": 200}, data))
+    monkeypatch.setattr(audio_worker, "answer", lambda head, data: ({"status": 200}, data))
     sink = io.BytesIO()
     serve_frames(LittleMemory(frame(1, {}, b"x" * 3_000_000) + frame(2, {}, b"next")), sink)
     (first, refused, _), (second, _, payload) = read_frames(sink.getvalue())

@@ -14,7 +14,7 @@ from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
 from serve.formats.tensors import TensorSpec, read_request
 from serve.limits.refusal import Refusal
-from serve.workers.audio_workers import AudioLimits, FrontEndPool
+from serve.workers.audio_workers import AudioLimits, AudioWorkers
 from tests.helpers.serving import wav
 
 
@@ -27,7 +27,7 @@ def in_a_folder_with_a_module_of_a_librarys_name(tmp_path, monkeypatch):
 def test_modules_of_the_current_folder_are_not_imported(in_a_folder_with_a_module_of_a_librarys_name):
     """The features are those of our own filter bank, computed here."""
     samples = noise(8000)
-    pool = FrontEndPool(1, AudioLimits())
+    pool = AudioWorkers(1, AudioLimits())
     try:
         pool.wait_until_ready()
         actual = asyncio.run(pool.features(wav(samples), FbankOptions(), 0)).feats
@@ -41,8 +41,8 @@ RUNNER = asyncio.Runner()
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[FrontEndPool]:
-    pool = FrontEndPool(1, AudioLimits())
+def pool() -> Iterator[AudioWorkers]:
+    pool = AudioWorkers(1, AudioLimits())
     pool.wait_until_ready()
     with RUNNER:
         yield pool
@@ -53,7 +53,7 @@ def noise(num_samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(-2000, 2000, num_samples).astype(np.int16)
 
 
-def process_of(pool: FrontEndPool) -> int:
+def process_of(pool: AudioWorkers) -> int:
     pid = pool._processes[0].pid
     assert pid is not None
     return pid
@@ -77,7 +77,7 @@ def test_a_request_that_is_given_up_costs_no_process_and_disturbs_nobody(pool):
 
 
 def test_a_body_that_ends_the_process_is_told_so_and_the_process_replaced(pool):
-    """A crash, as a hole in a decoder makes it; who else may end a process: test_serve_front_end_process."""
+    """A crash, as a hole in a decoder makes it; who else may end a process: test_audio_worker_process."""
     samples = noise(8000)
     before = process_of(pool)
 
@@ -98,7 +98,7 @@ def test_a_body_that_ends_the_process_is_told_so_and_the_process_replaced(pool):
 
 def test_a_process_that_takes_too_long_is_replaced(monkeypatch):
     monkeypatch.setattr("serve.workers.audio_worker_process.cpu_seconds", lambda process: time.monotonic())
-    runner, pool = asyncio.Runner(), FrontEndPool(1, AudioLimits(timeout_s=0.001))
+    runner, pool = asyncio.Runner(), AudioWorkers(1, AudioLimits(timeout_s=0.001))
     pool.wait_until_ready()
     before = process_of(pool)
     try:

@@ -14,8 +14,8 @@ import pytest
 
 from asr_bn.features.options import FbankOptions
 from serve.limits.refusal import Refusal
-from serve.workers import audio_workers as front_end
-from serve.workers.audio_workers import AudioLimits, FrontEndPool
+from serve.workers.audio_worker_process import AudioWorkerProcess
+from serve.workers.audio_workers import AudioLimits, AudioWorkers
 from serve.workers.lockdown import CALLS, filter_code
 from tests.helpers.serving import chirp, wav
 from tests.helpers.sound_bodies import SOUND
@@ -118,8 +118,8 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[FrontEndPool]:
-    pool = FrontEndPool(1, AudioLimits())
+def pool() -> Iterator[AudioWorkers]:
+    pool = AudioWorkers(1, AudioLimits())
     pool.wait_until_ready()
     yield pool
     pool.close()
@@ -151,13 +151,13 @@ def test_every_format_is_decoded_by_a_locked_in_process(pool, runner, name):
 # Decodes whole and damaged files, and prints what was opened or imported meanwhile.
 WATCHED = """
 import json, sys
-from serve.workers import audio_worker as front_end_worker
-front_end_worker.import_what_is_needed()
+from serve.workers import audio_worker
+audio_worker.import_what_is_needed()
 head = json.loads(sys.stdin.readline())
 bodies = [bytes.fromhex(line) for line in sys.stdin]
 seen = []
 sys.addaudithook(lambda event, arguments: seen.append([event, str(arguments)]) if seen is not None else None)
-statuses = [front_end_worker.features(head, body)[0]["status"] for body in bodies]
+statuses = [audio_worker.features(head, body)[0]["status"] for body in bodies]
 told, seen = seen, None
 events = ("import", "open", "os.listdir", "socket.connect")
 print(json.dumps([statuses, [one for one in told if one[0] in events]]))
@@ -184,9 +184,9 @@ def test_nothing_is_imported_or_opened_while_bodies_are_decoded():
 
 
 def test_a_system_without_filters_is_reported_when_the_server_starts(monkeypatch, caplog):
-    monkeypatch.setattr(front_end.FrontEndProcess, "__init__", lambda self, memory_bytes: None)
-    monkeypatch.setattr(front_end.FrontEndProcess, "wait_until_ready", lambda self: False)
-    FrontEndPool(1, AudioLimits()).wait_until_ready()
+    monkeypatch.setattr(AudioWorkerProcess, "__init__", lambda self, memory_bytes: None)
+    monkeypatch.setattr(AudioWorkerProcess, "wait_until_ready", lambda self: False)
+    AudioWorkers(1, AudioLimits()).wait_until_ready()
     assert "files and sockets" in caplog.text
 
 
