@@ -1,4 +1,4 @@
-"""Sphinx builds the documentation: ``python -m sphinx -W -b html docs exp/docs``."""
+"""Sphinx builds the documentation: ``python -m sphinx -W -c docs . exp/docs``, from ``docs/index.md`` on."""
 
 from asr_bn import __version__
 
@@ -10,8 +10,10 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-# Files outside docs/ are read where the repository is.
-suppress_warnings = ["myst.xref_missing"]
+# The repository's own pages belong to it, so that links work here as they do there.
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/*.md", "recipes/*/README.md"]
+exclude_patterns = ["LICENCES.md", ".*", "exp", "build", "dist", "tests", "asr_bn", "serve"]
 
 # Single backticks in docstrings are code.
 default_role = "code"

@@ -178,10 +178,21 @@ def _tensors(value: Any, what: str) -> list[dict[str, Any]]:
 
 
 def _outputs(value: Any) -> list[dict[str, Any]]:
+    items = _tensors(value, "outputs")
+    if len({item["name"] for item in items}) < len(items):
+        raise Refusal(400, "outputs: a name is there twice, expected each once")
     return [
-        {"name": item["name"], "parameters": _parameters(item, f"output {item['name']!r}")}
-        for item in _tensors(value, "outputs")
+        {"name": item["name"], "parameters": _parameters(item, f"output {item['name']!r}")} for item in items
     ]
+
+
+def repository_options(body: bytes) -> dict[str, Any]:
+    """Read the JSON body of a repository call; an empty one has no options.
+
+    Raises:
+        Refusal: 400 no JSON object.
+    """
+    return _object(_parse(memoryview(body)), "the request") if body else {}
 
 
 def _read_inputs(

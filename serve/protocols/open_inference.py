@@ -17,8 +17,15 @@ from asr_bn.system.arrays import Floats
 from serve.formats import schemas
 from serve.formats.answers import Compression, Encoded, compressed
 from serve.formats.parameters import StrictRoute
-from serve.formats.tensors import InferRequest, TensorSpec, json_bytes, read_request, write_response
-from serve.limits.refusal import Refusal
+from serve.formats.tensors import (
+    InferRequest,
+    TensorSpec,
+    json_bytes,
+    read_request,
+    repository_options,
+    write_response,
+)
+from serve.limits.refusal import Refusal, shown
 from serve.protocols.access import ADMIN_HEADER, Secrets
 from serve.protocols.openapi import ADMIN, INFER, INFER_ANSWER, v2_answers
 from serve.protocols.request_flow import HeldResponse, receive, timing_of, unless_client_leaves
@@ -175,15 +182,24 @@ def _statistics(chosen: list[ServedModel]) -> Response:
 
 @router.post("/repository/index", responses=v2_answers(list[schemas.IndexEntry]))
 async def repository_index(request: Request) -> Response:
-    """Every model of the folder, loaded or not."""
+    """List every model of the folder, loaded or not; with ``{"ready": true}`` those that are loaded."""
     models = _service(request).models
+    only_ready = (await _options(request)).get("ready", False)
+    if not isinstance(only_ready, bool):
+        raise Refusal(400, f"ready is {shown(only_ready)}, expected true or false")
     return JSONResponse(
         [
             {"name": name, "version": version, "state": "READY" if models.is_loaded(name) else "UNAVAILABLE"}
             for name, versions in models.files.items()
             for version in versions
+            if models.is_loaded(name) or not only_ready
         ]
     )
+
+
+async def _options(request: Request) -> dict[str, Any]:
+    service, timing = _service(request), timing_of(request)
+    return repository_options(await receive(request, service, timing, service.deadline(timing, None)))
 
 
 @router.post(
@@ -193,6 +209,8 @@ async def load_model(request: Request, name: Name) -> Response:
     """Load a model of the folder, or load it again; for holders of the admin token."""
     service = _service(request)
     _check_admin(request, service)
+    if (await _options(request)).get("parameters"):
+        raise Refusal(400, "parameters of load are not supported: a model is loaded as its folder has it")
     try:
         await asyncio.to_thread(service.models.load, name)
     except (ValueError, OSError) as error:

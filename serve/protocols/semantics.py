@@ -56,6 +56,14 @@ def _as_meant(headers: Headers, method: str) -> Headers:
     joined: dict[bytes, bytes] = {}
     for name, value in headers:
         joined[name] = joined[name] + b", " + value if name in joined else value
-    if method != "GET" or not _BYTE_RANGES.fullmatch(joined.get(b"range", b"").strip()):
+    if method != "GET" or not _is_byte_ranges(joined.get(b"range", b"").strip()):
         joined.pop(b"range", None)
     return list(joined.items())
+
+
+def _is_byte_ranges(value: bytes) -> bool:
+    """Say whether ``value`` is ranges of bytes, none of which ends before it begins (RFC 9110, 14.1.2)."""
+    if not _BYTE_RANGES.fullmatch(value):
+        return False
+    ends = (item.strip().split(b"-") for item in value[6:].split(b","))
+    return all(not first or not last or int(first) <= int(last) for first, last in ends)

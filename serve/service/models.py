@@ -105,15 +105,17 @@ class ModelStore:
             raise Refusal(404, f"model {name!r} is not loaded")
 
     def get(self, name: str = "", version: str = "") -> ServedModel:
-        """A loaded model: the first one without ``name``, the newest without ``version``.
+        """Return a loaded model: the folder's first without ``name``, the newest without ``version``.
+
+        Which one is first does not change while models are loaded and unloaded.
 
         Raises:
             Refusal: 404 no such model or version is loaded.
         """
-        name = name or next(iter(self._loaded), "")
+        name = name or next(iter(self.files))
         versions = self._loaded.get(name)
         if not versions:
-            raise Refusal(404, f"model {name!r} is not loaded" if name else "no model is loaded")
+            raise Refusal(404, f"model {name!r} is not loaded")
         if version and version not in versions:
             raise Refusal(404, f"model {name!r} has no version {version!r}")
         return versions[version or max(versions, key=int)]

@@ -49,12 +49,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("documents")
     write_model(folder / "model.onnx", num_pdfs=NUM_PDFS)
     shutil.copy(ROOT / "serve/protocols/static/sample.flac", folder / "speech.flac")
-    scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     (folder / "asr-bn").write_text(f'#!/bin/sh\nexec {sys.executable} -m asr_bn.cli "$@"\n')
     (folder / "asr-bn").chmod(0o755)
-    os.environ["PATH"], before = f"{folder}{os.pathsep}{scripts}", os.environ["PATH"]
-    yield folder
-    os.environ["PATH"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+        yield folder
 
 
 @pytest.mark.parametrize("document", sorted({name for name, _ in blocks("python")}))
@@ -124,14 +123,23 @@ def test_scripts_and_modules_exist_and_have_the_options(command: str) -> None:
 
 
 NAMED = re.compile(r"`((?:asr_bn|serve|recipes|bench|tests|scripts|deploy|docs|fuzz)/[\w./-]*\w)`")
-LINK = re.compile(r"\]\(([^)#:]+)(#[\w-]+)?\)")
+LINK = re.compile(r"\]\(([^)#:]*)(?:#([\w-]+))?\)")
+
+
+def anchors(path: Path) -> set[str]:
+    """The headings of a document as links name them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "RESULTS.md"], ids=lambda path: path.name)
-def test_files_that_a_document_names_exist(path: Path) -> None:
+def test_files_and_headings_that_a_document_names_exist(path: Path) -> None:
     text = path.read_text()
     missing = [name for name in NAMED.findall(text) if not (ROOT / name).exists()]
-    missing += [name for name, _ in LINK.findall(text) if not (path.parent / name).exists()]
+    for name, anchor in LINK.findall(text):
+        target = path.parent / name if name else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            missing.append(f"{name}#{anchor}")
     assert missing == []
 
 

@@ -218,7 +218,8 @@ def test_the_largest_head_that_is_handed_on_is_one_that_the_server_reads():
 
     text = "\U0001f600" * MAX_CHARACTERS
     parameters = {"sequence_id": text, "shared_memory_region": text, "timeout": 2**64 - 1}
-    outputs = [{"name": text, "parameters": parameters | {"binary_data": True}}] * MAX_TENSORS
+    names = [f"{number:03}{text[3:]}" for number in range(MAX_TENSORS)]
+    outputs = [{"name": name, "parameters": parameters | {"binary_data": True}} for name in names]
     head, _ = pack_request(read(body(id=text, outputs=outputs, parameters=parameters)))
     assert len(json.dumps(head)) < MAX_HEAD_BYTES
 

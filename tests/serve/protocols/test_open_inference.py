@@ -15,13 +15,14 @@ import pytest
 from numpy.typing import NDArray
 
 from asr_bn.system.arrays import Floats
-from tests.helpers.serving import NUM_PDFS, running_server, write_model
+from tests.helpers.serving import NUM_PDFS, npy, running_server, write_model
 
 # gevent, which the synchronous client uses, warns where it is imported after ssl
 pytestmark = pytest.mark.filterwarnings("ignore")
 triton = pytest.importorskip("tritonclient.http", reason="needs tritonclient[http]")
 
 LENGTHS = np.array([31, 50, 7], np.int32)
+NPY = {"content-type": "application/x-npy"}
 TOKEN = "let-me-in"
 
 
@@ -217,7 +218,10 @@ def test_a_deadline_of_a_microsecond_is_not_met(client, feats):
         client.infer("wsj", inputs(triton, feats, LENGTHS), timeout=1)
 
 
-def test_models_load_and_unload_only_with_the_token(client):
+def test_models_load_and_unload_only_with_the_token(client, url):
+    def post(path, body, headers=None):
+        return httpx.post(url + path, json=body, headers=headers)
+
     with pytest.raises(Exception, match="admin token"):
         client.unload_model("digits")
     headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -228,6 +232,15 @@ def test_models_load_and_unload_only_with_the_token(client):
         (model["name"], model["version"]): model["state"] for model in client.get_model_repository_index()
     }
     assert states == {("wsj", "1"): "READY", ("wsj", "2"): "READY", ("digits", "1"): "UNAVAILABLE"}
+    index = post("/v2/repository/index", {"ready": True}).json()
+    assert {(model["name"], model["version"]) for model in index} == {("wsj", "1"), ("wsj", "2")}
+    assert post("/v2/repository/index", {"ready": 1}).status_code == 400
+    refused = post("/v2/repository/models/digits/load", {"parameters": {"config": "{}"}}, headers)
+    assert refused.status_code == 400 and "not supported" in refused.text
+    assert not client.is_model_ready("digits")
+    # The folder's first model, which is asked where none is named, stays the first.
+    answer = httpx.post(f"{url}/v1/posteriors", content=npy(np.zeros((5, 123))), headers=NPY)
+    assert answer.status_code == 404 and "'digits' is not loaded" in answer.text
     client.load_model("digits", headers=headers)
     assert client.is_model_ready("digits")
     with pytest.raises(Exception, match="404"):
@@ -248,6 +261,7 @@ def raw_call(**changes: Any) -> dict[str, Any]:
         (b"[" * 100_000, "parse"),
         (b"{}", "inputs"),
         (json.dumps({"inputs": [3]}), "inputs"),
+        (json.dumps(raw_call() | {"outputs": [{"name": "log_posteriors"}] * 2}), "twice"),
         (json.dumps({"inputs": []}), "features, lengths missing"),
         (json.dumps(raw_call(datatype="FP64")), "datatype 'FP64'"),
         (json.dumps(raw_call(shape=[1, 2, 123])), "123 values of data"),
