@@ -143,7 +143,22 @@ def test_ranges_of_pages(client, path):
         answer = client.get(path, headers={"range": asked})
         assert (answer.status_code, answer.content) == (206, part), asked
         assert answer.headers["content-range"].endswith(f"/{len(whole)}")
-    assert client.get(path, headers={"range": f"bytes={len(whole)}-"}).status_code == 416
+    for asked in (f"bytes={len(whole)}-", "bytes=-0", f"bytes=-0,{len(whole)}-{len(whole) + 5}"):
+        answer = client.get(path, headers={"range": asked})
+        assert answer.status_code == answer.json()["status"] == 416, asked
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["content-range"] == f"bytes */{len(whole)}"
+        # If-Range of another version, or a condition that fails, comes first (13.2.2).
+        for field, value, status in (("if-range", '"other"', 200), ("if-none-match", "*", 304)):
+            assert client.get(path, headers={"range": asked, field: value}).status_code == status
+    for asked in ("bytes=0-1,999999-", "bytes=-0, 0-1", f"bytes= {len(whole)}-, 0-1 ,999999-9999999"):
+        answer = client.get(path, headers={"range": asked})
+        assert (answer.status_code, answer.content) == (206, whole[:2]), asked
+        assert answer.headers["content-range"] == f"bytes 0-1/{len(whole)}"
+    answer = client.get(path, headers={"range": "bytes=0-1,4-5,999999-"})
+    assert answer.status_code == 206
+    assert answer.headers["content-type"].startswith("multipart/byteranges")
+    assert answer.content.count(b"Content-Range: bytes ") == 2
     assert client.head(path, headers={"range": "bytes=0-9"}).status_code == 200
     for lines in (["bytes=0-1", "bytes=4-5"], ["bytes=0-1", "items=4-5"]):
         answer = client.get(path, headers=[("range", line) for line in lines])
