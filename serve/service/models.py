@@ -71,7 +71,9 @@ class ModelStore:
     def __init__(self, path: Path, name: str, options: LoadOptions) -> None:
         self.options = options
         self.files = model_files(path, name)
+        # Replaced, never changed: a thread loads while the event loop goes through it.
         self._loaded: dict[str, dict[str, ServedModel]] = {}
+        self._changing = threading.Lock()
 
     def load_all(self) -> None:
         """Load every model.
@@ -91,9 +93,11 @@ class ModelStore:
         """
         if name not in self.files:
             raise Refusal(404, f"no model {name!r}")
-        self._loaded[name] = {
+        versions = {
             version: self._load_file(name, version, file) for version, file in self.files[name].items()
         }
+        with self._changing:
+            self._loaded = self._loaded | {name: versions}
 
     def unload(self, name: str) -> None:
         """Forget a model; calls that use it end undisturbed.
@@ -101,8 +105,10 @@ class ModelStore:
         Raises:
             Refusal: 404 no such model is loaded.
         """
-        if self._loaded.pop(name, None) is None:
-            raise Refusal(404, f"model {name!r} is not loaded")
+        with self._changing:
+            if name not in self._loaded:
+                raise Refusal(404, f"model {name!r} is not loaded")
+            self._loaded = {other: versions for other, versions in self._loaded.items() if other != name}
 
     def get(self, name: str = "", version: str = "") -> ServedModel:
         """Return a loaded model: the folder's first without ``name``, the newest without ``version``.
