@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Annotated, Any
@@ -251,12 +250,15 @@ async def _infer(
         reading = _read(service, model, body, json_size, timing.client)
         call, feats = await before(deadline, reading, "its tensors were read")
         place.take_batch(model, len(feats), math.prod(call.inputs["features"].shape[:2]))
-        scored = await service.score(model, feats, _deadline(service, timing, call), timing)
-        started = time.monotonic()
-        rows = [result.log_posteriors for result in scored]
+        deadline = _deadline(service, timing, call)
         encoding = _encoding(request.headers.get("accept-encoding", ""))
-        encoded, headers = await service.encoders.run(timing.client, _encode, model, call, rows, encoding)
-        service.note(timing, "serialize", time.monotonic() - started)
+        form = f"{'binary' if call.wants_binary(output_of(model).name) else 'JSON'} {encoding}"
+        scored = await service.score(model, feats, deadline, timing, form=form)
+        rows = [result.log_posteriors for result in scored]
+        num_values = sum(scores.size for scores in rows)
+        encoded, headers = await service.write(
+            timing, deadline, form, num_values, _encode, model, call, rows, encoding
+        )
         headers["server-timing"] = timing.server_timing()
         return HeldResponse(service, place, held.pop_all(), encoded, headers=headers)
 

@@ -19,7 +19,7 @@ from serve.protocols.request_flow import HeldResponse, receive, timing_of, unles
 from serve.protocols.utterances import V1Request, utterance_of
 from serve.service.admission import Place
 from serve.service.models import ServedModel
-from serve.service.service import Service
+from serve.service.service import Service, before
 
 router = APIRouter(prefix="/v1", tags=["posteriors"], route_class=StrictRoute)
 
@@ -48,9 +48,11 @@ class AnswerFormat:
     media_type: str
 
     @property
-    def is_as_computed(self) -> bool:
-        """Whether the answer's bytes are those of the scores, so that writing it takes no time."""
-        return self.output == "log_posterior" and self.top_k is None and self.media_type != answers.JSON
+    def form(self) -> str:
+        """What decides how long a value takes to write; empty: no time, the bytes are those of the scores."""
+        if self.output == "log_posterior" and self.top_k is None and self.media_type != answers.JSON:
+            return ""
+        return f"{self.output} {self.media_type} {'all' if self.top_k is None else 'top'}"
 
 
 @router.post("/posteriors", response_model=Posteriors, **documentation.POSTERIORS)
@@ -95,17 +97,25 @@ async def _posteriors(asked: V1Request, wanted: AnswerFormat) -> Response:
             utterance = await utterance_of(asked)
             place.take_batch(asked.model, 1, len(utterance.feats))
             (scored,) = await service.score(
-                asked.model, [utterance.feats], asked.deadline, asked.timing, announced
+                asked.model, [utterance.feats], asked.deadline, asked.timing, announced, wanted.form
             )
-        started = time.monotonic()
-        label = wanted.utt_id or utterance.label or "utterance"
-        if wanted.is_as_computed:
-            encoded = _encode(asked.model, scored.log_posteriors, wanted, label)
+        label, scores = wanted.utt_id or utterance.label or "utterance", scored.log_posteriors
+        if wanted.form:
+            encoded = await service.write(
+                asked.timing,
+                asked.deadline,
+                wanted.form,
+                scores.size,
+                _encode,
+                asked.model,
+                scores,
+                wanted,
+                label,
+            )
         else:
-            encoded = await service.encoders.run(
-                asked.client, _encode, asked.model, scored.log_posteriors, wanted, label
-            )
-        service.note(asked.timing, "serialize", time.monotonic() - started)
+            started = time.monotonic()
+            encoded = _encode(asked.model, scores, wanted, label)
+            service.note(asked.timing, "serialize", time.monotonic() - started)
         _note_real_time_factor(asked, len(utterance.feats))
         return _held_response(asked, place, held, encoded, wanted.media_type)
 
@@ -116,7 +126,8 @@ async def _features(asked: V1Request) -> Response:
         utterance = await utterance_of(asked)
         place.take_batch(asked.model, 1, len(utterance.feats))
         static = utterance.feats[:, : asked.model.metadata.num_static]
-        chunks = await asked.service.encoders.run(asked.client, answers.npy_chunks, static, None)
+        writing = asked.service.encoders.run(asked.client, answers.npy_chunks, static, None)
+        chunks = await before(asked.deadline, writing, "its answer was written")
         return _held_response(asked, place, held, answers.Encoded(chunks), answers.NPY)
 
 

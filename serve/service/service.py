@@ -2,17 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from asr_bn.system.arrays import Floats
 from serve.batching.batch_policy import BatchLimits, Scored
 from serve.batching.batcher import Announcement, Batcher, DeadlinePassed
-from serve.limits.estimates import Estimate
+from serve.limits.estimates import CallTimes
 from serve.limits.fairness import FairThreads
 from serve.limits.refusal import Refusal
 from serve.limits.settings import Settings
@@ -91,7 +92,7 @@ class Service:
         self.metrics.watch(self.metrics.accepted, lambda: self.admission.places.held)
         self.readers = FairThreads(settings.num_audio_processes, "read")
         self.encoders = FairThreads(2, "encode")
-        self.serialize_s = Estimate()
+        self._write_times: defaultdict[str, CallTimes] = defaultdict(CallTimes)
         self.models_loaded = False
         self.draining = False
 
@@ -121,14 +122,17 @@ class Service:
         deadline: float,
         timing: Timing,
         announced: Announcement | None = None,
+        form: str = "",
     ) -> list[Scored]:
         """Log posteriors of ``feats``, each ``[num_frames, num_features]``.
+
+        The time that writing an answer in ``form`` takes (see `write`) is kept of the time to ``deadline``.
 
         Raises:
             Refusal: 504 ``deadline`` came first, 422 a score is not a number.
         """
-        # The deadline is that of the answer, which has to be written yet.
-        latest = deadline - self._writing_s(deadline)
+        num_values = sum(map(len, feats)) * model.metadata.num_pdfs
+        latest = deadline - self._writing_s(form, num_values, deadline)
         try:
             scored = await self.batcher.score(model, feats, latest, announced, timing.client)
         except DeadlinePassed as error:
@@ -141,12 +145,43 @@ class Service:
             self.note(timing, "inference", result.inference_s)
         return scored
 
-    def _writing_s(self, deadline: float) -> float:
-        """What of the time before ``deadline`` to keep for writing the answer, at most half of it.
+    def _writing_s(self, form: str, num_values: int, deadline: float) -> float:
+        """Seconds to keep for writing an answer: twice those expected, at most half of the time there is."""
+        expected = self._write_times[form].expected(num_values) if form else 0.0
+        return min(2 * expected, max(0.0, deadline - time.monotonic()) / 2)
 
-        Otherwise one client's answers, which may take a minute to write, would have all others refused.
+    async def write(
+        self,
+        timing: Timing,
+        deadline: float,
+        form: str,
+        num_values: int,
+        function: Callable[..., T],
+        *arguments: Any,
+    ) -> T:
+        """Return ``function(*arguments)``, the answer or how it begins, made in a thread.
+
+        Args:
+            timing: of the request.
+            deadline: when (`time.monotonic`) the answer has to begin.
+            form: one of a few, in each of which a value takes about the same time to write.
+            num_values: scores in the answer.
+            function, arguments: what to call.
+
+        Raises:
+            Refusal: 504 the deadline came first.
         """
-        return min(self.serialize_s.upper, max(0.0, deadline - time.monotonic()) / 2)
+
+        def timed() -> tuple[T, float]:
+            begun = time.monotonic()
+            return function(*arguments), time.monotonic() - begun
+
+        started = time.monotonic()
+        writing = self.encoders.run(timing.client, timed)
+        answer, seconds = await before(deadline, writing, "its answer was written")
+        self._write_times[form].observe(num_values, seconds)
+        self.note(timing, "serialize", time.monotonic() - started)
+        return answer
 
     def deadline(self, timing: Timing, timeout_s: float | None) -> float:
         """When (`time.monotonic`) a request stops waiting: after ``timeout_s``, or ``deadline_s`` at most."""
@@ -158,8 +193,6 @@ class Service:
         if timing.trace is not None:
             timing.trace.stage(stage, seconds, before_s)
         timing.stages[stage] = seconds
-        if stage == "serialize":
-            self.serialize_s.observe(seconds)
         self.metrics.observe_stage(stage, seconds)
 
     @contextmanager
@@ -191,8 +224,7 @@ class Service:
         # Where nothing waits, the time that a call takes is no reason to refuse: it may be out of date.
         if self.batcher.num_waiting:
             wait_s = self.batcher.wait_s(client)
-            needed_s = wait_s + self.batcher.call_s + self._writing_s(deadline)
-            if 0 < deadline - time.monotonic() < needed_s:
+            if 0 < deadline - time.monotonic() < wait_s + self.batcher.call_s:
                 raise full(wait_s)
 
     async def close(self) -> None:

@@ -251,17 +251,3 @@ def test_a_batch_takes_a_place_for_each_utterance_and_gives_them_back(limited):
         answer = client.post("/v2/models/tiny/infer", content=json.dumps({"inputs": [features, lengths]}))
         assert answer.status_code == 200
     assert "asr_bn_requests_accepted 0.0" in client.get("/metrics").text
-
-
-def test_answers_that_take_long_to_write_have_no_short_request_refused(model):
-    """Once the time to write an answer, of one client's choosing, was kept of everybody's deadline."""
-    with TestClient(create_app(load_settings(model=model))) as client:
-        service = client.app.state.service
-        service.serialize_s.observe(100.0)
-        deadline = time.monotonic() + 30
-        service.batcher._waiting.append(None)  # somebody waits, so that the expected time is looked at
-        service.batcher._num_before = lambda client: 0
-        try:
-            service.check_admission("other", deadline)
-        finally:
-            service.batcher._waiting.clear()
