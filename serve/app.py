@@ -13,7 +13,7 @@ from uvicorn.config import STARTUP_FAILURE
 import asr_bn
 from asr_bn.system.memory import keep_some_freed_memory
 from serve.limits.settings import Settings, load_settings
-from serve.protocols import open_inference, v1
+from serve.protocols import model_repository, open_inference, v1
 from serve.protocols import openapi as documentation
 from serve.protocols.access import ApiKeys, Secrets, refuse_without_key
 from serve.protocols.errors import add_error_handlers
@@ -49,7 +49,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.state.admin_tokens = Secrets(settings.admin_token_file)
     add_error_handlers(app)
     # The routes themselves, the busiest first: an included router matches a request twice.
-    app.router.routes += [*v1.router.routes, *open_inference.router.routes]
+    app.router.routes += [*v1.router.routes, *open_inference.router.routes, *model_repository.router.routes]
     add_public(app)
     needs_key = settings.api_keys_file is not None
     app.openapi = documentation.document(app, public_paths(), needs_key)  # type: ignore[method-assign]

@@ -1,7 +1,5 @@
 """The Open Inference Protocol, version 2, under ``/v2``: what ``tritonclient[http]`` speaks."""
 
-import asyncio
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -16,22 +14,13 @@ from asr_bn.system.arrays import Floats
 from serve.formats import schemas
 from serve.formats.answers import Compression, Encoded, compressed
 from serve.formats.parameters import StrictRoute
-from serve.formats.tensors import (
-    InferRequest,
-    TensorSpec,
-    json_bytes,
-    read_request,
-    repository_options,
-    write_response,
-)
-from serve.limits.refusal import Refusal, shown
-from serve.protocols.access import ADMIN_HEADER, Secrets
-from serve.protocols.openapi import ADMIN, INFER, INFER_ANSWER, v2_answers
+from serve.formats.tensors import InferRequest, TensorSpec, json_bytes, read_request, write_response
+from serve.limits.refusal import Refusal
+from serve.protocols.openapi import INFER, INFER_ANSWER, v2_answers
 from serve.protocols.request_flow import HeldResponse, receive, timing_of, unless_client_leaves
 from serve.service.models import ServedModel
 from serve.service.service import Service, Timing, before
 
-logger = logging.getLogger("serve")
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=StrictRoute)
 public = APIRouter(prefix="/v2", tags=["open inference protocol"])
 # Less is read on the event loop: a thread would cost more time.  More JSON goes to a process of its own.
@@ -179,56 +168,6 @@ def _statistics(chosen: list[ServedModel]) -> Response:
     return JSONResponse({"model_stats": stats})
 
 
-@router.post("/repository/index", responses=v2_answers(list[schemas.IndexEntry]))
-async def repository_index(request: Request) -> Response:
-    """List every model of the folder, loaded or not; with ``{"ready": true}`` those that are loaded."""
-    models = _service(request).models
-    only_ready = (await _options(request)).get("ready", False)
-    if not isinstance(only_ready, bool):
-        raise Refusal(400, f"ready is {shown(only_ready)}, expected true or false")
-    return JSONResponse(
-        [
-            {"name": name, "version": version, "state": "READY" if models.is_loaded(name) else "UNAVAILABLE"}
-            for name, versions in models.files.items()
-            for version in versions
-            if models.is_loaded(name) or not only_ready
-        ]
-    )
-
-
-async def _options(request: Request) -> dict[str, Any]:
-    service, timing = _service(request), timing_of(request)
-    return repository_options(await receive(request, service, timing, service.deadline(timing, None)))
-
-
-@router.post(
-    "/repository/models/{name}/load", responses=v2_answers(schemas.Done, 403, 404), openapi_extra=ADMIN
-)
-async def load_model(request: Request, name: Name) -> Response:
-    """Load a model of the folder, or load it again; for holders of the admin token."""
-    service = _service(request)
-    _check_admin(request, service)
-    if (await _options(request)).get("parameters"):
-        raise Refusal(400, "parameters of load are not supported: a model is loaded as its folder has it")
-    try:
-        await asyncio.to_thread(service.models.load, name)
-    except (ValueError, OSError) as error:
-        logger.exception("model %s could not be loaded", name)
-        raise Refusal(400, f"model {name!r} could not be loaded") from error
-    return JSONResponse({})
-
-
-@router.post(
-    "/repository/models/{name}/unload", responses=v2_answers(schemas.Done, 403, 404), openapi_extra=ADMIN
-)
-async def unload_model(request: Request, name: Name) -> Response:
-    """Unload a model; for holders of the admin token."""
-    service = _service(request)
-    _check_admin(request, service)
-    service.models.unload(name)
-    return JSONResponse({})
-
-
 @for_model("POST", "/infer", INFER_ANSWER, 413, 429, 503, extra=INFER)
 async def infer(request: Request, name: str, version: str) -> Response:
     """Log posteriors of a batch of utterances, padded to the longest; padding is answered with zeros."""
@@ -349,14 +288,6 @@ def _encoding(accept_encoding: str) -> Compression | None:
     """
     offered: dict[str, Compression] = {"gzip": "gzip", "deflate": "deflate"}
     return offered.get(accept_encoding.strip().lower())
-
-
-def _check_admin(request: Request, service: Service) -> None:
-    if service.settings.processes > 1:
-        raise Refusal(400, "one of several processes cannot load or unload the models of all")
-    tokens: Secrets = request.app.state.admin_tokens
-    if tokens.find(request.scope["headers"], ADMIN_HEADER) is None:
-        raise Refusal(403, "loading and unloading need the admin token")
 
 
 def _service(request: Request) -> Service:

@@ -235,6 +235,7 @@ def test_models_load_and_unload_only_with_the_token(client, url):
     index = post("/v2/repository/index", {"ready": True}).json()
     assert {(model["name"], model["version"]) for model in index} == {("wsj", "1"), ("wsj", "2")}
     assert post("/v2/repository/index", {"ready": 1}).status_code == 400
+    assert post("/v2/repository/index", ["x" * 70_000]).status_code == 413
     refused = post("/v2/repository/models/digits/load", {"parameters": {"config": "{}"}}, headers)
     assert refused.status_code == 400 and "not supported" in refused.text
     assert not client.is_model_ready("digits")
