@@ -129,7 +129,8 @@ INFER: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "a batch of utterances, padded to the longest: JSON, or JSON and binary tensors "
-        "behind it, in the order of the inputs; may be compressed (Content-Encoding: gzip or deflate)",
+        "behind it, in the order of the inputs; may be compressed (Content-Encoding: gzip or deflate).  Of a "
+        "JSON key that is given twice the last one counts",
         "content": {
             "application/json": {"schema": {"$ref": f"#/components/schemas/{InferRequest.__name__}"}},
             "application/octet-stream": _BINARY,

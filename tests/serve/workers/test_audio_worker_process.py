@@ -2,7 +2,6 @@
 question.  The process here is a small one that answers with what it was sent."""
 
 import asyncio
-import io
 import os
 import signal
 import subprocess
@@ -14,8 +13,7 @@ from typing import Any
 import pytest
 
 from serve.limits.refusal import Refusal
-from serve.workers import audio_worker, audio_worker_process, pipes
-from serve.workers.audio_worker import GREETINGS, HEADER, frame, serve_frames
+from serve.workers import audio_worker_process, pipes
 from serve.workers.audio_worker_process import AudioWorkerProcess
 from serve.workers.audio_workers import AudioLimits, AudioWorkers
 
@@ -318,64 +316,3 @@ def test_closing_ends_what_is_asked(pool):
         assert not pool._processes[0].is_running
 
     asyncio.run(run())
-
-
-@pytest.mark.parametrize("error", [MemoryError, RecursionError, ValueError, KeyError])
-@pytest.mark.parametrize("place", ["answer", "json.dumps"])
-def test_the_process_stays_in_step_when_its_work_fails(monkeypatch, place, error):
-    """Every question is answered by its number, the failed ones with an error."""
-    questions = b"".join(frame(number, {"task": "echo"}, b"x" * number) for number in range(1, 6))
-    original = audio_worker.json.dumps
-    calls = iter(range(100))
-
-    def work(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-        if place == "answer" and next(calls) == 2:
-            raise error
-        return {"status": 200}, data
-
-    def dumps(head: dict[str, Any]) -> str:
-        if place == "json.dumps" and next(calls) == 2:
-            raise error
-        return original(head)
-
-    monkeypatch.setattr(audio_worker, "answer", work)
-    monkeypatch.setattr(audio_worker.json, "dumps", dumps)
-    sink = io.BytesIO()
-    serve_frames(io.BytesIO(questions), sink)
-    answers = list(read_frames(sink.getvalue()))
-    assert [number for number, _, _ in answers] == [1, 2, 3, 4, 5]
-    failed = 413 if error is MemoryError else 500
-    assert [b'"status": 200' in head for _, head, _ in answers] == [True, True, False, True, True]
-    assert b'"status": %d' % failed in answers[2][1]
-    assert [len(payload) for _, _, payload in answers] == [1, 2, 0, 4, 5]
-
-
-def read_frames(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    while data:
-        number, head_size, payload_size = HEADER.unpack(data[: HEADER.size])
-        end = HEADER.size + head_size
-        yield number, data[HEADER.size : end], data[end : end + payload_size]
-        data = data[end + payload_size :]
-
-
-class LittleMemory(io.BytesIO):
-    """Cannot read much at a time."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or size > 1 << 20:
-            raise MemoryError
-        return super().read(size)
-
-
-def test_a_payload_that_does_not_fit_in_memory_is_skipped(monkeypatch):
-    monkeypatch.setattr(audio_worker, "answer", lambda head, data: ({"status": 200}, data))
-    sink = io.BytesIO()
-    serve_frames(LittleMemory(frame(1, {}, b"x" * 3_000_000) + frame(2, {}, b"next")), sink)
-    (first, refused, _), (second, _, payload) = read_frames(sink.getvalue())
-    assert (first, second, payload) == (1, 2, b"next")
-    assert b'"status": 413' in refused
-
-
-def test_the_greetings_are_as_long_as_each_other():
-    """So that either is read by one call."""
-    assert len(set(map(len, GREETINGS))) == 1
