@@ -279,12 +279,12 @@ async def watch(processes: Callable[[], list[psutil.Process]], seconds: float, f
     """Note memory at 10, 50 and 100 % of the time; print the counts every ten minutes."""
     started = time.monotonic()
     marks = {0.1 * seconds: "10 %", 0.5 * seconds: "50 %", seconds - 1: "100 %"}
-    reports = dict.fromkeys(np.arange(_REPORT_S, seconds, _REPORT_S), "")
-    for at, mark in sorted((marks | reports).items()):
+    reports = set(np.arange(_REPORT_S, seconds, _REPORT_S).tolist())
+    for at in sorted(marks.keys() | reports):
         await asyncio.sleep(max(0.0, started + at - time.monotonic()))
-        if mark:
-            found.memory_mb[mark] = _memory(processes())
-        else:
+        if at in marks:
+            found.memory_mb[marks[at]] = _memory(processes())
+        if at in reports:
             print(json.dumps(found.report()), file=sys.stderr, flush=True)
 
 
