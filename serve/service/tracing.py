@@ -5,6 +5,7 @@ or ``console``) or an ``OTEL_EXPORTER_OTLP_ENDPOINT``.  Its other variables (``O
 ``OTEL_TRACES_SAMPLER`` ...) mean what they always do.
 """
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+# What they would log of a request's bad fields its client could fill the log with.
+for _name in ("opentelemetry.baggage", "opentelemetry.trace"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class RequestTrace:

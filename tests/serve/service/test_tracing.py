@@ -44,6 +44,16 @@ def client(model: Path, exporter: Any) -> Iterator[TestClient]:
         yield client
 
 
+def test_bad_fields_of_traces_are_not_written_to_the_log(client, exporter, caplog):
+    """Their sender could fill it."""
+    for field in ("traceparent", "tracestate", "baggage"):
+        for value in ("x" * 5000, "k=%zz, =v, \xe9=1", ",".join(f"k{k}=v" for k in range(300))):
+            headers = {"traceparent": PARENT, field: value.encode("latin-1")}
+            assert client.get("/healthz", headers=headers).status_code == 200
+    assert len(exporter.get_finished_spans()) == 9
+    assert [one for one in caplog.records if one.name.startswith("opentelemetry")] == []
+
+
 def test_a_request_has_a_span_with_its_stages_in_order(client, exporter):
     headers = {"traceparent": PARENT, "x-request-id": "r-1"}
     assert client.post("/v1/posteriors", content=wav(chirp()), headers=headers).status_code == 200
