@@ -26,7 +26,7 @@ from serve.transport.standard_error import keep_writers_from_waiting
 
 
 def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
-    """The application.
+    """Make the application.
 
     Args:
         settings: the server's settings.

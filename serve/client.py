@@ -39,7 +39,7 @@ class Client:
     def posteriors(
         self, source: Path | str | bytes | Floats, output: str = "log_posterior", **parameters: Any
     ) -> Floats:
-        """Scores of an utterance, float32 ``[num_frames, num_pdfs]``.
+        """Ask for the scores of an utterance, float32 ``[num_frames, num_pdfs]``.
 
         Args:
             source: an audio file's name or bytes, or features ``[num_frames, 41]`` or ``[num_frames, 123]``.
@@ -55,7 +55,7 @@ class Client:
         return self._post("/v1/posteriors", source, {"output": output} | parameters)
 
     def features(self, source: Path | str | bytes, **parameters: Any) -> Floats:
-        """The model's static features of an audio file, ``[num_frames, 41]``; raises as `posteriors`."""
+        """Ask for a file's static features, ``[num_frames, 41]``; raises as `posteriors`."""
         return self._post("/v1/features", source, parameters)
 
     def _post(self, path: str, source: Path | str | bytes | Floats, parameters: dict[str, Any]) -> Floats:

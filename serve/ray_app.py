@@ -17,7 +17,7 @@ from serve.limits.settings import Settings, load_settings
 
 
 def build(arguments: dict[str, Any]) -> ray_serve.Application:
-    """A Ray Serve application.
+    """Build a Ray Serve application.
 
     Args:
         arguments: settings by name, as ``serve run`` and a Serve config file (``args``) give them.
@@ -29,7 +29,7 @@ def build(arguments: dict[str, Any]) -> ray_serve.Application:
 
 
 def deployment(settings: Settings) -> ray_serve.Deployment:
-    """The deployment of a server with ``settings``, whose number of replicas Ray's own options set."""
+    """Make the deployment of a server with ``settings``; Ray's options set the number of replicas."""
 
     def app() -> FastAPI:
         made = create_app(settings)

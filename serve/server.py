@@ -98,7 +98,7 @@ def announce(listener: socket.socket) -> None:
 
 
 def serve(settings: Settings) -> int:
-    """Serve until a signal comes; the exit status.
+    """Serve until a signal comes, and return the exit status.
 
     Raises:
         ValueError, OSError: a model cannot be loaded, or the port is taken.
@@ -160,7 +160,7 @@ def _serve_with_processes(settings: Settings) -> int:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables from which `serve.limits.settings.load_settings` makes the same settings again."""
+    """Return variables from which `serve.limits.settings.load_settings` makes the same settings."""
     values = settings.model_dump(mode="json", exclude_none=True)
     return {
         ENV_PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)

@@ -64,12 +64,12 @@ class Ticket:
 
     @property
     def num_frames(self) -> int:
-        """Frames of the utterance."""
+        """Return the frames of the utterance."""
         return len(self.feats)
 
     @property
     def cost(self) -> float:
-        """What it takes of its client's share (a `serve.limits.fairness.Waiting`)."""
+        """Return what it takes of its client's share (a `serve.limits.fairness.Waiting`)."""
         return len(self.feats)
 
 
@@ -81,7 +81,7 @@ def always(batch: list[Ticket]) -> bool:
 def choose_batch(
     waiting: Sequence[Ticket], limits: BatchLimits, in_time: Callable[[list[Ticket]], bool] = always
 ) -> list[Ticket]:
-    """The first utterance of ``waiting``, which are in order of turns, and its company, in order of length.
+    """Choose the first of ``waiting``, in order of turns, and those batched with it, in order of length.
 
     Where nothing is padded, company are the next in turn; else those of like length, with which the call has
     most frames for its cost (`cost_of`).  What is much longer, would not be ``in_time``, or would make
@@ -145,7 +145,7 @@ def _too_large(batch: Sequence[Ticket], limits: BatchLimits) -> bool:
 
 
 def computed_frames(batch: Sequence[Ticket]) -> int:
-    """Frames that a call computes, its padding included, of a batch in order of length."""
+    """Count the frames that a call computes, padding included, for a batch in order of length."""
     if batch[0].scorer.is_padded:
         return len(batch) * batch[-1].num_frames
     return sum(ticket.num_frames for ticket in batch)
@@ -158,7 +158,7 @@ def call_cost(longest: int, frames: int) -> float:
 
 
 def cost_of(batch: Sequence[Ticket]) -> float:
-    """`call_cost` of a batch in order of length."""
+    """Return the `call_cost` of a batch in order of length."""
     return call_cost(batch[-1].num_frames, computed_frames(batch))
 
 
@@ -167,5 +167,5 @@ def _rate(batch: Sequence[Ticket]) -> float:
 
 
 def is_long(batch: Sequence[Ticket], limits: BatchLimits) -> bool:
-    """Whether an utterance in it is longer than ``long_frames``."""
+    """Say whether an utterance of the batch is longer than ``long_frames``."""
     return any(ticket.num_frames > limits.long_frames for ticket in batch)

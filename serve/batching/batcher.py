@@ -40,7 +40,7 @@ class Announcement:
         self.client = client
 
     def end(self) -> bool:
-        """It has arrived, or will not; true the first time."""
+        """Note that it has arrived, or will not; return true the first time."""
         batcher, self._batcher = self._batcher, None
         if batcher:
             batcher.arrived(self.client)
@@ -57,7 +57,7 @@ class Call:
 
     @property
     def num_threads(self) -> int:
-        """Threads that it takes."""
+        """Return how many threads it takes."""
         return self.batch[0].scorer.num_threads
 
 
@@ -82,11 +82,11 @@ class Batcher:
 
     @property
     def num_waiting(self) -> int:
-        """Utterances in the queue."""
+        """Return how many utterances wait."""
         return len(self._waiting)
 
     def wait_s(self, client: str) -> float:
-        """About how long an utterance of ``client`` that comes now would wait for its turn, in seconds."""
+        """Estimate how many seconds an utterance of ``client`` would wait if it came now."""
         now = time.monotonic()
         running = sum(
             call.num_threads * max(0.0, call.started + call.expected_s - now) for call in self._running
@@ -102,13 +102,14 @@ class Batcher:
 
     @property
     def call_s(self) -> float:
-        """What a call will hardly exceed, in seconds."""
+        """Return the seconds that a call will hardly exceed."""
         return self._seconds_per_call.upper
 
     @contextmanager
     def announce(self, client: str = "") -> Iterator["Announcement"]:
-        """Until its utterances are queued, or it ends, a request is on its way: a call that could still
-        grow waits a little for it."""
+        """Mark a request as arriving until its utterances are queued or it ends.
+
+        A batch that can still grow waits ``join_s`` for it."""
         announcement = Announcement(self, client)
         self._announced[client] += 1
         try:
@@ -143,7 +144,7 @@ class Batcher:
                 self._drop(ticket)
 
     def arrived(self, client: str) -> None:
-        """An announced request is no longer on its way."""
+        """Note that an announced request has arrived, or will not."""
         self._announced[client] -= 1
         if not self._announced[client]:
             del self._announced[client]

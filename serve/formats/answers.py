@@ -68,7 +68,7 @@ def compressed(body: Encoded, encoding: Compression) -> Encoded:
 
 
 def negotiate(accept: str) -> str:
-    """The best of `MEDIA_TYPES` for an ``Accept`` header; JSON when the client does not mind.
+    """Choose the best of `MEDIA_TYPES` for an ``Accept`` header; JSON if the client accepts any.
 
     Raises:
         Refusal: 406 none of them will do.
@@ -105,7 +105,7 @@ def _q(parameters: list[str]) -> float:
 
 
 def top(values: Floats, count: int) -> tuple[IntVector, Floats]:
-    """The ``count`` largest of each row, largest first, equal ones by pdf-id.
+    """Find the ``count`` largest of each row, largest first, equal ones by pdf-id.
 
     Returns:
         ``pdf_ids`` and ``values``, both ``[num_frames, min(count, num_pdfs)]``.
@@ -145,7 +145,7 @@ def _few(values: Floats, count: int) -> tuple[IntVector, Floats]:
 
 
 def json_pieces(fields: dict[str, Any], values: Floats, top_k: int | None) -> Iterator[bytes]:
-    """``fields`` with the matrix, or its ``top_k`` of each frame, as JSON, in pieces made as they are taken.
+    """Write ``fields`` and the matrix, or its ``top_k`` of each frame, as JSON, a piece at a time.
 
     The text of an answer may be four times as large as its values: it is never in memory as a whole.
     """
@@ -172,8 +172,9 @@ def json_items(array: NDArray[Any]) -> Iterator[bytes]:
 
 
 def npy_chunks(values: Floats, top_k: int | None) -> Chunks:
-    """The matrix ``[num_frames, num_pdfs]``; with ``top_k`` a ``[num_frames, top_k]`` array of records
-    ``(pdf_id int32, value float32)``."""
+    """Write the matrix ``[num_frames, num_pdfs]`` in NumPy's format.
+
+    With ``top_k``: ``[num_frames, top_k]`` records ``(pdf_id int32, value float32)``."""
     array: NDArray[Any] = np.ascontiguousarray(values)
     if top_k is not None:
         pdf_ids, best = top(values, top_k)
@@ -185,7 +186,7 @@ def npy_chunks(values: Floats, top_k: int | None) -> Chunks:
 
 
 def kaldi_ark_chunks(utt_id: str, values: Floats) -> Chunks:
-    """A binary Kaldi archive of one float matrix (Kaldi's ``matrix/kaldi-matrix.cc``, ``Matrix::Write``)."""
+    """Write a binary Kaldi archive of one float matrix (``Matrix::Write`` of ``kaldi-matrix.cc``)."""
     rows, columns = values.shape
     header = f"{utt_id} ".encode() + b"\0BFM " + struct.pack("<bibi", 4, rows, 4, columns)
     return [header, _bytes_of(np.ascontiguousarray(values, dtype="<f4"))]
@@ -197,7 +198,7 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
 
 
 def encode(media_type: str, fields: dict[str, Any], values: Floats, top_k: int | None) -> Encoded:
-    """The body of an answer.
+    """Write the body of an answer.
 
     Raises:
         Refusal: 406 ``top_k`` of a Kaldi archive, which has no form for it.

@@ -37,7 +37,7 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
-    """The whole body, inflated if ``Content-Encoding`` says so.
+    """Read the whole body, inflated if ``Content-Encoding`` says so.
 
     Raises:
         Refusal: 413 larger than ``max_bytes`` (before or after inflation), 408 not received in ``timeout_s``,
@@ -121,13 +121,13 @@ class Part:
     data: bytearray = field(default_factory=bytearray)
 
     def disposition(self, name: str) -> str:
-        """A parameter of ``Content-Disposition``, empty where absent."""
+        """Return a parameter of ``Content-Disposition``, empty where absent."""
         options = _options(self.headers.get("content-disposition", ""), "a part's Content-Disposition")
         return options.get(name.encode(), b"").decode("utf-8", "replace")
 
     @property
     def stem(self) -> str:
-        """The client's file name without folders and suffix: a label, never opened."""
+        """Return the client's file name without folders and suffix: a label, never opened."""
         return PurePosixPath(self.disposition("filename").replace("\\", "/")).stem
 
 
@@ -227,7 +227,7 @@ warnings.filterwarnings("ignore", category=DeprecationWarning, module="<unknown>
 
 
 def read_npy(data: bytes) -> Floats:
-    """A float matrix in NumPy's format, as `numpy.load` reads it without pickle; nothing may follow it.
+    """Read a float matrix in NumPy's format, without pickle; nothing may follow it.
 
     Raises:
         Refusal: 400 not NumPy's format or another size than its header says, 422 not a matrix of floats.

@@ -31,7 +31,7 @@ class StrictRoute(APIRoute):
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, behind the check."""
+        """Return the handler, behind the check."""
         handle = super().get_route_handler()
         known = [field.alias for field in self.dependant.query_params]
 

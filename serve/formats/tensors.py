@@ -55,7 +55,7 @@ class TensorSpec:
     shape: tuple[int, ...]
 
     def describe(self) -> dict[str, Any]:
-        """As in a model's metadata."""
+        """Describe it as a model's metadata do."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
@@ -73,7 +73,7 @@ class InferRequest:
     outputs: list[dict[str, Any]] | None
 
     def wants_binary(self, output: str) -> bool:
-        """True if ``output`` is to be answered as binary data; its own parameter wins."""
+        """Say whether ``output`` is to be answered as binary data; its own parameter wins."""
         default: bool = self.parameters.get("binary_data_output", False)
         for asked in self.outputs or []:
             if asked["name"] == output:
@@ -82,7 +82,7 @@ class InferRequest:
 
 
 def read_request(body: bytes, json_size: str | None, specs: list[TensorSpec]) -> InferRequest:
-    """An ``infer`` request.
+    """Read an ``infer`` request.
 
     Args:
         body: JSON, then the binary tensors in the order of the inputs.
@@ -109,14 +109,14 @@ def read_request(body: bytes, json_size: str | None, specs: list[TensorSpec]) ->
 
 
 def pack_request(call: InferRequest) -> tuple[dict[str, Any], bytes]:
-    """``call`` as it goes from process to process: a JSON object, and the tensors one after the other."""
+    """Pack ``call`` for another process: a JSON object, and the tensors one after the other."""
     fields = {"id": call.id, "parameters": call.parameters, "outputs": call.outputs}
     inputs = [[name, values.dtype.str, values.shape] for name, values in call.inputs.items()]
     return fields | {"inputs": inputs}, b"".join(values.tobytes() for values in call.inputs.values())
 
 
 def unpack_request(head: dict[str, Any], payload: bytes) -> InferRequest:
-    """What :func:`pack_request` packed."""
+    """Unpack what `pack_request` packed."""
     inputs: dict[str, Array] = {}
     offset = 0
     for name, dtype, shape in head["inputs"]:
@@ -126,7 +126,7 @@ def unpack_request(head: dict[str, Any], payload: bytes) -> InferRequest:
 
 
 def json_bytes(body: bytes, given: str | None) -> int:
-    """How much of an ``infer`` request is JSON: what its header says, or all of it.
+    """Return how many bytes of an ``infer`` request are JSON: as its header says, or all of it.
 
     Raises:
         Refusal: 400 the header is no size, or more than there is.

@@ -30,7 +30,7 @@ class Estimate:
 
     @property
     def upper(self) -> float:
-        """What the next value will hardly exceed; 0 before the first."""
+        """Return what the next value will hardly exceed; 0 before the first."""
         return self.mean + 4 * self._deviation
 
 
@@ -50,9 +50,9 @@ class CallTimes:
         self._cost.observe(cost)
 
     def expected(self, cost: float) -> float:
-        """Seconds of a call, 0 before the first."""
+        """Return the expected seconds of a call, 0 before the first."""
         return cost * self._seconds.mean / self._cost.mean if self._cost.mean else 0.0
 
     def upper(self, cost: float) -> float:
-        """Seconds that a call will hardly exceed."""
+        """Return the seconds that a call will hardly exceed."""
         return self.expected(cost) + 4 * self._deviation.mean

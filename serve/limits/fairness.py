@@ -21,14 +21,14 @@ _FEW_CLIENTS = 1000
 
 
 def client_of(scope: Scope) -> str:
-    """Who asks: the holder of a key, else an address, as uvicorn's ``--forwarded-allow-ips`` resolves it."""
+    """Return who asks: a key's holder, else an address as uvicorn's ``--forwarded-allow-ips`` resolves it."""
     known: str | None = scope.get("state", {}).get("client")
     return known or network_of(scope["client"][0] if scope.get("client") else "")
 
 
 @lru_cache(4096)
 def network_of(host: str) -> str:
-    """The addresses that one client has at will: of IPv6 a network of 64 bits, of IPv4 the address itself.
+    """Return the addresses that one client can choose from: an IPv6 /64 network, or one IPv4 address.
 
     >>> network_of("2001:db8::1") == network_of("2001:db8::ffff:2"), network_of("::ffff:192.0.2.1")
     (True, '192.0.2.1')
@@ -74,15 +74,15 @@ class Share:
 
     @property
     def largest(self) -> int:
-        """The largest amount that can ever be taken at once."""
+        """Return the largest amount that can ever be taken at once."""
         return min(self.most, -(-3 * self.capacity // 4))
 
     def held_by(self, client: str) -> int:
-        """What a client holds."""
+        """Return what a client holds."""
         return self._by_client.get(client, 0)
 
     def fits(self, client: str, amount: int) -> bool:
-        """Whether ``client`` may take ``amount`` now."""
+        """Say whether ``client`` may take ``amount`` now."""
         return self._fits(self.held, self._by_client.get(client, 0), amount)
 
     def _fits(self, held: int, own: int, amount: int) -> bool:
@@ -110,7 +110,7 @@ class Share:
             self._by_client[client] = own
 
     def fits_in_s(self, client: str, amount: int) -> float:
-        """About how long it takes until ``amount`` fits, in seconds.
+        """Estimate how many seconds it takes until ``amount`` fits.
 
         Every holding is expected to last as long as those before it; one that has lasted longer, as long
         again as it is late.
@@ -131,12 +131,12 @@ class Waiting(Protocol):
 
     @property
     def client(self) -> str:
-        """Whose it is."""
+        """Return whose it is."""
         ...
 
     @property
     def cost(self) -> float:
-        """In the unit of the other costs."""
+        """Return what it takes, in the unit of the other costs."""
         ...
 
 
@@ -156,7 +156,7 @@ class Turns:
         self._forget_at = _FEW_CLIENTS
 
     def order(self, waiting: Sequence[W]) -> Sequence[W]:
-        """``waiting``, in order of arrival, in order of turns: each client's own stay in theirs."""
+        """Sort ``waiting``, in order of arrival, by turns; those of one client keep their order."""
         if len({one.client for one in waiting}) < 2:
             return waiting
         ahead: dict[str, float] = {}
@@ -206,7 +206,7 @@ class Gate:
         self._waiting: list[_Entry] = []
 
     async def run(self, client: str, work: Callable[[], Awaitable[T]]) -> T:
-        """What ``work()`` gives, once its turn has come.
+        """Await ``work()`` once its turn has come, and return what it gives.
 
         When the caller is cancelled it is not begun; what is begun goes on, and takes its room, to its end.
         """
@@ -280,7 +280,7 @@ class Allowance:
         self._forget_at = _FEW_CLIENTS
 
     def wait_s(self, client: str) -> float:
-        """How long until it may take again, in seconds; 0: it may now."""
+        """Return the seconds until it may take again; 0: it may now."""
         return max(0.0, -self._left(client) / self.per_s) if self.per_s else 0.0
 
     def take(self, client: str, amount: float) -> None:
@@ -312,7 +312,7 @@ class FairThreads:
         self._executor = ThreadPoolExecutor(size, thread_name_prefix=name)
 
     async def run(self, client: str, function: Callable[..., T], *arguments: Any) -> T:
-        """What ``function(*arguments)`` gives in one of them, as `Gate.run`."""
+        """Return ``function(*arguments)``, called in one of them, as `Gate.run`."""
         loop = asyncio.get_running_loop()
         return await self._gate.run(
             client, lambda: loop.run_in_executor(self._executor, function, *arguments)

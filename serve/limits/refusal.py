@@ -20,7 +20,7 @@ class ClientGone(Exception):
 
 
 def shown(value: Any) -> str:
-    """What a client sent, as much of it as belongs in a sentence; however deeply it is nested.
+    """Show what a client sent, cut to what fits in a sentence, however deeply nested.
 
     >>> shown([[[[[0]]]], "x" * 200])
     "[[[[[...]]]], 'xxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxx']"

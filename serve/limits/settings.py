@@ -93,17 +93,17 @@ class Settings(BaseSettings):
 
     @property
     def compute_threads(self) -> int:
-        """Threads that compute; those of a call that runs on CUDA wait for it."""
+        """Return the threads that compute; with CUDA they wait for the GPU."""
         return self.num_threads or (2 if self.device == "cuda" else available_cores())
 
     @property
     def num_audio_processes(self) -> int:
-        """Processes that decode audio and compute features."""
+        """Return how many processes decode audio and compute features."""
         return self.audio_processes or available_cores()
 
 
 def load_settings(**given: object) -> Settings:
-    """The settings of the environment, with ``given`` in their place where given.
+    """Read the settings of the environment; ``given`` ones take precedence.
 
     Raises:
         ValueError: a setting is missing or has a bad value; the sentence names the variable.
@@ -118,7 +118,7 @@ def load_settings(**given: object) -> Settings:
 
 
 def environment_help() -> str:
-    """One line for each setting: the variable, its default, what it means."""
+    """Write a line for each setting: the variable, its default, what it means."""
     lines = []
     for name, field in Settings.model_fields.items():
         default = "required" if field.is_required() else f"default {field.default!r}"

@@ -31,7 +31,7 @@ class Secrets:
                 raise ValueError(f"{path}: no key in it, expected one a line")
 
     def find(self, headers: Sequence[tuple[bytes, bytes]], own_header: str) -> int | None:
-        """The number of the secret that a request holds, None if it holds none.
+        """Return the number of the secret that a request holds, None if it holds none.
 
         Args:
             headers: as of an ASGI scope; every line, and every item of a line that a proxy has joined,

@@ -23,7 +23,7 @@ OPEN_INFERENCE_STATUS = {406: 400, 408: 400, 415: 400, 422: 400, 504: 503}
 
 
 def problem_body(status: int, detail: str) -> dict[str, Any]:
-    """RFC 9457 members of a problem; the type is left at its default, ``about:blank``."""
+    """Make the members of a problem (RFC 9457); the type is its default, ``about:blank``."""
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
 
 

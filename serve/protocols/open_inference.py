@@ -31,13 +31,13 @@ Version = Annotated[str, Path(pattern=r"^[0-9]{1,18}$")]
 
 
 def inputs_of(model: ServedModel) -> list[TensorSpec]:
-    """The tensors that a model takes."""
+    """Return the tensors that a model takes."""
     features = TensorSpec("features", "FP32", (-1, -1, model.metadata.num_features))
     return [features, TensorSpec("lengths", "INT32", (-1,))]
 
 
 def output_of(model: ServedModel) -> TensorSpec:
-    """The tensor that a model gives."""
+    """Return the tensor that a model gives."""
     return TensorSpec("log_posteriors", "FP32", (-1, -1, model.metadata.num_pdfs))
 
 
@@ -80,13 +80,13 @@ def for_model(
 
 @public.get("/health/live", responses=v2_answers(schemas.ServerLive))
 async def live() -> Response:
-    """The server answers."""
+    """Say that the server answers."""
     return JSONResponse({"live": True})
 
 
 @public.get("/health/ready", responses=v2_answers(schemas.ServerReady, 503))
 async def ready(request: Request) -> Response:
-    """New requests are welcome."""
+    """Say whether new requests are accepted."""
     if not _service(request).ready:
         raise Refusal(503, "the server is starting or shutting down")
     return JSONResponse({"ready": True})
@@ -94,20 +94,20 @@ async def ready(request: Request) -> Response:
 
 @router.get("", responses=v2_answers(schemas.ServerMetadata))
 async def server_metadata() -> Response:
-    """The server's name, version and extensions."""
+    """Describe the server: its name, version and extensions."""
     extensions = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
     return JSONResponse({"name": "asr-bn", "version": asr_bn.__version__, "extensions": extensions})
 
 
 @router.get("/models/stats", responses=v2_answers(schemas.Statistics))
 async def all_statistics(request: Request) -> Response:
-    """How many utterances and calls each model has served."""
+    """Report how many utterances and calls each model has served."""
     return _statistics(_service(request).models.all())
 
 
 @for_model("GET", "", schemas.ModelMetadata)
 async def model_metadata(request: Request, name: str, version: str) -> Response:
-    """A model's tensors and versions."""
+    """Describe a model's tensors and versions."""
     model = _service(request).models.get(name, version)
     return JSONResponse(
         {
@@ -122,7 +122,7 @@ async def model_metadata(request: Request, name: str, version: str) -> Response:
 
 @for_model("GET", "/ready", schemas.ModelReady, 503)
 async def model_ready(request: Request, name: str, version: str) -> Response:
-    """A model can be used."""
+    """Say whether a model can be used."""
     _service(request).models.get(name, version)
     if not _service(request).ready:
         raise Refusal(503, "the server is shutting down")
@@ -131,7 +131,7 @@ async def model_ready(request: Request, name: str, version: str) -> Response:
 
 @for_model("GET", "/config", schemas.ModelConfig)
 async def model_config(request: Request, name: str, version: str) -> Response:
-    """A model's configuration in Triton's words."""
+    """Describe a model's configuration in Triton's words."""
     model = _service(request).models.get(name, version)
 
     def describe(spec: TensorSpec) -> dict[str, Any]:
@@ -151,7 +151,7 @@ async def model_config(request: Request, name: str, version: str) -> Response:
 
 @for_model("GET", "/stats", schemas.Statistics)
 async def statistics(request: Request, name: str, version: str) -> Response:
-    """How many utterances and calls a model has served."""
+    """Report how many utterances and calls a model has served."""
     return _statistics([_service(request).models.get(name, version)])
 
 
@@ -170,7 +170,7 @@ def _statistics(chosen: list[ServedModel]) -> Response:
 
 @for_model("POST", "/infer", INFER_ANSWER, 413, 429, 503, extra=INFER)
 async def infer(request: Request, name: str, version: str) -> Response:
-    """Log posteriors of a batch of utterances, padded to the longest; padding is answered with zeros."""
+    """Compute log posteriors of a batch of utterances, padded to the longest; zero in the padding."""
     service = _service(request)
     service.models.get(name, version)
     timing = timing_of(request)
@@ -216,7 +216,7 @@ def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
 async def _read(
     service: Service, model: ServedModel, body: bytes, json_size: str | None, client: str
 ) -> tuple[InferRequest, list[Floats]]:
-    """A call and its utterances; in threads or processes where that would keep others waiting."""
+    """Read a call and its utterances; large ones in a thread or process, so that others need not wait."""
     specs = inputs_of(model)
     if len(body) <= _SMALL_BYTES:
         call = read_request(body, json_size, specs)
@@ -229,7 +229,7 @@ async def _read(
 
 
 def _utterances(model: ServedModel, call: InferRequest) -> list[Floats]:
-    """The rows of ``features`` cut to their ``lengths``, of a call that asks for what there is."""
+    """Cut the rows of ``features`` to their ``lengths``; check the outputs asked for."""
     _check_outputs(call, output_of(model))
     features, lengths = call.inputs["features"], call.inputs["lengths"]
     if len(features) != len(lengths):
@@ -271,7 +271,7 @@ def _encode(
 
 
 def _pad(rows: list[Floats], shape: tuple[int, int, int]) -> Floats:
-    """``[batch, num_frames, num_pdfs]``, zero where a row has ended; a single whole row is not copied."""
+    """Stack rows to ``[batch, num_frames, num_pdfs]``, zero in the padding; one whole row is not copied."""
     if len(rows) == 1 and len(rows[0]) == shape[1]:
         return rows[0][None]
     padded = np.zeros(shape, dtype=np.float32)
@@ -281,7 +281,7 @@ def _pad(rows: list[Floats], shape: tuple[int, int, int]) -> Floats:
 
 
 def _encoding(accept_encoding: str) -> Compression | None:
-    """The compression to answer with.
+    """Return the compression to answer with.
 
     Only a header that names a single encoding asks for it: HTTP libraries name all they know in every
     request, and compressing floats costs more time than it saves.

@@ -62,7 +62,7 @@ _REFUSALS = {
 
 
 def refusals(*statuses: int) -> Responses:
-    """The documentation of problem answers."""
+    """Document problem answers."""
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     return {
         status: {
@@ -77,7 +77,7 @@ _V1_REFUSALS = refusals(*(status for status in _REFUSALS if status != 403))
 
 
 def v2_answers(answer: Any, *statuses: int) -> Responses:
-    """The documentation of an answer under ``/v2``, a model or more, and of refusals, ``{"error": text}``."""
+    """Document an answer under ``/v2``, a model or more, and its refusals, ``{"error": text}``."""
     answers: Responses = {200: answer if isinstance(answer, dict) else {"model": answer}}
     return answers | {
         status: {"description": _REFUSALS[status], "model": InferenceError}
@@ -163,7 +163,7 @@ _ANSWERS_WITH = {
 
 
 def document(app: FastAPI, public: Collection[str], needs_key: bool) -> Callable[[], dict[str, Any]]:
-    """What makes the OpenAPI document of ``app``, to take the place of its ``openapi``.
+    """Return a replacement for ``app.openapi`` that completes the document.
 
     Args:
         app: the application.

@@ -22,19 +22,19 @@ def add_public(app: FastAPI) -> None:
 
 
 def public_paths() -> set[str]:
-    """The paths of the public routes."""
+    """Return the paths of the public routes."""
     return {getattr(route, "path", "") for route in (*router.routes, *open_inference.public.routes)}
 
 
 @router.get("/healthz", tags=["health"])
 async def healthz() -> Health:
-    """The process is alive."""
+    """Say that the process is alive."""
     return Health(status="alive")
 
 
 @router.get("/readyz", tags=["health"], responses={503: {"model": Problem, "description": "not now"}})
 async def readyz(request: Request) -> Health:
-    """New requests are welcome: the models are loaded and no shutdown has begun."""
+    """Say whether new requests are accepted: models are loaded, no shutdown has begun."""
     if not request.app.state.service.ready:
         raise Refusal(503, "the server is starting or shutting down")
     return Health(status="ready")
@@ -42,18 +42,18 @@ async def readyz(request: Request) -> Health:
 
 @router.get("/metrics", tags=["health"], response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Figures for Prometheus."""
+    """Return figures for Prometheus."""
     exposition = request.app.state.service.metrics.exposition()
     return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/", include_in_schema=False)
 async def page(request: Request) -> Response:
-    """A page to try the server."""
+    """Return a page to try the server."""
     return await _pages.get_response("index.html", request.scope)
 
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
-    """The interface's documentation, drawn from the OpenAPI document."""
+    """Return the interface's documentation, made from the OpenAPI document."""
     return await _pages.get_response("docs.html", request.scope)

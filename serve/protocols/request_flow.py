@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 
 def timing_of(request: Request) -> Timing:
-    """What the request spends is noted here, from now on."""
+    """Begin to note what the request spends."""
     return Timing(client_of(request.scope), getattr(request.state, "trace", None))
 
 
 async def receive(request: Request, service: Service, timing: Timing, deadline: float) -> bytes:
-    """The body, once there is room for it.
+    """Receive the body, once there is room for it.
 
     Raises:
         Refusal: as `Admission.count_request`, `Service.check_admission` and `read_body`.
@@ -43,7 +43,7 @@ async def receive(request: Request, service: Service, timing: Timing, deadline: 
 
 
 def _expected_bytes(request: Request, most: int) -> int:
-    """What a body will take; of one that comes in chunks nobody knows."""
+    """Return the bytes to hold for a body: its length, or of one in chunks ``most``."""
     declared = request.headers.get("content-length", "")
     if re.fullmatch("[0-9]{1,18}", declared):
         return min(most, int(declared))

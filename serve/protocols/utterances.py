@@ -29,7 +29,7 @@ class V1Request:
 
     @property
     def client(self) -> str:
-        """Who asks."""
+        """Return who asks."""
         return self.timing.client
 
 
@@ -51,7 +51,7 @@ class Sent:
 
 
 async def utterance_of(asked: V1Request) -> Utterance:
-    """The utterance of a asked's body.
+    """Read the utterance of a request's body.
 
     Raises:
         Refusal: 400, 413, 415 or 422 for the body, 504 when the deadline comes first.
@@ -85,7 +85,7 @@ def _media_type(content_type: str) -> str:
 
 
 def _as_utt_id(stem: str) -> str:
-    """A file name as an utterance id, which may hold no white space."""
+    """Make a file name an utterance id, which may hold no white space."""
     return "".join(letter if "!" <= letter <= "~" else "_" for letter in stem)[:200]
 
 

@@ -49,7 +49,7 @@ class AnswerFormat:
 
     @property
     def form(self) -> str:
-        """What decides how long a value takes to write; empty: no time, the bytes are those of the scores."""
+        """Name what decides how long a value takes to write; empty: the scores' own bytes are sent."""
         if self.output == "log_posterior" and self.top_k is None and self.media_type != answers.JSON:
             return ""
         return f"{self.output} {self.media_type} {'all' if self.top_k is None else 'top'}"
@@ -65,7 +65,7 @@ async def posteriors(
     model: ModelName = "",
     x_timeout_ms: TimeoutMs = None,
 ) -> Response:
-    """Framewise posteriors of one utterance, sent as audio, as a form's file, or as features."""
+    """Compute framewise posteriors of one utterance, sent as audio, as a form's file, or as features."""
     wanted = AnswerFormat(output, top_k, utt_id, answers.negotiate(request.headers.get("accept", "")))
     asked = await _v1_request(request, channel, model, x_timeout_ms)
     return await unless_client_leaves(request, _posteriors(asked, wanted))
@@ -75,7 +75,7 @@ async def posteriors(
 async def features(
     request: Request, channel: Channel = None, model: ModelName = "", x_timeout_ms: TimeoutMs = None
 ) -> Response:
-    """The static features (energy, log-mel bands) that the model computes from audio, as npy."""
+    """Compute the model's static features (energy, log-mel bands) from audio, as npy."""
     asked = await _v1_request(request, channel, model, x_timeout_ms)
     return await unless_client_leaves(request, _features(asked))
 

@@ -12,7 +12,7 @@ from serve.service.models import ServedModel
 
 
 def full(retry_after_s: float) -> Refusal:
-    """The refusal of a request that finds no room."""
+    """Return the refusal of a request that finds no room."""
     return _later("too many requests are waiting", retry_after_s)
 
 
@@ -51,7 +51,7 @@ class Admission:
         self.requests.take(client, 1)
 
     def make_room(self, share: Share, client: str, amount: int) -> None:
-        """See that ``client`` can take ``amount``, at the expense of slow deliveries if need be.
+        """Make room for ``amount`` of ``client``, by giving up slow deliveries if need be.
 
         Those are given up first whose client holds most, and none of a client that holds less than this one.
 

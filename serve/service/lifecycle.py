@@ -28,7 +28,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def without_long_pauses() -> Iterator[None]:
-    """Within it, Python does not keep the event loop waiting for long; to be entered when all is loaded.
+    """Keep Python from holding up the event loop within it; to be entered when all is loaded.
 
     A thread that computes lets go of the interpreter after a millisecond, not after five.  And what is there
     already (modules, application, models) is left out of garbage collections: going through it took 60 ms,
@@ -47,7 +47,7 @@ def without_long_pauses() -> Iterator[None]:
 
 @contextmanager
 def ending_with_supervisor(settings: Settings) -> Iterator[None]:
-    """Within it, one of several processes ends as after SIGTERM when their supervisor was killed.
+    """End one of several processes as after SIGTERM when their supervisor was killed.
 
     Nobody else would end it, and it would keep the port.  It also removes the supervisor's metrics.
     """
@@ -73,8 +73,9 @@ def ending_with_supervisor(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def watch_for_shutdown(service: Service) -> Iterator[None]:
-    """Within it, the first SIGTERM or SIGINT fails readiness; the server's own handler runs
-    ``shutdown_delay_s`` later, or at once with the second signal.
+    """Fail readiness at the first SIGTERM or SIGINT; the server's own handler runs later.
+
+    It runs after ``shutdown_delay_s``, or at once with the second signal.
 
     The delay gives load balancers time to look elsewhere, and clients with open connections an answer
     that says ``connection: close`` instead of a broken connection.

@@ -110,7 +110,7 @@ class Metrics:
         self.stage_seconds.labels(stage).observe(seconds)
 
     def exposition(self) -> bytes:
-        """The text format that Prometheus reads."""
+        """Write the text format that Prometheus reads."""
         if not self._one_of_several:
             return generate_latest(self.registry)
         together = CollectorRegistry()

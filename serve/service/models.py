@@ -42,7 +42,7 @@ class ServedModel:
         self._counting = threading.Lock()
 
     def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
-        """Scores of one call, each ``[num_frames, num_pdfs]`` (a `serve.batching.batch_policy.Scorer`)."""
+        """Score one call, each ``[num_frames, num_pdfs]`` (a `serve.batching.batch_policy.Scorer`)."""
         scores = self._scorer.log_posteriors(feats)
         with self._counting:
             self.num_calls += 1
@@ -127,15 +127,15 @@ class ModelStore:
         return versions[version or max(versions, key=int)]
 
     def all(self) -> list[ServedModel]:
-        """Every version of every loaded model."""
+        """Return every version of every loaded model."""
         return [model for versions in self._loaded.values() for model in versions.values()]
 
     def versions(self, name: str) -> list[str]:
-        """Loaded versions of a model, oldest first."""
+        """Return the loaded versions of a model, oldest first."""
         return sorted(self._loaded.get(name, {}), key=int)
 
     def is_loaded(self, name: str) -> bool:
-        """True if ``name`` can be used."""
+        """Say whether ``name`` can be used."""
         return name in self._loaded
 
     def _load_file(self, name: str, version: str, file: Path) -> ServedModel:
@@ -152,12 +152,12 @@ class ModelStore:
 
 
 def default_batch_size(on_cuda: bool) -> int:
-    """On a CPU four utterances a call are as fast as more, each costing memory (``bench/serve.py``)."""
+    """Return 4 on a CPU, where more are no faster and cost memory (``bench/serve.py``), else 16."""
     return 16 if on_cuda else 4
 
 
 def model_files(path: Path, name: str) -> dict[str, dict[str, Path]]:
-    """The model files of a path, by name and version; ``name`` is that of a single file, empty for its own.
+    """Find the model files of a path, by name and version; ``name`` is a single file's, empty: its own.
 
     Raises:
         FileNotFoundError: there is neither file nor folder.

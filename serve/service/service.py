@@ -36,12 +36,12 @@ class Timing:
     started: float = field(default_factory=time.monotonic)
 
     def server_timing(self) -> str:
-        """The ``Server-Timing`` header's value, in milliseconds."""
+        """Write the ``Server-Timing`` header's value, in milliseconds."""
         return ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in self.stages.items())
 
 
 async def before(deadline: float, work: Awaitable[T], what: str) -> T:
-    """What ``work`` gives, if it does before ``deadline`` (`time.monotonic`).
+    """Await ``work``, until ``deadline`` (`time.monotonic`) at most, and return what it gives.
 
     Raises:
         Refusal: 504 the deadline came first, before ``what`` was done.
@@ -98,14 +98,14 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """True while new requests are welcome."""
+        """Say whether new requests are accepted."""
         return self.models_loaded and not self.draining
 
     def load(self) -> None:
         """Load every model, and wait for the audio processes.
 
         Raises:
-            ValueError, OSError: as `ModelStore.load_all`; a audio process cannot start.
+            ValueError, OSError: as `ModelStore.load_all`; an audio process cannot start.
         """
         try:
             self.models.load_all()
@@ -124,7 +124,7 @@ class Service:
         announced: Announcement | None = None,
         form: str = "",
     ) -> list[Scored]:
-        """Log posteriors of ``feats``, each ``[num_frames, num_features]``.
+        """Compute log posteriors of ``feats``, each ``[num_frames, num_features]``.
 
         The time that writing an answer in ``form`` takes (see `write`) is kept of the time to ``deadline``.
 
@@ -184,7 +184,7 @@ class Service:
         return answer
 
     def deadline(self, timing: Timing, timeout_s: float | None) -> float:
-        """When (`time.monotonic`) a request stops waiting: after ``timeout_s``, or ``deadline_s`` at most."""
+        """Return when (`time.monotonic`) an answer has to begin: ``timeout_s`` on, at most ``deadline_s``."""
         most = self.settings.deadline_s
         return timing.started + (most if timeout_s is None else min(most, timeout_s))
 

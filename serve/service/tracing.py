@@ -89,7 +89,7 @@ class Tracing:
 
 
 def tracing_from(environment: Mapping[str, str] = os.environ) -> Tracing | None:
-    """What OpenTelemetry's variables ask for; None where they do not ask for traces.
+    """Return what OpenTelemetry's variables ask for; None if no traces.
 
     Raises:
         ValueError: they do, but what they ask for is not installed.

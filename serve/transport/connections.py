@@ -82,12 +82,12 @@ class Connection(HttpToolsProtocol):
 
     @property
     def address(self) -> str | None:
-        """Where the client is, without its port."""
+        """Return where the client is, without its port."""
         return self.client[0] if self.client else None
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request of it is being answered, nor its end has come."""
+        """Say whether it is open and answers no request."""
         answered = self._answering is None or self._answering.response_complete
         return answered and not self.transport.is_closing()
 
@@ -107,7 +107,7 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Forget the limit: the client reads again."""
         if self._stalled is not None:
             self._stalled.cancel()
         super().resume_writing()
@@ -151,7 +151,7 @@ class Connection(HttpToolsProtocol):
             self._feed(rest)
 
     def on_message_begin(self) -> None:
-        """A request begins, perhaps right behind another one."""
+        """Note that a request begins, perhaps right behind another one."""
         self._begun = True
         if self._timer is None:
             self._await_rest()
@@ -164,7 +164,7 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is there: hand it on, unless something is wrong with it."""
+        """Hand on a complete head, unless something is wrong with it."""
         if self.parser.should_upgrade():
             return  # until it comes again, see _ignore_upgrade
         version = self.parser.get_http_version()
@@ -195,13 +195,13 @@ class Connection(HttpToolsProtocol):
         self._framing_bytes -= size
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """Take a piece of the body."""
         self._framing_bytes -= len(body)
         self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The whole request is there."""
+        """Note that the whole request is there."""
         if self.parser.should_upgrade():
             return
         self._stop_timer()

@@ -66,7 +66,7 @@ def origin_form(method: bytes, target: bytes, headers: Headers) -> bytes:
 
 
 def without_upgrade(method: bytes, target: bytes, version: str, keep_alive: bool, headers: Headers) -> bytes:
-    """The bytes of a head that asks for the same, but not for another protocol (RFC 9110, 7.8)."""
+    """Write a head that asks for the same, but not for another protocol (RFC 9110, 7.8)."""
     connection = b"keep-alive" if keep_alive else b"close"
     kept = [field for field in headers if field[0] not in (b"connection", b"upgrade")]
     lines = [b"%s %s HTTP/%s" % (method, target, version.encode())]

@@ -48,7 +48,7 @@ class DroppingStream(io.TextIOBase):
         return len(text)
 
     def isatty(self) -> bool:
-        """Whether it is a terminal, which decides on colors."""
+        """Say whether it is a terminal, which decides on colors."""
         return self._is_terminal
 
     def drain(self, timeout_s: float) -> None:

@@ -42,7 +42,7 @@ Head = dict[str, Any]
 
 
 def frame(number: int, head: Head, payload: bytes) -> bytes:
-    """A frame's bytes."""
+    """Return a frame's bytes."""
     text = json.dumps(head).encode()
     return b"".join([HEADER.pack(number, len(text), len(payload)), text, payload])
 
@@ -53,7 +53,7 @@ def answer(head: Head, data: bytes) -> tuple[Head, bytes]:
 
 
 def tensors(head: Head, data: bytes) -> tuple[Head, bytes]:
-    """An ``infer`` request of the Open Inference Protocol, its tensors as they lie in memory.
+    """Read an ``infer`` request; return its tensors as they lie in memory.
 
     Args:
         head: ``json_size`` as in `serve.formats.tensors.read_request`, and ``specs``, the fields of each.
@@ -72,7 +72,7 @@ def tensors(head: Head, data: bytes) -> tuple[Head, bytes]:
 
 
 def features(head: Head, data: bytes) -> tuple[Head, bytes]:
-    """Features of one audio file.
+    """Compute features of one audio file.
 
     Args:
         head: ``fbank`` (the fields of `FbankOptions`), ``delta_order``, ``max_seconds``,
@@ -113,12 +113,12 @@ def features(head: Head, data: bytes) -> tuple[Head, bytes]:
 
 
 def refusal(status: int, detail: str) -> Head:
-    """The head of an answer without features."""
+    """Return the head of an answer without features."""
     return {"status": status, "detail": detail[:_MOST_CHARACTERS]}
 
 
 def decode(data: bytes, head: Head) -> Recording:
-    """The file's channel, ``[num_samples, 1]``, in Kaldi's scale at the rate that the features need.
+    """Decode one channel, ``[num_samples, 1]``, in Kaldi's scale at the rate that the features need.
 
     Raises:
         ValueError: the file is broken, has other channels, or too low a rate.
@@ -137,7 +137,7 @@ def decode(data: bytes, head: Head) -> Recording:
 
 
 def at_rate(recording: Recording, wanted: int) -> Floats:
-    """Samples ``[num_samples]`` at ``wanted`` Hz.
+    """Resample ``[num_samples]`` to ``wanted`` Hz.
 
     Raises:
         ValueError: the audio has a lower rate: its upper bands would be empty, unlike those of any speech
@@ -150,7 +150,7 @@ def at_rate(recording: Recording, wanted: int) -> Floats:
 
 
 def compute_features(samples: Floats, head: Head) -> Floats:
-    """Filter bank, ``[num_frames, num_static]``, with deltas if ``delta_order`` is above 0."""
+    """Compute the filter bank, ``[num_frames, num_static]``, with deltas if ``delta_order`` is above 0."""
     feats = fbank(samples, FbankOptions(**head["fbank"]))
     if len(feats) and head["delta_order"]:
         feats = add_deltas(feats, head["delta_order"])
@@ -177,7 +177,7 @@ def serve_frames(source: BinaryIO, sink: BinaryIO) -> None:
 
 
 def framed_answer(number: int, head: Head, source: BinaryIO, payload_size: int) -> bytes:
-    """The answer to question ``number``, as a frame; an error of ours is told with status 500."""
+    """Answer question ``number`` with a frame; an error of ours has status 500."""
     try:
         data = read_payload(source, payload_size)
         return frame(number, *answer(head, data))
@@ -189,7 +189,7 @@ def framed_answer(number: int, head: Head, source: BinaryIO, payload_size: int) 
 
 
 def read_payload(source: BinaryIO, size: int) -> bytes:
-    """A frame's payload; all of it is taken from ``source``, even where it cannot be held.
+    """Read a frame's payload to its end, even where it does not fit in memory.
 
     Raises:
         MemoryError: it cannot.

@@ -49,16 +49,16 @@ class AudioWorkerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, None where it was ended."""
+        """Return its process id, None where it was ended."""
         return self._process.pid if self._process is not None else None
 
     @property
     def is_running(self) -> bool:
-        """Whether it has neither ended nor been ended."""
+        """Say whether it has neither ended nor been ended."""
         return self._process is not None and self._process.poll() is None
 
     def wait_until_ready(self) -> bool:
-        """Wait for it to start, before it is asked anything; whether it is locked in (`lockdown`).
+        """Wait for it to start, before it is asked anything; say whether it is locked in (`lockdown`).
 
         Raises:
             OSError: it cannot start.
@@ -67,7 +67,7 @@ class AudioWorkerProcess:
         return wait_for_greeting(self._process)
 
     async def ask(self, head: Head, data: bytes, timeout_s: float) -> tuple[Head, bytes]:
-        """Its answer: a head and a payload.
+        """Ask it, and return its answer: a head and a payload.
 
         Raises:
             Refusal: 413 it worked on the question for longer than ``timeout_s``, or ended over it;
@@ -211,7 +211,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def cpu_seconds(process: "subprocess.Popen[bytes]") -> float:
-    """The time that a process has computed, where Linux tells; else the time that has passed.
+    """Return the seconds that a process has computed, where Linux tells; else those that have passed.
 
     Little of it within a time limit means that the machine was busy, or the process stopped.
     """
@@ -233,12 +233,12 @@ async def _why_it_ended(process: "subprocess.Popen[bytes]") -> Refusal:
 
 
 def unavailable() -> Refusal:
-    """The refusal of a body that no process could read now, through no fault of its own."""
+    """Return the refusal of a body that no process can read now, through no fault of the body."""
     return Refusal(503, "no process can decode the body at the moment", {"retry-after": "1"})
 
 
 def beyond_limits(why: str) -> Refusal:
-    """The refusal of a body that a process could not cope with."""
+    """Return the refusal of a body that exceeds what a process may use."""
     return Refusal(413, f"the body could not be decoded within this server's limits ({why})")
 
 

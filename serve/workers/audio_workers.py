@@ -99,7 +99,7 @@ class AudioWorkers:
     async def tensors(
         self, body: bytes, json_size: str | None, specs: list[TensorSpec], client: str = ""
     ) -> InferRequest:
-        """`serve.formats.tensors.read_request` in one of the processes.
+        """Call `serve.formats.tensors.read_request` in one of the processes.
 
         Raises:
             Refusal: as there, 413 it needs too much time or memory, or 503 as in :meth:`features`.

@@ -98,7 +98,7 @@ def _filter_calls(column: int, architecture: int) -> bool:
 
 
 def filter_code(numbers: list[int], architecture: int) -> bytes:
-    """The filter as ``struct sock_filter`` s: calls of other architectures kill, other calls are refused."""
+    """Make the filter, ``struct sock_filter`` s: other architectures' calls kill, other calls are refused."""
     instructions = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
         (_JUMP_IF_EQUAL, 1, 0, architecture),

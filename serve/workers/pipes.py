@@ -23,7 +23,7 @@ async def write_all(descriptor: int, data: bytes) -> None:
 
 
 async def read_exactly(descriptor: int, size: int) -> bytes:
-    """``size`` bytes of a descriptor that does not block.
+    """Read ``size`` bytes of a descriptor that does not block.
 
     Raises:
         EOFError: the other end closed first.
