@@ -175,10 +175,18 @@ def test_a_full_disk_under_standard_error_is_counted_and_touches_no_answer(model
             time.sleep(0.05)
 
 
-@pytest.mark.parametrize("telemetry", ["0", "1"], ids=["file", "socket"])
-def test_a_closed_standard_error_touches_no_answer(model, monkeypatch, telemetry):
-    """Descriptor 2 may then be anything that is opened next: ONNX Runtime's database, or a socket."""
-    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", telemetry)
+def test_descriptors_that_the_caller_closed_are_opened_before_anything_else_takes_them():
+    program = (
+        "import os, socket; from asr_bn.cli.errors import open_standard_descriptors; "
+        "open_standard_descriptors(); sock, file = socket.socket(), open(os.devnull); "
+        "assert min(sock.fileno(), file.fileno()) > 2; "
+        "assert [os.path.samestat(os.fstat(n), os.stat(os.devnull)) for n in (0, 2)] == [True, True]"
+    )
+    command = ["bash", "-c", 'exec "$@" 0<&- 2>&-', "x", sys.executable, "-c", program]
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def test_a_closed_standard_error_touches_no_answer(model):
     script = 'exec "$@" 2>&-'
     command = [sys.executable, "-m", "asr_bn.cli.main", "serve", str(model), "--port", "0"]
     process = subprocess.Popen(
