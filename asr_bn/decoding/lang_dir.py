@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.decoding.arpa import BACKOFF, RESERVED, describe_left_out
 from asr_bn.decoding.fst_file import Fst, FstArrays
@@ -14,6 +13,7 @@ from asr_bn.decoding.lexicon_fst import read_phone_ids
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_ints
 from asr_bn.kaldi_io.utterance_id import prefix_errors
+from asr_bn.system.arrays import IntVector
 
 LANG_FILES = ("L_disambig.fst", "G.fst", "words.txt", "phones.txt", "phones/disambig.int")
 
@@ -128,7 +128,7 @@ def read_word_fst(
     return fst
 
 
-def _check_labels(path: Path, labels: NDArray[np.int32], word_ids: dict[str, int]) -> None:
+def _check_labels(path: Path, labels: IntVector, word_ids: dict[str, int]) -> None:
     unknown = set(np.unique(labels).tolist()) - set(word_ids.values())
     if unknown:
         raise ValueError(f"{path}: has the word {min(unknown)}, which words.txt beside it lacks")

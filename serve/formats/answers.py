@@ -121,7 +121,7 @@ def top(values: Floats, count: int) -> tuple[IntVector, Floats]:
     return pdf_ids, best
 
 
-def _top(values: NDArray[np.float32], count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _top(values: Floats, count: int) -> tuple[IntVector, Floats]:
     if count <= min(_FEW, values.shape[1] // 4) and np.isfinite(values).all():
         return _few(values, count)
     if 4 * count < values.shape[1]:
