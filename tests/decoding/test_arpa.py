@@ -9,7 +9,7 @@ import pytest
 
 from asr_bn.decoding.graph import DecodingGraph
 from tests.helpers.graph_costs import run
-from tests.helpers.graphs import lexicon_dir
+from tests.helpers.graphs import arpa_text, lexicon_dir
 from tests.helpers.kaldi_fixtures import SYNTHETIC
 
 pytest.importorskip("kaldi_decoder")
@@ -18,24 +18,7 @@ if importlib.util.find_spec("kaldilm") is None:  # imported only in processes of
 
 ALI = SYNTHETIC / "ali"
 
-ARPA = """\\data\\
-ngram 1=5
-ngram 2=3
-
-\\1-grams:
--1.0\t</s>
--99\t<s>\t-0.30
--0.6\topen\t-0.20
--0.7\tthe\t-0.10
--0.9\tdoor\t-0.25
-
-\\2-grams:
--0.4\t<s> open
--0.3\topen the
--0.2\tthe </s>
-
-\\end\\
-"""
+ARPA = arpa_text("open", "the", "door")
 
 
 @pytest.fixture

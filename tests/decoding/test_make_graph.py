@@ -15,6 +15,7 @@ from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.decoding.lexicon_fst import Lexicon
 from asr_bn.system.arrays import Floats
 from tests.helpers.graph_costs import Sentences
+from tests.helpers.graphs import arpa_text
 from tests.helpers.kaldi_fixtures import SYNTHETIC
 
 pytest.importorskip("kaldi_decoder")
@@ -32,24 +33,7 @@ two 1.0 T_B UW_E
 GRAMMAR = "# a comment\nSENTENCE = add NUMBER | a TAIL | a TAIL | a\nNUMBER = two | -\nTAIL = add | to add\n"
 # Each sentence with its probability, by hand.
 SENTENCES = {"add two": 0.125, "add": 0.125, "a add": 0.25, "a to add": 0.25, "a": 0.25}
-ARPA = """\\data\\
-ngram 1=5
-ngram 2=3
-
-\\1-grams:
--1.0\t</s>
--99\t<s>\t-0.30
--0.6\ta\t-0.20
--0.7\tadd\t-0.10
--0.9\ttwo\t-0.25
-
-\\2-grams:
--0.4\t<s> a
--0.3\ta add
--0.2\tadd </s>
-
-\\end\\
-"""
+ARPA = arpa_text("a", "add", "two")
 BIGRAMS = {("<s>", "a"): -0.4, ("a", "add"): -0.3, ("add", "</s>"): -0.2}
 UNIGRAMS = {"</s>": -1.0, "a": -0.6, "add": -0.7, "two": -0.9}
 BACKOFFS = {"<s>": -0.30, "a": -0.20, "add": -0.10, "two": -0.25}

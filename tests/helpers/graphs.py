@@ -18,6 +18,28 @@ def lexicon_dir(folder: Path) -> Path:
     return folder
 
 
+def arpa_text(first: str, second: str, third: str) -> str:
+    """Write a bigram model of three words, of which two follow each other, as an ARPA file."""
+    return f"""\\data\\
+ngram 1=5
+ngram 2=3
+
+\\1-grams:
+-1.0\t</s>
+-99\t<s>\t-0.30
+-0.6\t{first}\t-0.20
+-0.7\t{second}\t-0.10
+-0.9\t{third}\t-0.25
+
+\\2-grams:
+-0.4\t<s> {first}
+-0.3\t{first} {second}
+-0.2\t{second} </s>
+
+\\end\\
+"""
+
+
 def grammar_of(g_txt: Path) -> str:
     """Write Kaldi's acceptor as rules, where all that a state offers is equally likely."""
     rules: dict[str, list[str]] = {}
