@@ -33,7 +33,8 @@ import psutil
 from asr_bn.scoring.scorer import AcousticScorer
 from bench.peers.batch import npy
 from bench.serve import as_form, server
-from bench.serve_load import Request, make_requests, server_processes
+from bench.serve_load import server_processes
+from bench.serve_requests import Request, make_requests
 
 NUM_HONEST, NUM_UTTERANCES = 4, 12
 FLOOD_CONNECTIONS = 64

@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from asr_bn.scoring.scorer import AcousticScorer
-from bench.serve_load import counted, make_requests, send_all
+from bench.serve_load import counted, send_all
+from bench.serve_requests import make_requests
 from tests.helpers.serving import ROOT, npy, running_server, write_model
 
 Answer = tuple[int, bytes, float]
