@@ -23,3 +23,4 @@ autodoc_default_options = {"members": True}
 
 html_theme = "furo"
 html_title = "asr_bn"
+html_show_copyright = False
