@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_bn.kaldi_io.context_dependency import ContextDependency
-from asr_bn.kaldi_io.model_stream import open_model
+from asr_bn.kaldi_io.model_stream import ModelStream, open_model
 from asr_bn.kaldi_io.transition_model import Topology, TransitionState, read_topology_and_states
 
 
@@ -56,9 +56,15 @@ class Hmms:
             ValueError: not a transition model, or corrupt.
         """
         with open_model(path) as stream:
-            topology, rows = read_topology_and_states(stream)
-            stream.expect("<LogProbs>")
-            log_probs = stream.float_vector()  # entry 0 is unused
+            return cls.from_stream(stream)
+
+    @classmethod
+    def from_stream(cls, stream: ModelStream) -> "Hmms":
+        """Read a transition model that begins here; raises as :meth:`read`."""
+        path = Path(stream.where)
+        topology, rows = read_topology_and_states(stream)
+        stream.expect("<LogProbs>")
+        log_probs = stream.float_vector()  # entry 0 is unused
         transitions: dict[TransitionState, tuple[Transition, ...]] = {}
         number = 0
         for row in rows:

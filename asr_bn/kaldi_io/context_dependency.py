@@ -60,16 +60,21 @@ class ContextDependency:
             ValueError: not a tree, cut short or corrupt.
         """
         with open_model(path) as stream:
-            stream.expect("ContextDependency")
-            width, position = stream.integer(), stream.integer()
-            if not 0 <= position < width <= _MAX_WIDTH:
-                raise ValueError(
-                    f"{stream.where}: corrupt: place {position} of a window of {width} phones (at most "
-                    f"{_MAX_WIDTH})"
-                )
-            stream.expect("ToPdf")
-            root = _read_node(stream, width, 0)
-            stream.expect("EndContextDependency")
+            return cls.from_stream(stream)
+
+    @classmethod
+    def from_stream(cls, stream: ModelStream) -> "ContextDependency":
+        """Read a tree that begins here; raises as :meth:`read`."""
+        stream.expect("ContextDependency")
+        width, position = stream.integer(), stream.integer()
+        if not 0 <= position < width <= _MAX_WIDTH:
+            raise ValueError(
+                f"{stream.where}: corrupt: place {position} of a window of {width} phones (at most "
+                f"{_MAX_WIDTH})"
+            )
+        stream.expect("ToPdf")
+        root = _read_node(stream, width, 0)
+        stream.expect("EndContextDependency")
         return cls(width, position, root)
 
     def pdf_id(self, window: Sequence[int], pdf_class: int) -> int | None:

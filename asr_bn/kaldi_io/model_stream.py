@@ -32,6 +32,14 @@ class ModelStream:
         self.where = where
         self.binary = binary
 
+    @classmethod
+    def begin(cls, stream: IO[bytes], where: str) -> "ModelStream":
+        """Begin to read a model, whose ``\\0B`` mark (if binary) is consumed."""
+        first = stream.read(2)
+        if first == BINARY_MARK:
+            return cls(stream, where, binary=True)
+        return cls(_Rewound(first, stream), where, binary=False)  # type: ignore[arg-type]
+
     def token(self) -> str:
         """The next word."""
         return read_token(self._stream, self.where)
@@ -117,8 +125,4 @@ class _Rewound:
 def open_model(path: Path) -> Iterator[ModelStream]:
     """Open a model file, its ``\\0B`` mark (if binary) consumed."""
     with open_input(str(path)) as stream:
-        first = stream.read(2)
-        if first == BINARY_MARK:
-            yield ModelStream(stream, str(path), binary=True)
-        else:
-            yield ModelStream(_Rewound(first, stream), str(path), binary=False)  # type: ignore[arg-type]
+        yield ModelStream.begin(stream, str(path))

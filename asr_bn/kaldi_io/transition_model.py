@@ -5,10 +5,12 @@ Source: Kaldi ``src/hmm/transition-model.cc`` and ``src/hmm/hmm-topology.cc``.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from asr_bn.kaldi_io.model_stream import ModelStream, open_model
+from asr_bn.kaldi_io.rxfilename import open_input
 from asr_bn.system.arrays import IntVector
 
 _MAX_STATES = 1 << 22
@@ -41,11 +43,13 @@ class TransitionModel:
         num_pdfs: number of pdf-ids.
         tid_to_pdf: int32 ``[num_transition_ids + 1]``, pdf-id of a transition-id; entry 0 is unused, -1.
         tid_to_phone: int32, the same shape: the phone of a transition-id.
+        tid_to_hmm_state: int32, the same shape: the state, from 0, of the phone's topology that it leaves.
     """
 
     num_pdfs: int
     tid_to_pdf: IntVector
     tid_to_phone: IntVector
+    tid_to_hmm_state: IntVector
 
     @property
     def num_transition_ids(self) -> int:
@@ -64,8 +68,45 @@ class TransitionModel:
             ValueError: not a transition model, cut short or corrupt.
         """
         with open_model(path) as stream:
-            topology, rows = read_topology_and_states(stream)
-        return _derive(topology, rows)
+            return cls.from_stream(stream)
+
+    @classmethod
+    def from_stream(cls, stream: ModelStream) -> "TransitionModel":
+        """Read a model up to its log probabilities; raises as :meth:`read`."""
+        return _derive(*read_topology_and_states(stream))
+
+
+def read_model_bytes(path: Path) -> bytes:
+    """Read the bytes of the transition model at the head of a ``final.mdl``, unpacked, without its GMM.
+
+    They are a model file by themselves, as Kaldi's ``copy-transition-model`` writes it.
+
+    Raises:
+        OSError: no such file.
+        ValueError: not a transition model, cut short or corrupt.
+    """
+    with open_input(str(path)) as source:
+        copying = _Copying(source)
+        stream = ModelStream.begin(copying, str(path))  # type: ignore[arg-type]
+        read_topology_and_states(stream)
+        stream.expect("<LogProbs>")
+        stream.float_vector()
+        stream.expect("</LogProbs>")
+        stream.expect("</TransitionModel>")
+        return bytes(copying.taken)
+
+
+class _Copying:
+    """A stream of which ``taken`` keeps all that has been read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.taken = bytearray()
+
+    def read(self, num_bytes: int) -> bytes:
+        data = self._stream.read(num_bytes)
+        self.taken += data
+        return data
 
 
 def read_topology_and_states(stream: ModelStream) -> tuple[Topology, list[TransitionState]]:
@@ -187,10 +228,12 @@ def _read_states(stream: ModelStream, with_self_loop_pdf: bool) -> list[Transiti
 
 def _derive(topology: Topology, rows: list[TransitionState]) -> TransitionModel:
     """Number the transitions as ``TransitionModel::ComputeDerived`` does."""
-    pdfs, phones = [-1], [-1]
+    pdfs, phones, states = [-1], [-1], [-1]
     for phone, hmm_state, forward_pdf, self_loop_pdf in rows:
         for destination in topology[phone][hmm_state].destinations:
             pdfs.append(self_loop_pdf if destination == hmm_state else forward_pdf)
             phones.append(phone)
+            states.append(hmm_state)
     num_pdfs = 1 + max(max(row[2], row[3]) for row in rows)
-    return TransitionModel(num_pdfs, np.array(pdfs, dtype=np.int32), np.array(phones, dtype=np.int32))
+    by_tid = (np.array(values, dtype=np.int32) for values in (pdfs, phones, states))
+    return TransitionModel(num_pdfs, *by_tid)
