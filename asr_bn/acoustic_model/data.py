@@ -7,6 +7,7 @@ from pathlib import Path
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
 from asr_bn.data.batches import Corpus
+from asr_bn.data.kaldi_system import KaldiSystem, note_unknown_phones, read_aligned
 from asr_bn.features.options import FbankOptions
 from asr_bn.training.checkpoint import Values
 
@@ -45,11 +46,16 @@ class DataDescription:
 
 @dataclass(frozen=True)
 class RunData:
-    """The training and development sets."""
+    """The training and development sets.
+
+    Attributes:
+        system: that the training alignments are of; None where they are pdf-ids alone.
+    """
 
     train: Corpus
     dev: Corpus
     description: DataDescription
+    system: KaldiSystem | None = None
 
 
 def load_data(folders: DataFolders, config: ExperimentConfig, quiet: bool = False) -> RunData:
@@ -62,15 +68,17 @@ def load_data(folders: DataFolders, config: ExperimentConfig, quiet: bool = Fals
     """
     fbank = _same_fbank(folders)
     classes = _same_num_pdfs(folders)
-    train_pdf_ids = read_pdf_ids(folders.train_ali)
+    train_pdf_ids, system = read_aligned(folders.train_ali)
     train = Corpus.load(folders.train, train_pdf_ids, config.training.max_frames, fbank.num_features)
     dev = Corpus.load(folders.dev, read_pdf_ids(folders.dev_ali), None, fbank.num_features)
     for name, corpus in (("training", train), ("development", dev)):
         if not quiet:
             print(_what_is_there(name, corpus), file=sys.stderr)
+    if system is None and not quiet:
+        note_unknown_phones(folders.train_ali)
     counts = count_pdfs((train_pdf_ids[utt_id] for utt_id in train.utt_ids), classes)
     description = DataDescription(fbank, classes, counts.tolist(), train.fingerprint(), dev.fingerprint())
-    return RunData(train, dev, description)
+    return RunData(train, dev, description, system)
 
 
 def _same_fbank(folders: DataFolders) -> FbankOptions:

@@ -140,7 +140,8 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
     for name, corpus in (("train", data.train), ("dev", data.dev)):
         sums = _evaluate(model, corpus, config, f"{out_dir.name} {name}", num_workers)
         figures |= sums.figures(name)
-    RunCheckpoints(out_dir, ACOUSTIC_MODEL).save_final(model, figures, state)
+    system = None if data.system is None else data.system.to_dict()
+    RunCheckpoints(out_dir, ACOUSTIC_MODEL).save_final(model, figures, state, system)
     return figures
 
 

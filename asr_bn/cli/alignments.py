@@ -12,6 +12,7 @@ from asr_bn.cli.options import PIPE_TIMEOUT_S, NoPipes, PipeTimeout, Root, pipe_
 from asr_bn.system.arrays import IntVector
 
 if TYPE_CHECKING:
+    from asr_bn.data.alignments import TidCounter
     from asr_bn.data.length_matching import LengthMatcher
 
 
@@ -35,7 +36,11 @@ def alignments(
     """Write the pdf-ids of every utterance, as ali-to-pdf does.
 
     With --phones the phones, as ali-to-phones --per-frame does.
+
+    Beside an archive of pdf-ids PDF.ark, PDF.ark.system.json keeps what they mean (phones, transition model,
+    tree and counts), so that a model trained on it knows its phones.
     """
+    from asr_bn.data.alignments import ali_archives
     from asr_bn.data.length_matching import LengthMatcher
     from asr_bn.kaldi_io.matrix_table import MatrixScp
     from asr_bn.system.stamps import is_done, mark_done
@@ -50,7 +55,8 @@ def alignments(
         _write_trimmed(ali_dir, out, phones, LengthMatcher(scp, trim), trimmed_feats)
         return
     made_from = _made_from(ali_dir, out, phones)
-    if stamp is not None and is_done(stamp, made_from, [archive]):
+    system = _system_path(out, phones) if ali_archives(ali_dir) else None
+    if stamp is not None and is_done(stamp, made_from, [archive, *([system] if system else [])]):
         print(f"{ali_dir}: written to {out} already", file=sys.stderr)
         return
     _write(ali_dir, out, phones, None)
@@ -76,10 +82,25 @@ def _write_trimmed(
 
 
 def _write(ali_dir: Path, out: str, phones: bool, matcher: "LengthMatcher | None") -> None:
+    from asr_bn.data.alignments import TidCounter
+    from asr_bn.data.kaldi_system import KaldiSystem, write_system
     from asr_bn.kaldi_io.int_vector_table import write_int_vectors
 
-    num_utterances = write_int_vectors(out, _items(ali_dir, phones, matcher))
+    counter, path = TidCounter(), _system_path(out, phones)
+    if path is not None:
+        path.unlink(missing_ok=True)  # one of other alignments does not stay alone
+    num_utterances = write_int_vectors(out, _items(ali_dir, phones, matcher, counter))
     print(f"{ali_dir}: {num_utterances} utterances", file=sys.stderr)
+    if path is not None and counter.counts.size:
+        write_system(path, KaldiSystem.collect(ali_dir, counter.counts.tolist()))
+
+
+def _system_path(out: str, phones: bool) -> Path | None:
+    """Return where the system goes, if the archive is a file of pdf-ids that stays."""
+    from asr_bn.data.kaldi_system import system_path
+
+    stamp, archive = _stamp(out)
+    return None if stamp is None or phones else system_path(archive)
 
 
 def _stamp(out: str) -> tuple[Path | None, Path]:
@@ -102,13 +123,15 @@ def _made_from(ali_dir: Path, out: str, phones: bool) -> str:
     return fingerprint({"phones": phones, "out": out}, SourceFiles.of_alignments(ali_dir).small)
 
 
-def _items(ali_dir: Path, phones: bool, matcher: "LengthMatcher | None") -> "Iterator[tuple[str, IntVector]]":
+def _items(
+    ali_dir: Path, phones: bool, matcher: "LengthMatcher | None", counter: "TidCounter"
+) -> "Iterator[tuple[str, IntVector]]":
     from tqdm import tqdm
 
     from asr_bn.data.alignments import iter_pdf_ids
 
     any_written = False
-    entries = iter_pdf_ids(ali_dir, phones=phones)
+    entries = iter_pdf_ids(ali_dir, phones, counter)
     for utt_id, vector, _ in tqdm(entries, desc="alignments", unit="utt", delay=2.0):
         matched = vector if matcher is None else matcher.match(utt_id, vector)
         if matched is not None:

@@ -24,6 +24,13 @@ def export(
     ali: Annotated[
         Path | None, typer.Option(help="With --int8: their alignments [EXP_DIR/../pdf/dev].")
     ] = None,
+    train_ali: Annotated[
+        Path | None,
+        typer.Option(
+            help="Alignments that it was trained on, for its phones [the checkpoint has them, unless it was "
+            "made by an earlier version or from pdf-ids alone]."
+        ),
+    ] = None,
 ) -> None:
     """Export a finished model to ONNX.
 
@@ -51,7 +58,10 @@ def export(
     sources = SourceFiles.of([checkpoint])
     if int8:
         sources += SourceFiles.of_data_dir(data) + SourceFiles.of_alignments(ali)
+    if train_ali is not None:
+        sources += SourceFiles.of_alignments(train_ali)
     options = {"int8": int8, "float16": float16, "with_frontend": with_frontend, "triton": triton}
+    options |= {} if train_ali is None else {"train_ali": train_ali}
     made_from = fingerprint(options, sources.small, sources.large)
     outputs = [model, *([with_frontend] if with_frontend else [])]
     if triton is not None:
@@ -65,7 +75,7 @@ def export(
 
     from asr_bn.export.variants import write_variants
 
-    for line in write_variants(checkpoint, model, int8, float16, with_frontend, data, ali):
+    for line in write_variants(checkpoint, model, int8, float16, with_frontend, data, ali, train_ali):
         typer.echo(line, err=True)
     if triton is not None:
         typer.echo(f"{write_repository(model, triton)}: for Triton", err=True)

@@ -19,11 +19,28 @@ _PDF_NAMES = ("pdf*.ark", "pdf*.ark.gz", "pdf.*.gz")
 MODEL_NAMES = ("final.mdl", "final.mdl.txt", "final.mdl.gz", "final.mdl.txt.gz", "final.alimdl")
 
 
-def read_pdf_ids(ali_dir: Path) -> dict[str, IntVector]:
+class TidCounter:
+    """Counts the frames of each transition-id while alignments are read.
+
+    Attributes:
+        counts: ``[num_transition_ids + 1]``, entry 0 unused; empty as long as no transition-ids were read.
+    """
+
+    def __init__(self) -> None:
+        self.counts: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+
+    def add(self, tids: IntVector, model: TransitionModel) -> None:
+        """Count the transition-ids of an utterance, which ``model`` has."""
+        size = model.num_transition_ids + 1
+        self.counts = np.bincount(tids, minlength=size) + (self.counts if self.counts.size else 0)
+
+
+def read_pdf_ids(ali_dir: Path, counter: TidCounter | None = None) -> dict[str, IntVector]:
     """Pdf-ids of every utterance, int32 ``[num_frames]`` each, in file order.
 
     ``ali_dir`` is a Kaldi alignment folder (``final.mdl`` and ``ali.*.gz``), a folder with ``pdf*.ark`` or
     ``pdf.*.gz`` as ``asr-bn alignments`` and ``ali-to-pdf`` write them, or such an archive itself.
+    ``counter`` counts the transition-ids of an alignment folder.
 
     Raises:
         OSError: a file is missing.
@@ -31,7 +48,7 @@ def read_pdf_ids(ali_dir: Path) -> dict[str, IntVector]:
             (an alignment of another model), a corrupt archive.
     """
     pdf_ids: dict[str, IntVector] = {}
-    for utt_id, vector, source in iter_pdf_ids(ali_dir):
+    for utt_id, vector, source in iter_pdf_ids(ali_dir, counter=counter):
         if utt_id in pdf_ids:
             raise ValueError(f"{utt_id}: twice in {ali_dir} (again in {source})")
         pdf_ids[utt_id] = vector
@@ -40,8 +57,13 @@ def read_pdf_ids(ali_dir: Path) -> dict[str, IntVector]:
     return pdf_ids
 
 
-def iter_pdf_ids(ali_dir: Path, phones: bool = False) -> Iterator[tuple[str, IntVector, Path]]:
-    """Utterance id, pdf-ids (or, with ``phones``, the phone of every frame) and source file."""
+def iter_pdf_ids(
+    ali_dir: Path, phones: bool = False, counter: TidCounter | None = None
+) -> Iterator[tuple[str, IntVector, Path]]:
+    """Utterance id, pdf-ids (or, with ``phones``, the phone of every frame) and source file.
+
+    ``counter`` counts the transition-ids of what has been read.
+    """
     archives = ali_archives(ali_dir)
     if archives:
         _say_what_is_not_read(ali_dir, archives)
@@ -51,6 +73,8 @@ def iter_pdf_ids(ali_dir: Path, phones: bool = False) -> Iterator[tuple[str, Int
         for archive in archives:
             for utt_id, tids in _vectors(archive):
                 check_transition_ids(utt_id, tids, model, archive, model_path)
+                if counter is not None:
+                    counter.add(tids, model)
                 yield utt_id, table[tids], archive
         return
     if phones:

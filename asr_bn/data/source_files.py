@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_bn.data.alignments import MODEL_NAMES, ali_archives, pdf_archives
+from asr_bn.data.kaldi_system import system_path
 from asr_bn.kaldi_io.rxfilename import is_pipe, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import parse_rspecifier
@@ -82,11 +83,12 @@ class SourceFiles:
 
     @classmethod
     def of_alignments(cls, ali_dir: Path) -> "SourceFiles":
-        """An alignment folder's archives and model, or an archive of pdf-ids and the model beside it.
+        """An alignment folder's archives and system, or archives of pdf-ids and what lies beside them.
 
         Raises:
             ValueError: there are no alignments.
         """
         folder = ali_dir if ali_dir.is_dir() else ali_dir.parent
         archives = ali_archives(ali_dir) or pdf_archives(ali_dir)
-        return cls.of([*archives, *(folder / name for name in (*MODEL_NAMES, "num_pdfs", "phones.txt"))])
+        names = (*MODEL_NAMES, "num_pdfs", "phones.txt", "tree")
+        return cls.of([*archives, *map(system_path, archives), *(folder / name for name in names)])

@@ -12,6 +12,7 @@ import torch
 from onnx import TensorProto
 
 from asr_bn.acoustic_model.model import AcousticModel
+from asr_bn.data.kaldi_system import KaldiSystem
 from asr_bn.features.options import FbankOptions
 from asr_bn.layers.module_modes import effective_weights
 from asr_bn.onnx_io.graph import Graph, by_onnx_gates, make_model, tensor_info, write_model
@@ -79,9 +80,22 @@ def _add_network(graph: Graph, model: AcousticModel, features: str) -> None:
     graph.node("Transpose", ["log_posteriors_time_major"], "log_posteriors", perm=[1, 0, 2])
 
 
-def metadata_of(state: Checkpoint, checkpoint_sha256: str) -> ModelMetadata:
-    """Make the metadata of an exported model from the checkpoint that ``asr-bn finish`` wrote."""
-    description = state["description"]
+def metadata_of(
+    state: Checkpoint, checkpoint_sha256: str, system: KaldiSystem | None = None
+) -> ModelMetadata:
+    """Make the metadata of an exported model from the checkpoint that ``asr-bn finish`` wrote.
+
+    Args:
+        system: takes the place of the checkpoint's.
+
+    Raises:
+        ValueError: ``system`` has another number of pdfs than the model.
+    """
+    description, saved = state["description"], state.get("system")
+    if system is None and saved is not None:
+        system = KaldiSystem.from_dict(saved)
+    if system is not None and (found := system.phones.num_pdfs) != description["num_pdfs"]:
+        raise ValueError(f"the Kaldi system has {found} pdfs, the model has {description['num_pdfs']}")
     return ModelMetadata(
         fbank=FbankOptions(**description["fbank"]),
         delta_order=state["config"]["model"]["delta_order"],
@@ -91,6 +105,7 @@ def metadata_of(state: Checkpoint, checkpoint_sha256: str) -> ModelMetadata:
         figures=state["figures"],
         versions=state["version"] | {"onnx": onnx.__version__},
         checkpoint_sha256=checkpoint_sha256,
+        system=system,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from asr_bn.acoustic_model.evaluation import frame_error_rate
 from asr_bn.acoustic_model.model import AcousticModel, load_model
 from asr_bn.data.alignments import read_pdf_ids
+from asr_bn.data.kaldi_system import require_system
 from asr_bn.export.acoustic import export_onnx, metadata_of
 from asr_bn.export.quantization import InputScale, quantize_onnx
 from asr_bn.kaldi_io.matrix_table import MatrixScp
@@ -24,14 +25,20 @@ def write_variants(
     with_frontend: Path | None,
     data: Path,
     ali: Path,
+    train_ali: Path | None = None,
 ) -> Iterator[str]:
     """Write the requested files; yield a line about each.
 
+    Args:
+        train_ali: the training alignments, for a checkpoint that does not know its phones.
+
     Raises:
-        OSError, ValueError: the checkpoint or, for ``int8``, the development data cannot be read.
+        OSError, ValueError: the checkpoint, ``train_ali`` or, for ``int8``, the development data cannot be
+            read.
     """
     model, state = load_model(checkpoint)
-    metadata = metadata_of(state, sha256_of_file(checkpoint))
+    system = None if train_ali is None else require_system(train_ali)
+    metadata = metadata_of(state, sha256_of_file(checkpoint), system)
     if int8:
         yield _write_int8(model, metadata, path, data, ali)
     else:

@@ -3,10 +3,13 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from asr_bn.data.kaldi_system import KaldiSystem
+from asr_bn.data.phones import PhoneTable
 from asr_bn.features.options import FbankOptions
 from asr_bn.system.arrays import Floats
 
@@ -29,6 +32,7 @@ class ModelMetadata:
         figures: FCE and FER of the final evaluation.
         versions: of the programs that made the model.
         checkpoint_sha256: of the checkpoint that was exported.
+        system: that the pdfs are of; None where it is not known (see :attr:`phones`).
     """
 
     fbank: FbankOptions
@@ -39,6 +43,30 @@ class ModelMetadata:
     figures: dict[str, float]
     versions: dict[str, str]
     checkpoint_sha256: str
+    system: KaldiSystem | None = None
+
+    @cached_property
+    def phones(self) -> PhoneTable:
+        """The phones that share each pdf.
+
+        Raises:
+            ValueError: the model does not know them, or what it has of them is damaged.
+        """
+        if self.system is None:
+            raise ValueError(
+                "the model does not know its phones: it was trained on pdf-ids alone, or exported by an "
+                "earlier version; 'asr-bn export --train-ali DIR' adds them"
+            )
+        try:
+            phones = self.system.phones
+        except ValueError as error:
+            raise ValueError(f"the model's metadata: {error}") from error
+        if phones.num_pdfs != self.num_pdfs:
+            raise ValueError(
+                f"the model's metadata: the transition model has {phones.num_pdfs} pdfs, expected "
+                f"{self.num_pdfs}"
+            )
+        return phones
 
     @property
     def num_static(self) -> int:
@@ -59,7 +87,10 @@ class ModelMetadata:
 
     def to_json(self) -> str:
         """Encode as one line of JSON."""
-        return json.dumps(dataclasses.asdict(self) | {"log_priors": self.log_priors.tolist()})
+        system = None if self.system is None else self.system.to_dict()
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values |= {"fbank": dataclasses.asdict(self.fbank), "system": system}
+        return json.dumps(values | {"log_priors": self.log_priors.tolist()})
 
     @classmethod
     def from_json(cls, text: str) -> "ModelMetadata":
@@ -71,6 +102,8 @@ class ModelMetadata:
         try:
             values = json.loads(text)
             values.pop("log_priors", None)
+            system = values.get("system")  # models of earlier versions have none
+            values["system"] = None if system is None else KaldiSystem.from_dict(system)
             metadata = cls(**values | {"fbank": FbankOptions(**values["fbank"])})
         except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"the model's metadata do not fit this version of asr_bn: {error}") from error

@@ -34,6 +34,7 @@ class Checkpoint(TypedDict, total=False):
     version: dict[str, str]
     model: dict[str, Tensor]
     figures: dict[str, float]  # of the final evaluation
+    system: Values | None  # of the alignments; older checkpoints have none
     # The state of a run.
     optimizer: Values
     scaler: Values

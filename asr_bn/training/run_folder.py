@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from asr_bn.system.files import write_bytes, write_json
-from asr_bn.training.checkpoint import Checkpoint, load_checkpoint, load_first_whole, save_checkpoint
+from asr_bn.training.checkpoint import Checkpoint, Values, load_checkpoint, load_first_whole, save_checkpoint
 from asr_bn.training.progress import Figures, Progress
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
@@ -50,14 +50,21 @@ class RunCheckpoints:
             (self.folder / LAST).replace(self.folder / PREVIOUS)
         (self.folder / _NEXT).replace(self.folder / LAST)
 
-    def save_final(self, model: nn.Module, figures: Figures, best: Checkpoint) -> None:
-        """Write ``final.pt`` and ``final.json``: ``model`` and its figures, the rest as in ``best``."""
+    def save_final(
+        self, model: nn.Module, figures: Figures, best: Checkpoint, system: Values | None = None
+    ) -> None:
+        """Write ``final.pt`` and ``final.json``: ``model`` and its figures, the rest as in ``best``.
+
+        Args:
+            system: the Kaldi system of an acoustic model's alignments, as plain values.
+        """
         state: Checkpoint = {
             "config": best["config"],
             "description": best["description"],
             "version": best["version"],
             "model": model.state_dict(),
             "figures": figures,
+            "system": system,
         }
         save_checkpoint(self.folder / "final.pt", state, self.kind)
         write_json(self.folder / "final.json", figures)
