@@ -27,6 +27,14 @@ class Output(StrEnum):
     log_likelihood = "log_likelihood"
 
 
+class ScoreLevel(StrEnum):
+    """What is scored."""
+
+    pdf = "pdf"
+    phone = "phone"
+    phone_class = "phone-class"
+
+
 def posteriors(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Exported model.")],
     inputs: Annotated[
@@ -40,6 +48,16 @@ def posteriors(
         str, typer.Argument(metavar="WSPECIFIER", help="As ark:post.ark, ark,t:-, ark,scp:A,S.")
     ],
     output: Annotated[Output, typer.Option(help="What to write.")] = Output.log_posterior,
+    level: Annotated[
+        ScoreLevel,
+        typer.Option(
+            help="Score pdfs, phones (AH_B) or phones of all word positions (AH): sums over pdfs, of which "
+            "shared ones are divided as in the training alignments."
+        ),
+    ] = ScoreLevel.pdf,
+    names: Annotated[
+        Path | None, typer.Option(help="Write the names of the columns, as phones.txt: from 0.")
+    ] = None,
     prior_scale: Annotated[
         float, typer.Option(help="Of log_likelihood: how much of the log prior to subtract.")
     ] = 1.0,
@@ -75,9 +93,12 @@ def posteriors(
     pipes = pipe_policy(no_pipes, pipe_timeout)
     scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
     nj = nj or (1 if scorer.on_cuda else available_cores())
+    columns = scorer.columns(level.value)
+    if names is not None:
+        _write_names(names, columns.names, model)
     source = ScoringInput(scorer.metadata.fbank, root, channel, resample, pipes)
     feats, total = source.feats(inputs)
-    log_priors = floor_priors(scorer.metadata.log_priors, prior_floor)
+    log_priors = floor_priors(columns.log_priors, prior_floor)
     skipped: list[str] = []
     num_utterances = num_frames = 0
     with (
@@ -86,7 +107,9 @@ def posteriors(
     ):
         for log_posteriors in score_blocks(scorer, feats, nj, skipped.append):
             scores = log_posteriors.mapped(
-                lambda rows: to_output(rows, log_priors, output.value, prior_scale, acoustic_scale)
+                lambda rows: to_output(
+                    columns.log_posteriors(rows), log_priors, output.value, prior_scale, acoustic_scale
+                )
             )
             if scores.is_long:
                 writer.write_blocks(scores.utt_id, scores.num_frames, scores.blocks)
@@ -101,3 +124,11 @@ def posteriors(
     for utt_id in skipped:
         print(f"{utt_id}: no frames (shorter than one frame), left out", file=sys.stderr)
     print(f"{model}: {num_utterances} utterances, {num_frames} frames to {wspecifier}", file=sys.stderr)
+
+
+def _write_names(path: Path, names: tuple[str, ...] | None, model: Path) -> None:
+    from asr_bn.system.files import write_text
+
+    if names is None:
+        raise ValueError(f"--names: {model} does not know its phones")
+    write_text(path, "".join(f"{name} {number}\n" for number, name in enumerate(names)))

@@ -2,6 +2,7 @@
 
 scorer = AcousticScorer.load("model.onnx")
 log_posteriors = scorer("speech.wav")  # [num_frames, num_pdfs]
+of_phones, names = scorer("speech.wav", level="phone"), scorer.columns("phone").names
 """
 
 import ctypes.util
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from asr_bn.features.deltas import add_deltas
 from asr_bn.onnx_io.model_check import check_model, is_quantized
 from asr_bn.onnx_io.session import open_session, parse_metadata, session_options
+from asr_bn.scoring.levels import Level, ScoreColumns
 from asr_bn.scoring.long import LayerwiseScorer, most_frames
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 from asr_bn.system.arrays import Floats
@@ -41,6 +43,7 @@ class AcousticScorer:
         is_quantized: bool = False,
     ) -> None:
         self.session, self.metadata, self.path, self.is_quantized = session, metadata, path, is_quantized
+        self._columns: dict[Level, ScoreColumns] = {}
 
     @classmethod
     def load(
@@ -72,27 +75,41 @@ class AcousticScorer:
             )
         return cls(session, _read_metadata(path, session), path, is_quantized(operators))
 
-    def __call__(self, utterance: str | Path | NDArray[np.floating]) -> Floats:
-        """Return the log posteriors of one utterance, ``[num_frames, num_pdfs]``.
+    def columns(self, level: Level) -> ScoreColumns:
+        """Return names, log priors and sums of scores at ``level``.
+
+        Raises:
+            ValueError: the model does not know its phones, which ``level`` needs.
+        """
+        if level not in self._columns:
+            self._columns[level] = ScoreColumns.of(self.metadata, level)
+        return self._columns[level]
+
+    def __call__(self, utterance: str | Path | NDArray[np.floating], level: Level = "pdf") -> Floats:
+        """Return the log posteriors of one utterance, ``[num_frames, num_pdfs]``, or of its phones.
 
         Long recordings are scored layer by layer, in bounded memory but for the result.
 
         Args:
             utterance: an audio file with one channel, at the model's sample rate; or features ``[num_frames,
                 num_features]``, with deltas or static.
+            level: ``"phone"`` or ``"phone-class"`` gives ``[num_frames, num_phones]``, whose columns are
+                :attr:`ScoreColumns.names`.
 
         Raises:
             OSError: no such audio file.
-            ValueError: audio that cannot be read or has another rate, features that do not fit the model, or
-                no frames.
+            ValueError: audio that cannot be read or has another rate, features that do not fit the model, no
+                frames, or a level of phones where the model does not know them.
         """
+        columns = self.columns(level)
         if isinstance(utterance, np.ndarray):
             feats = self.with_deltas(utterance, "features")
         else:
             feats = self.with_deltas(self._audio_feats(Path(utterance)), str(utterance))
         if len(feats) <= most_frames(self.metadata.num_pdfs):
-            return self.log_posteriors([feats])[0]
-        return np.concatenate(list(LayerwiseScorer(self.path).log_posteriors(feats)))
+            return columns.log_posteriors(self.log_posteriors([feats])[0])
+        blocks = LayerwiseScorer(self.path).log_posteriors(feats)
+        return np.concatenate([columns.log_posteriors(rows) for rows in blocks])
 
     def _audio_feats(self, path: Path) -> Floats:
         from asr_bn.scoring.inputs import ScoringInput

@@ -15,7 +15,7 @@ import pytest
 from typer.main import get_command
 
 from asr_bn.cli.main import app
-from tests.helpers.serving import ROOT, running_server, write_model
+from tests.helpers.serving import ROOT, running_server, write_model, write_phone_model
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "recipes").glob("*/README.md"))
@@ -48,6 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the files that the examples name."""
     folder = tmp_path_factory.mktemp("documents")
     write_model(folder / "model.onnx", num_pdfs=NUM_PDFS)
+    write_phone_model(folder / "tri4b.onnx")
     shutil.copy(ROOT / "serve/protocols/static/sample.flac", folder / "speech.flac")
     (folder / "asr-bn").write_text(f'#!/bin/sh\nexec {sys.executable} -m asr_bn.cli "$@"\n')
     (folder / "asr-bn").chmod(0o755)

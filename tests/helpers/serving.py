@@ -19,16 +19,23 @@ from torch import nn
 
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.model import AcousticModel
+from asr_bn.data.kaldi_system import KaldiSystem, require_system
 from asr_bn.export.acoustic import export_onnx
 from asr_bn.features.options import FbankOptions
 from asr_bn.scoring.metadata import ModelMetadata
+from tests.helpers.kaldi_fixtures import SYNTHETIC
 
 NUM_PDFS = 20
 ROOT = Path(__file__).parents[2]
 
 
 def write_model(
-    path: Path, num_pdfs: int = NUM_PDFS, hidden: int = 8, layers: int = 1, seed: int = 0
+    path: Path,
+    num_pdfs: int = NUM_PDFS,
+    hidden: int = 8,
+    layers: int = 1,
+    seed: int = 0,
+    system: KaldiSystem | None = None,
 ) -> Path:
     """Export a model without a norm, of Kaldi's usual features, with random weights."""
     config = ExperimentConfig().replace("model", num_layers=layers, hidden_size=hidden, norm="none")
@@ -39,8 +46,14 @@ def write_model(
         nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5, generator=generator)
     counts = [10 * (pdf + 1) for pdf in range(num_pdfs)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    export_onnx(model.eval(), ModelMetadata(fbank, 2, num_pdfs, counts, {}, {}, {}, ""), path)
+    metadata = ModelMetadata(fbank, 2, num_pdfs, counts, {}, {}, {}, "", system)
+    export_onnx(model.eval(), metadata, path)
     return path
+
+
+def write_phone_model(path: Path, **options: int) -> Path:
+    """Export a model as `write_model` that knows the phones of Kaldi's alignments of 72 pdfs."""
+    return write_model(path, 72, system=require_system(SYNTHETIC / "ali"), **options)
 
 
 def npy(array: NDArray[np.generic]) -> bytes:
