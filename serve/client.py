@@ -44,8 +44,9 @@ class Client:
         Args:
             source: an audio file's name or bytes, or features ``[num_frames, 41]`` or ``[num_frames, 123]``.
             output: ``log_posterior``, ``posterior`` or ``log_likelihood``.
-            parameters: of the query: ``channel``, ``model``; with ``top_k`` the result is an array of records
-                ``(pdf_id, value)``, ``[num_frames, top_k]``.
+            parameters: of the query: ``channel``, ``model``; ``level="phone"`` or ``"phone-class"`` asks for
+                phones, see :meth:`names`; with ``top_k`` the result is an array of records
+                ``(pdf_id, value)``, or ``(phone, value)``, ``[num_frames, top_k]``.
 
         Raises:
             ServerError: the server refused.
@@ -53,6 +54,16 @@ class Client:
             httpx.TransportError: the server cannot be reached.
         """
         return self._post("/v1/posteriors", source, {"output": output} | parameters)
+
+    def names(self, level: str = "phone", **parameters: Any) -> list[str]:
+        """Ask for the names of the scores' columns at a level; raises as `posteriors`."""
+        answer = self._http.get(
+            "/v1/names", params={"level": level} | parameters, headers={"accept": "application/json"}
+        )
+        if answer.status_code != 200:
+            raise _error(answer)
+        names: list[str] = answer.json()["names"]
+        return names
 
     def features(self, source: Path | str | bytes, **parameters: Any) -> Floats:
         """Ask for a file's static features, ``[num_frames, 41]``; raises as `posteriors`."""

@@ -4,7 +4,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Literal
@@ -144,19 +144,32 @@ def _few(values: Floats, count: int) -> tuple[IntVector, Floats]:
     return pdf_ids, np.take_along_axis(values, pdf_ids, axis=1)
 
 
-def json_pieces(fields: dict[str, Any], values: Floats, top_k: int | None) -> Iterator[bytes]:
+def json_pieces(
+    fields: dict[str, Any], values: Floats, top_k: int | None, names: Sequence[str] | None = None
+) -> Iterator[bytes]:
     """Write ``fields`` and the matrix, or its ``top_k`` of each frame, as JSON, a piece at a time.
 
     The text of an answer may be four times as large as its values: it is never in memory as a whole.
+    With ``names`` of the columns the best are named, otherwise they are pdf-ids.
     """
-    matrices: dict[str, NDArray[Any]] = {"values": values}
+    lists: dict[str, Iterable[bytes]] = {"values": json_items(values)}
     if top_k is not None:
-        pdf_ids, best = top(values, top_k)
-        matrices = {"pdf_ids": pdf_ids, "values": best}
+        columns, best = top(values, top_k)
+        named = {"pdf_ids": json_items(columns)} if names is None else {"phones": _json_names(columns, names)}
+        lists = {**named, "values": json_items(best)}
     texts: list[Iterable[bytes]] = [[orjson.dumps(fields)[:-1]]]
-    for name, matrix in matrices.items():
-        texts += [[b',"%s":[' % name.encode()], json_items(matrix), [b"]"]]
+    for name, items in lists.items():
+        texts += [[b',"%s":[' % name.encode()], items, [b"]"]]
     return joined(chain(*texts, [b"}"]))
+
+
+def _json_names(columns: IntVector, names: Sequence[str]) -> Iterator[bytes]:
+    """Yield the names of columns ``[num_frames, k]``, as :func:`json_items` yields numbers."""
+    step = max(1, _VALUES_AT_ONCE // max(1, columns.shape[1]))
+    for start in range(0, len(columns), step):
+        some = [[names[column] for column in row] for row in columns[start : start + step].tolist()]
+        text = orjson.dumps(some)[1:-1]
+        yield b"," + text if start else text
 
 
 def json_items(array: NDArray[Any]) -> Iterator[bytes]:
@@ -171,15 +184,16 @@ def json_items(array: NDArray[Any]) -> Iterator[bytes]:
         yield b"," + text if start else text
 
 
-def npy_chunks(values: Floats, top_k: int | None) -> Chunks:
+def npy_chunks(values: Floats, top_k: int | None, column: str = "pdf_id") -> Chunks:
     """Write the matrix ``[num_frames, num_pdfs]`` in NumPy's format.
 
-    With ``top_k``: ``[num_frames, top_k]`` records ``(pdf_id int32, value float32)``."""
+    With ``top_k``: ``[num_frames, top_k]`` records ``(pdf_id int32, value float32)``; ``column`` is what
+    the first field is called."""
     array: NDArray[Any] = np.ascontiguousarray(values)
     if top_k is not None:
-        pdf_ids, best = top(values, top_k)
-        array = np.empty(best.shape, dtype=[("pdf_id", "<i4"), ("value", "<f4")])
-        array["pdf_id"], array["value"] = pdf_ids, best
+        columns, best = top(values, top_k)
+        array = np.empty(best.shape, dtype=[(column, "<i4"), ("value", "<f4")])
+        array[column], array["value"] = columns, best
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
     return [stream.getvalue(), _bytes_of(array)]
@@ -197,16 +211,22 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
     return array.view(np.uint8).reshape(-1).data
 
 
-def encode(media_type: str, fields: dict[str, Any], values: Floats, top_k: int | None) -> Encoded:
-    """Write the body of an answer.
+def encode(
+    media_type: str,
+    fields: dict[str, Any],
+    values: Floats,
+    top_k: int | None,
+    names: Sequence[str] | None = None,
+) -> Encoded:
+    """Write the body of an answer; ``names`` are those of the columns where these are phones.
 
     Raises:
         Refusal: 406 ``top_k`` of a Kaldi archive, which has no form for it.
     """
     if media_type == JSON:
-        return in_pieces(json_pieces(fields, values, top_k))
+        return in_pieces(json_pieces(fields, values, top_k, names))
     if media_type == NPY:
-        return Encoded(npy_chunks(values, top_k))
+        return Encoded(npy_chunks(values, top_k, "pdf_id" if names is None else "phone"))
     if top_k is not None:
         raise Refusal(406, f"top_k has no form in {KALDI_ARK}; accept {JSON} or {NPY}")
     return Encoded(kaldi_ark_chunks(str(fields["utt_id"]), values))

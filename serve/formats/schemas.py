@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from asr_bn.scoring.levels import Level
+
 Output = Literal["log_posterior", "posterior", "log_likelihood"]
 
 
@@ -31,14 +33,29 @@ class Posteriors(BaseModel):
     version: str
     output: Output
     num_frames: int
-    num_pdfs: int
+    num_pdfs: Annotated[int | None, Field(description="of level pdf: columns")] = None
+    num_phones: Annotated[int | None, Field(description="of other levels: columns")] = None
     frame_shift_ms: float
+    level: Annotated[Level | None, Field(description="absent: pdf")] = None
+    names: Annotated[list[str] | None, Field(description="of phones: the columns")] = None
     pdf_ids: Annotated[
         list[list[int]] | None, Field(description="with top_k: of each frame, the pdf-ids, best first")
     ] = None
+    phones: Annotated[
+        list[list[str]] | None, Field(description="with top_k of phones: their names, best first")
+    ] = None
     values: Annotated[
-        list[list[float]], Field(description="[num_frames, num_pdfs]; with top_k [num_frames, top_k]")
+        list[list[float]], Field(description="[num_frames, columns]; with top_k [num_frames, top_k]")
     ]
+
+
+class Names(BaseModel):
+    """What the columns of a model's scores are."""
+
+    model: str
+    version: str
+    level: Level
+    names: Annotated[list[str], Field(description="by column; of a pdf the phone it is most often of")]
 
 
 class Problem(BaseModel):
@@ -182,7 +199,7 @@ class OutputParameters(BaseModel):
 class WantedOutput(BaseModel):
     """An output that is asked for."""
 
-    name: Literal["log_posteriors"]
+    name: Literal["log_posteriors", "phone_log_posteriors", "phone_class_log_posteriors"]
     parameters: OutputParameters | None = None
 
 
@@ -203,7 +220,7 @@ class InferRequest(BaseModel):
 
 
 class OutputTensor(Tensor):
-    """``log_posteriors``, float32 ``[batch, num_frames, num_pdfs]``."""
+    """``log_posteriors``, float32 ``[batch, num_frames, num_pdfs]``, or those of phones."""
 
     data: Annotated[list[float] | None, Field(description="in row-major order")] = None
     parameters: TensorParameters | None = None

@@ -5,6 +5,7 @@ Source: kserve/open-inference-protocol ``inference_rest.md``; Triton's ``extensi
 
 import math
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -292,24 +293,29 @@ def _flat(data: list[Any], shape: tuple[int, ...], spec: TensorSpec) -> list[Any
 
 
 def write_response(
-    head: dict[str, Any], spec: TensorSpec, values: Array, as_binary: bool
+    head: dict[str, Any], outputs: Sequence[tuple[TensorSpec, Array]], as_binary: bool
 ) -> tuple[Encoded, int | None]:
-    """Write an ``infer`` response with one output.
+    """Write an ``infer`` response.
 
     Args:
         head: ``model_name``, ``model_version`` and, if the request had one, ``id``.
-        spec: the output's name and datatype.
-        values: any shape.
+        outputs: name and datatype, and the values in any shape, of each.
         as_binary: whether the values follow the JSON as bytes.
 
     Returns:
         The body, JSON in pieces made as they are taken; and the size of its JSON if binary data follow.
     """
-    tensor: dict[str, Any] = spec.describe() | {"shape": list(values.shape)}
-    data = np.ascontiguousarray(values, dtype=DATATYPES[spec.datatype])
+    tensors: list[dict[str, Any]] = [
+        spec.describe() | {"shape": list(values.shape)} for spec, values in outputs
+    ]
+    arrays = [np.ascontiguousarray(values, dtype=DATATYPES[spec.datatype]) for spec, values in outputs]
     if as_binary:
-        tensor["parameters"] = {"binary_data_size": data.nbytes}
-        text = orjson.dumps(head | {"outputs": [tensor]})
-        return Encoded([text, data.view(np.uint8).reshape(-1).data]), len(text)
-    before = orjson.dumps(head)[:-1] + b',"outputs":[' + orjson.dumps(tensor)[:-1] + b',"data":['
-    return in_pieces(joined(chain([before], json_items(data.ravel()), [b"]}]}"]))), None
+        for tensor, data in zip(tensors, arrays, strict=True):
+            tensor["parameters"] = {"binary_data_size": data.nbytes}
+        text = orjson.dumps(head | {"outputs": tensors})
+        return Encoded([text, *(data.view(np.uint8).reshape(-1).data for data in arrays)]), len(text)
+    texts: list[Iterable[bytes]] = [[orjson.dumps(head)[:-1], b',"outputs":[']]
+    for number, (tensor, data) in enumerate(zip(tensors, arrays, strict=True)):
+        before = b"," * (number > 0) + orjson.dumps(tensor)[:-1] + b',"data":['
+        texts += [[before], json_items(data.ravel()), [b"]}"]]
+    return in_pieces(joined(chain(*texts, [b"]}"]))), None

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 
 import asr_bn
+from asr_bn.scoring.levels import Level
 from asr_bn.system.arrays import Floats
 from serve.formats import schemas
 from serve.formats.answers import Compression, Encoded, compressed
@@ -36,9 +37,20 @@ def inputs_of(model: ServedModel) -> list[TensorSpec]:
     return [features, TensorSpec("lengths", "INT32", (-1,))]
 
 
-def output_of(model: ServedModel) -> TensorSpec:
-    """Return the tensor that a model gives."""
-    return TensorSpec("log_posteriors", "FP32", (-1, -1, model.metadata.num_pdfs))
+_OUTPUTS: dict[str, Level] = {
+    "log_posteriors": "pdf",
+    "phone_log_posteriors": "phone",
+    "phone_class_log_posteriors": "phone-class",
+}
+
+
+def outputs_of(model: ServedModel) -> list[TensorSpec]:
+    """Return the tensors that a model gives: those of phones too where it knows them."""
+    levels = {name: level for name, level in _OUTPUTS.items() if level in model.levels}
+    return [
+        TensorSpec(name, "FP32", (-1, -1, len(model.columns(level).log_priors)))
+        for name, level in levels.items()
+    ]
 
 
 Handler = Callable[[Request, str, str], Awaitable[Response]]
@@ -115,7 +127,7 @@ async def model_metadata(request: Request, name: str, version: str) -> Response:
             "versions": _service(request).models.versions(name),
             "platform": "onnxruntime_onnx",
             "inputs": [spec.describe() for spec in inputs_of(model)],
-            "outputs": [output_of(model).describe()],
+            "outputs": [spec.describe() for spec in outputs_of(model)],
         }
     )
 
@@ -144,7 +156,7 @@ async def model_config(request: Request, name: str, version: str) -> Response:
             "backend": "onnxruntime",
             "max_batch_size": 0,
             "input": [describe(spec) for spec in inputs_of(model)],
-            "output": [describe(output_of(model))],
+            "output": [describe(spec) for spec in outputs_of(model)],
         }
     )
 
@@ -170,7 +182,10 @@ def _statistics(chosen: list[ServedModel]) -> Response:
 
 @for_model("POST", "/infer", INFER_ANSWER, 413, 429, 503, extra=INFER)
 async def infer(request: Request, name: str, version: str) -> Response:
-    """Compute log posteriors of a batch of utterances, padded to the longest; zero in the padding."""
+    """Compute log posteriors of a batch of utterances, padded to the longest; zero in the padding.
+
+    A model that knows its phones gives theirs as outputs of their own.  All outputs are answered unless some
+    are named."""
     service = _service(request)
     service.models.get(name, version)
     timing = timing_of(request)
@@ -191,7 +206,9 @@ async def _infer(
         place.take_batch(model, len(feats), math.prod(call.inputs["features"].shape[:2]))
         deadline = _deadline(service, timing, call)
         encoding = _encoding(request.headers.get("accept-encoding", ""))
-        form = f"{'binary' if call.wants_binary(output_of(model).name) else 'JSON'} {encoding}"
+        wanted = _wanted_outputs(model, call)
+        as_binary = call.wants_binary(wanted[0].name)
+        form = f"{'binary' if as_binary else 'JSON'} {encoding} {sorted(spec.name for spec in wanted)}"
         scored = await service.score(model, feats, deadline, timing, form=form)
         rows = [result.log_posteriors for result in scored]
         num_values = sum(scores.size for scores in rows)
@@ -202,15 +219,25 @@ async def _infer(
         return HeldResponse(service, place, held.pop_all(), encoded, headers=headers)
 
 
-def _check_outputs(call: InferRequest, spec: TensorSpec) -> None:
+def _wanted_outputs(model: ServedModel, call: InferRequest) -> list[TensorSpec]:
+    """Return the outputs that a call asks for, all where it names none.
+
+    Raises:
+        Refusal: 400 the model has no such output, or some are wanted as binary data and others are not: the
+            size of the JSON would have to be known before it is written.
+    """
+    specs = {spec.name: spec for spec in outputs_of(model)}
     for asked in call.outputs or []:
-        if asked["name"] != spec.name:
-            raise Refusal(
-                400, f"unexpected inference output {asked['name']!r}, the model gives {spec.name!r}"
-            )
+        if asked["name"] not in specs:
+            given = ", ".join(repr(name) for name in specs)
+            raise Refusal(400, f"unexpected inference output {asked['name']!r}, the model gives {given}")
         unsupported = asked.get("parameters", {}).keys() & {"classification", "shared_memory_region"}
         if unsupported:
             raise Refusal(400, f"output parameter {min(unsupported)!r} is not supported")
+    wanted = [specs[asked["name"]] for asked in call.outputs or []] or list(specs.values())
+    if len({call.wants_binary(spec.name) for spec in wanted}) > 1:
+        raise Refusal(400, "outputs: expected binary data for all of them or for none")
+    return wanted
 
 
 async def _read(
@@ -230,7 +257,7 @@ async def _read(
 
 def _utterances(model: ServedModel, call: InferRequest) -> list[Floats]:
     """Cut the rows of ``features`` to their ``lengths``; check the outputs asked for."""
-    _check_outputs(call, output_of(model))
+    _wanted_outputs(model, call)
     features, lengths = call.inputs["features"], call.inputs["lengths"]
     if len(features) != len(lengths):
         raise Refusal(400, f"{len(features)} utterances in features, {len(lengths)} in lengths")
@@ -254,12 +281,12 @@ def _deadline(service: Service, timing: Timing, call: InferRequest) -> float:
 def _encode(
     model: ServedModel, call: InferRequest, rows: list[Floats], encoding: Compression | None
 ) -> tuple[Encoded, dict[str, str]]:
-    padded = _pad(rows, (*call.inputs["features"].shape[:2], model.metadata.num_pdfs))
-    spec = output_of(model)
+    specs = _wanted_outputs(model, call)
+    outputs = [(spec, _padded_output(model, call, rows, spec)) for spec in specs]
     head = {"model_name": model.name, "model_version": model.version}
     if call.id is not None:
         head["id"] = call.id
-    encoded, json_size = write_response(head, spec, padded, call.wants_binary(spec.name))
+    encoded, json_size = write_response(head, outputs, call.wants_binary(specs[0].name))
     headers = {"content-type": "application/json"}
     if json_size is not None:
         headers["content-type"] = "application/octet-stream"
@@ -270,8 +297,14 @@ def _encode(
     return encoded, headers
 
 
+def _padded_output(model: ServedModel, call: InferRequest, rows: list[Floats], spec: TensorSpec) -> Floats:
+    columns = model.columns(_OUTPUTS[spec.name])
+    scores = [columns.log_posteriors(utterance) for utterance in rows]
+    return _pad(scores, (*call.inputs["features"].shape[:2], spec.shape[-1]))
+
+
 def _pad(rows: list[Floats], shape: tuple[int, int, int]) -> Floats:
-    """Stack rows to ``[batch, num_frames, num_pdfs]``, zero in the padding; one whole row is not copied."""
+    """Stack rows to ``[batch, num_frames, columns]``, zero in the padding; one whole row is not copied."""
     if len(rows) == 1 and len(rows[0]) == shape[1]:
         return rows[0][None]
     padded = np.zeros(shape, dtype=np.float32)

@@ -118,8 +118,8 @@ FEATURES: dict[str, Any] = {
 }
 
 INFER_ANSWER: dict[str, Any] = {
-    "description": "log posteriors, zero where an utterance has ended: as JSON, or, where the request asks "
-    "for binary data, JSON and the float32 behind it",
+    "description": "log posteriors, of phones too where the model knows them, zero where an utterance has "
+    "ended: as JSON, or, where the request asks for binary data, JSON and the float32 behind it",
     "model": InferResponse,
     "content": {"application/octet-stream": _BINARY},
     "headers": _TIMING | {"Inference-Header-Content-Length": _header(_JSON_SIZE, "integer")},

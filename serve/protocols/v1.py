@@ -9,11 +9,13 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
 
+from asr_bn.scoring.levels import Level
 from asr_bn.scoring.scorer import to_output
 from asr_bn.system.arrays import Floats
 from serve.formats import answers
 from serve.formats.parameters import Digits, StrictRoute
-from serve.formats.schemas import Output, Posteriors
+from serve.formats.schemas import Names, Output, Posteriors
+from serve.limits.refusal import Refusal
 from serve.protocols import openapi as documentation
 from serve.protocols.request_flow import HeldResponse, receive, timing_of, unless_client_leaves
 from serve.protocols.utterances import V1Request, utterance_of
@@ -25,8 +27,12 @@ router = APIRouter(prefix="/v1", tags=["posteriors"], route_class=StrictRoute)
 
 UttId = Annotated[str, Query(pattern=r"^[!-~]{0,200}$", description="the utterance's name in the answer")]
 ModelName = Annotated[str, Query(description="which model; default: the only or first one")]
+LevelName = Annotated[
+    Level, Query(description="of what: pdfs, phones (AH_B), or phones of all word positions (AH)")
+]
 TopK = Annotated[
-    Annotated[int, Field(ge=1), Digits] | None, Query(description="only the k best pdfs of each frame")
+    Annotated[int, Field(ge=1), Digits] | None,
+    Query(description="only the k best pdfs, or phones, of each frame"),
 ]
 Channel = Annotated[
     Annotated[int, Field(ge=0, le=255), Digits] | None,
@@ -46,19 +52,22 @@ class AnswerFormat:
     top_k: int | None
     utt_id: str
     media_type: str
+    level: Level = "pdf"
 
     @property
     def form(self) -> str:
         """Name what decides how long a value takes to write; empty: the scores' own bytes are sent."""
-        if self.output == "log_posterior" and self.top_k is None and self.media_type != answers.JSON:
+        is_plain = self.level == "pdf" and self.output == "log_posterior" and self.top_k is None
+        if is_plain and self.media_type != answers.JSON:
             return ""
-        return f"{self.output} {self.media_type} {'all' if self.top_k is None else 'top'}"
+        return f"{self.level} {self.output} {self.media_type} {'all' if self.top_k is None else 'top'}"
 
 
 @router.post("/posteriors", response_model=Posteriors, **documentation.POSTERIORS)
 async def posteriors(
     request: Request,
     output: Annotated[Output, Query(description="what to answer")] = "log_posterior",
+    level: LevelName = "pdf",
     top_k: TopK = None,
     utt_id: UttId = "",
     channel: Channel = None,
@@ -66,9 +75,21 @@ async def posteriors(
     x_timeout_ms: TimeoutMs = None,
 ) -> Response:
     """Compute framewise posteriors of one utterance, sent as audio, as a form's file, or as features."""
-    wanted = AnswerFormat(output, top_k, utt_id, answers.negotiate(request.headers.get("accept", "")))
+    media_type = answers.negotiate(request.headers.get("accept", ""))
+    wanted = AnswerFormat(output, top_k, utt_id, media_type, level)
+    _service(request).models.get(model).columns(level)  # refused before the body is read
     asked = await _v1_request(request, channel, model, x_timeout_ms)
     return await unless_client_leaves(request, _posteriors(asked, wanted))
+
+
+@router.get("/names", responses=documentation.refusals(401, 404, 422, 500))
+async def names(request: Request, level: LevelName = "pdf", model: ModelName = "") -> Names:
+    """Name the columns of a model's scores; a pdf by the phone that it is most often of."""
+    asked = _service(request).models.get(model)
+    of_columns = asked.columns(level).names
+    if of_columns is None:
+        raise Refusal(422, f"model {asked.name!r} does not know its phones")
+    return Names(model=asked.name, version=asked.version, level=level, names=list(of_columns))
 
 
 @router.post("/features", response_class=Response, **documentation.FEATURES)
@@ -80,8 +101,13 @@ async def features(
     return await unless_client_leaves(request, _features(asked))
 
 
-async def _v1_request(request: Request, channel: int | None, name: str, timeout_ms: int | None) -> V1Request:
+def _service(request: Request) -> Service:
     service: Service = request.app.state.service
+    return service
+
+
+async def _v1_request(request: Request, channel: int | None, name: str, timeout_ms: int | None) -> V1Request:
+    service = _service(request)
     timing = timing_of(request)
     model = service.models.get(name)
     deadline = service.deadline(timing, timeout_ms / 1000 if timeout_ms else None)
@@ -147,14 +173,18 @@ def _note_real_time_factor(asked: V1Request, num_frames: int) -> None:
 
 
 def _encode(model: ServedModel, log_posteriors: Floats, wanted: AnswerFormat, utt_id: str) -> answers.Encoded:
+    columns, has_phones = model.columns(wanted.level), wanted.level != "pdf"
+    values = to_output(columns.log_posteriors(log_posteriors), columns.log_priors, wanted.output)
     fields: dict[str, Any] = {
         "utt_id": utt_id,
         "model": model.name,
         "version": model.version,
         "output": wanted.output,
-        "num_frames": log_posteriors.shape[0],
-        "num_pdfs": log_posteriors.shape[1],
+        "num_frames": values.shape[0],
+        "num_phones" if has_phones else "num_pdfs": values.shape[1],
         "frame_shift_ms": model.metadata.fbank.frame_shift_ms,
     }
-    values = to_output(log_posteriors, model.log_priors, wanted.output)
-    return answers.encode(wanted.media_type, fields, values, wanted.top_k)
+    if has_phones:
+        fields |= {"level": wanted.level, "names": columns.names}
+    names = columns.names if has_phones else None
+    return answers.encode(wanted.media_type, fields, values, wanted.top_k, names)

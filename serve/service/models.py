@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from asr_bn.kaldi_io.utterance_id import prefix_errors
+from asr_bn.scoring.levels import Level, ScoreColumns
 from asr_bn.scoring.metadata import ModelMetadata
 from asr_bn.scoring.packed import BatchScorer, PackedScorer, batch_scorer
 from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.system.arrays import Floats
 from serve.limits.refusal import Refusal
+
+ALL_LEVELS: tuple[Level, ...] = ("pdf", "phone", "phone-class")
 
 
 class ServedModel:
@@ -36,10 +40,26 @@ class ServedModel:
         self.name, self.version, self.metadata = name, version, metadata
         self.max_batch_size, self.num_threads = max_batch_size, num_threads
         self.is_padded = not isinstance(scorer, PackedScorer)
-        self.log_priors = metadata.log_priors
+        known = ALL_LEVELS if metadata.system is not None else ALL_LEVELS[:1]
+        self._columns = {level: ScoreColumns.of(metadata, level) for level in known}
         self._scorer = scorer
         self.num_utterances = self.num_calls = 0
         self._counting = threading.Lock()
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels at which scores can be asked for."""
+        return tuple(self._columns)
+
+    def columns(self, level: Level) -> ScoreColumns:
+        """Return what the columns of scores are at ``level``.
+
+        Raises:
+            Refusal: 422 the model does not know its phones, which ``level`` needs.
+        """
+        if level not in self._columns:
+            raise Refusal(422, f"level {level}: model {self.name!r} does not know its phones")
+        return self._columns[level]
 
     def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
         """Score one call, each ``[num_frames, num_pdfs]`` (a `serve.batching.batch_policy.Scorer`)."""
@@ -146,9 +166,10 @@ class ModelStore:
         scorer = batch_scorer(whole, num_threads)
         # Quantized activations are scaled over the whole call, so that company would change an answer.
         batch = 1 if whole.is_quantized else options.max_batch_size or default_batch_size(whole.on_cuda)
-        return ServedModel(
-            name, version, scorer, whole.metadata, batch, 1 if scorer is whole else num_threads
-        )
+        with prefix_errors(str(file)):
+            return ServedModel(
+                name, version, scorer, whole.metadata, batch, 1 if scorer is whole else num_threads
+            )
 
 
 def default_batch_size(on_cuda: bool) -> int:

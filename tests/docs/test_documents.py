@@ -57,12 +57,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="module")
+def tri4b_url(folder: Path) -> Iterator[str]:
+    with running_server(folder / "tri4b.onnx") as (url, _):
+        yield url
+
+
 @pytest.mark.parametrize("document", sorted({name for name, _ in blocks("python")}))
 def test_python_examples_print_what_they_show(
-    document: str, folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    document: str, folder: Path, url: str, tri4b_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    names: dict[str, object] = {"url": url}
+    names: dict[str, object] = {"url": url, "tri4b_url": tri4b_url}
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     if document != "README.md":  # the archive that its command line has made
         subprocess.run(["asr-bn", "posteriors", "model.onnx", "speech.flac", "ark:post.ark"], check=True)

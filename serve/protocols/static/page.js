@@ -10,7 +10,7 @@ const MEL_ROW = 3;
 
 let chosen = null;     // the file that was chosen last
 let newest = null;     // AbortController of its requests
-let shown = null;      // { file, scores, feats, samples, output, frameShift, seconds, top, url }
+let shown = null;      // { file, level, names, scores, feats, samples, output, frameShift, seconds, top, url }
 let player = null;     // where the browser can play the file that is shown
 let stop = null;       // ends the recording that runs
 
@@ -52,22 +52,39 @@ const refuse = (file, error) => {
 
 const compute = async (file, signal) => {
   const output = at("output").value, channel = at("channel").value;
+  const names = await namesOf(at("level").value, signal);
+  at("level-label").hidden = !names;
+  const level = names ? at("level").value : "pdf";
   const parameters = new URLSearchParams(channel === "" ? {} : { channel });
   const [scored, feats, samples] = await Promise.all([
-    post(`v1/posteriors?${new URLSearchParams([["output", output], ...parameters])}`, file, signal),
+    post(`v1/posteriors?${new URLSearchParams([["output", output], ["level", level], ...parameters])}`, file, signal),
     post(`v1/features?${parameters}`, file, signal),
     decodeChannel(file, Number(channel)),
   ]);
   const scores = readNpy(scored.buffer);
   const frameShift = Number(scored.headers.get("x-frame-shift-ms")) / 1000;
   const timing = scored.headers.get("server-timing") ?? "";
-  return { file, channel, output, scores, feats: readNpy(feats.buffer), samples, frameShift, timing,
+  return { file, channel, level, names, output, scores, feats: readNpy(feats.buffer), samples, frameShift, timing,
            npy: scored.buffer, seconds: scores.rows * frameShift };
 };
 
+// The names of the scores' columns; null where the model does not know its phones.
+const namesOf = async (level, signal) => {
+  const answer = await fetch(`v1/names?level=${level}`, { headers: keyHeader(), signal });
+  return answer.ok ? (await answer.json()).names : null;
+};
+
+const keyHeader = () => (at("key").value ? { "X-API-Key": at("key").value } : {});
+
+// What a row is called: a phone, or a pdf with the phone that it is most often of.
+const nameOf = (column) => {
+  const { level, names } = shown;
+  if (level !== "pdf") return names[column];
+  return names?.[column] ? `${names[column]} ${column}` : `pdf ${column}`;
+};
+
 const post = async (path, body, signal) => {
-  const headers = { Accept: "application/x-npy", "Content-Type": body.type || "application/octet-stream" };
-  if (at("key").value) headers["X-API-Key"] = at("key").value;
+  const headers = { Accept: "application/x-npy", "Content-Type": body.type || "application/octet-stream", ...keyHeader() };
   const answer = await fetch(path, { method: "POST", body, headers, signal });
   if (answer.status === 401) at("key-label").hidden = false;
   if (!answer.ok) {
@@ -76,6 +93,8 @@ const post = async (path, body, signal) => {
   }
   return { buffer: await answer.arrayBuffer(), headers: answer.headers };
 };
+
+const kind = () => (shown.level === "pdf" ? "pdfs" : "phones");
 
 const clear = () => {
   player?.close();
@@ -90,7 +109,8 @@ const present = (computed) => {
   shown.url = URL.createObjectURL(new Blob([shown.npy], { type: "application/x-npy" }));
   at("name").textContent = shown.channel === "" ? shown.file.name : `${shown.file.name}, channel ${shown.channel}`;
   at("download").href = shown.url;
-  at("download").download = `${shown.file.name.replace(/\.[^.]*$/, "")}.${shown.output}.npy`;
+  at("download").download = `${shown.file.name.replace(/\.[^.]*$/, "")}.${shown.level === "pdf" ? "" : `${shown.level}.`}${shown.output}.npy`;
+  at("at-column").textContent = shown.level === "pdf" ? "pdf" : "phone";
   at("figures").textContent = shown.timing.replaceAll(";dur=", " ").replaceAll(",", " ms,") + " ms";
   at("timeline").max = shown.seconds;
   at("result").hidden = false;
@@ -98,7 +118,7 @@ const present = (computed) => {
   drawSpectrogram();
   drawScores();
   moveTo(0);
-  say(`${at("name").textContent}: ${shown.scores.rows} frames, ${shown.scores.columns} pdfs.`);
+  say(`${at("name").textContent}: ${shown.scores.rows} frames, ${shown.scores.columns} ${kind()}.`);
 };
 
 const drawSound = () => {
@@ -147,9 +167,9 @@ const drawScores = () => {
   const limits = [shown.output === "posterior" ? 0 : lowest, highest];
   const rowHeight = Math.max(8, Math.round(340 / shown.top.length));
   drawHeat(at("heat"), shown.scores, shown.top, ...limits, rowHeight);
-  labelRows(at("pdf-axis"), shown.top.map((pdf, row) => [row, `pdf ${pdf}`]), rowHeight);
+  labelRows(at("pdf-axis"), shown.top.map((column, row) => [row, nameOf(column)]), rowHeight);
   const name = at("output").selectedOptions[0].textContent;
-  at("heat-caption").textContent = `The ${shown.top.length} most active pdfs, ${name}; dark: ${limits[0].toPrecision(2)}, light: ${limits[1].toPrecision(2)}`;
+  at("heat-caption").textContent = `The ${shown.top.length} most active ${kind()}, ${name}; dark: ${limits[0].toPrecision(2)}, light: ${limits[1].toPrecision(2)}`;
 };
 
 const moveTo = (wanted) => {
@@ -165,7 +185,7 @@ const moveTo = (wanted) => {
   const best = Array.from(row.keys()).sort((a, b) => row[b] - row[a]).slice(0, 5);
   at("at").replaceChildren(...best.map((pdf) => {
     const line = document.createElement("tr");
-    line.insertCell().textContent = pdf;
+    line.insertCell().textContent = shown.names ? nameOf(pdf) : pdf;
     const score = line.insertCell();
     score.className = "number";
     score.textContent = row[pdf].toFixed(4);
@@ -220,7 +240,7 @@ at("sample").addEventListener("click", showSample);
 at("play").addEventListener("click", () => player?.toggle());
 at("timeline").addEventListener("input", () => seek(Number(at("timeline").value)));
 at("rows").addEventListener("change", drawScores);
-for (const name of ["output", "channel"])
+for (const name of ["output", "level", "channel"])
   at(name).addEventListener("change", () => chosen && show(chosen));
 at("options").addEventListener("submit", (event) => { event.preventDefault(); if (chosen) show(chosen); });
 for (const plot of document.querySelectorAll(".plot"))

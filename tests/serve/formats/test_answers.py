@@ -71,7 +71,9 @@ def test_a_large_answer_is_made_as_it_is_taken_and_a_small_one_at_once():
 )
 def test_a_large_infer_response_is_made_as_it_is_taken(encoding, decompress):
     values = matrix(2000, 300)
-    encoded, _ = write_response({"id": "1"}, TensorSpec("log_posteriors", "FP32", (-1, -1)), values, False)
+    encoded, _ = write_response(
+        {"id": "1"}, [(TensorSpec("log_posteriors", "FP32", (-1, -1)), values)], False
+    )
     body = answers.compressed(encoded, encoding) if encoding else encoded
     rest = list(body.rest)
     assert max(map(len, rest)) < 2_000_000
@@ -84,7 +86,7 @@ def test_a_large_infer_response_is_made_as_it_is_taken(encoding, decompress):
 def test_an_infer_response_is_that_of_the_whole(rows, columns, binary):
     values = matrix(rows, columns)
     spec = TensorSpec("log_posteriors", "FP32", (-1, -1))
-    encoded, json_size = write_response({"model_name": "m"}, spec, values, binary)
+    encoded, json_size = write_response({"model_name": "m"}, [(spec, values)], binary)
     text = b"".join([*encoded.chunks, *(encoded.rest or ())])
     output = spec.describe() | {"shape": [rows, columns]}
     if binary:

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.helpers.serving import NUM_PDFS, chirp, running_server, wav, write_model
+from tests.helpers.serving import NUM_PDFS, chirp, running_server, wav, write_model, write_phone_model
 
 selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 CHROMIUM = shutil.which("chromium")
@@ -29,8 +29,9 @@ FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run -
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_server(write_model(tmp_path_factory.mktemp("page") / "tiny.onnx")) as (url, _):
+def url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
+    write = getattr(request, "param", write_model)
+    with running_server(write(tmp_path_factory.mktemp("page") / "tiny.onnx")) as (url, _):
         yield url
 
 
@@ -203,3 +204,31 @@ def test_the_documentation_lists_the_operations(browser, url):
         text = summary.find_element("xpath", "..").text
         expected = "admin token" if "/repository/models/" in summary.text else "Needs no key."
         assert expected in text
+
+
+@pytest.mark.parametrize("url", [write_phone_model], indirect=True)
+def test_phones_are_named_at_the_level_that_is_chosen(browser, url, tmp_path):
+    data = wav(chirp(1.0))
+    give(browser, tmp_path, "chirp.wav", data)
+    for level, wanted in (("phone", "158 phones"), ("phone-class", "39 phones"), ("pdf", "72 pdfs")):
+        select = element(browser, "level")
+        browser.execute_script(
+            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))",
+            select,
+            level,
+        )
+        wait_for(browser, f"chirp.wav: 98 frames, {wanted}.")
+        names = httpx.get(f"{url}/v1/names", params={"level": level}).json()["names"]
+        answer = httpx.post(
+            f"{url}/v1/posteriors",
+            params={"level": level},
+            content=data,
+            headers={"accept": "application/x-npy"},
+        )
+        best = int(np.load(io.BytesIO(answer.content))[0].argmax())
+        name = f"{names[best]} {best}" if level == "pdf" else names[best]
+        first = element(browser, "at").find_element("tag name", "td").text
+        labels = [label.text for label in browser.find_elements("css selector", "#pdf-axis span")]
+        assert first == name
+        assert name in labels
+        assert not any(label.startswith("pdf") for label in labels)

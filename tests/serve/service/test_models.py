@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from asr_bn.data.kaldi_system import require_system
 from serve.limits.refusal import Refusal
 from serve.service.models import LoadOptions, ModelStore
+from tests.helpers.kaldi_fixtures import SYNTHETIC
+from tests.helpers.serving import write_model
 
 
 class OnceRead(dict[str, Any]):
@@ -52,3 +55,9 @@ def test_the_default_model_is_the_folders_first_however_they_were_loaded(store):
         store.unload("a")
     store.load("a")
     assert store.get() == "a"
+
+
+def test_phones_of_another_model_are_refused_as_it_is_loaded(tmp_path):
+    path = write_model(tmp_path / "model.onnx", 20, system=require_system(SYNTHETIC / "ali"))
+    with pytest.raises(ValueError, match=f"^{path}: the model's metadata: .* has 72 pdfs, expected 20"):
+        ModelStore(path, "", LoadOptions(device="cpu")).load_all()
