@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from asr_bn.acoustic_model.model import AcousticModel
 from asr_bn.data.batches import Batch
+from asr_bn.data.phones import PhoneTable
 from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.layers.population import run_for_statistics
 from asr_bn.scoring.corpus import score_all
@@ -52,6 +53,21 @@ class FrameSums(Sums):
         return {f"{name}_fce": self.fce, f"{name}_fer": self.fer}
 
 
+@dataclass(frozen=True)
+class PhoneFrameSums(FrameSums):
+    """Sums over frames where phones are known.
+
+    Attributes:
+        phone_errors: frames whose most probable pdf is mostly another phone's than the aligned pdf is.
+    """
+
+    phone_errors: int = 0
+
+    def figures(self, name: str) -> Figures:
+        """Return FCE, FER and frame phone error rate of the set ``name``."""
+        return super().figures(name) | {f"{name}_phone_fer": self.phone_errors / self.frames}
+
+
 def describe_size(batch: Batch) -> str:
     """Describe a batch that does not fit in memory, and what to lower."""
     # A rank may have no utterance of a mini-batch.
@@ -86,15 +102,27 @@ def run_for_population_stats(model: AcousticModel, batch: Batch) -> None:
 
 
 @torch.no_grad()
-def evaluate(model: AcousticModel, batches: Iterable[Batch]) -> FrameSums:
-    """Sum cross entropy and errors of a model in evaluation mode, with its population statistics."""
-    was_training, sums = model.training, FrameSums()
+def evaluate(model: AcousticModel, batches: Iterable[Batch], phones: PhoneTable | None = None) -> FrameSums:
+    """Sum cross entropy and errors of a model in evaluation mode, with its population statistics.
+
+    Args:
+        phones: of the pdfs: errors in phones without their word positions are counted too, and
+            `PhoneFrameSums` are returned.
+    """
+    was_training = model.training
     model.eval()
     device = model.feats_mean.device
+    main = None if phones is None else torch.from_numpy(phones.folded().main_phones()).to(device)
+    sums: FrameSums = FrameSums() if main is None else PhoneFrameSums()
     for batch in batches:
         with explain_out_of_memory(describe_size(batch)):
             log_posteriors = model(batch.feats.to(device, non_blocking=True), batch.lengths).data
-            sums += FrameSums.of(log_posteriors, packed_pdf_ids(batch, device))
+            pdf_ids = packed_pdf_ids(batch, device)
+            found = FrameSums.of(log_posteriors, pdf_ids)
+            if main is not None:
+                wrong = int((main[log_posteriors.argmax(1)] != main[pdf_ids]).sum())
+                found = PhoneFrameSums(**vars(found), phone_errors=wrong)
+            sums += found
     model.train(was_training)
     return sums
 

@@ -14,6 +14,7 @@ from asr_bn.acoustic_model.feature_statistics import feature_statistics
 from asr_bn.acoustic_model.model import AcousticModel, load_model
 from asr_bn.acoustic_model.trainer import Progress, Trainer, expect_features
 from asr_bn.data.batches import Batch, Corpus, epoch_batches, load_batches, sorted_batches
+from asr_bn.data.phones import PhoneTable
 from asr_bn.layers.population import estimate_population_stats
 from asr_bn.system.files import locked_folder
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint
@@ -137,8 +138,9 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
         batches = _training_batches(config, data.train, num_workers)
         estimate_population_stats(model, batches, run_for_population_stats)
     figures: dict[str, float] = {"best_epoch": state["progress"]["history"][-1]["epoch"]}
+    phones = None if data.system is None else data.system.phones
     for name, corpus in (("train", data.train), ("dev", data.dev)):
-        sums = _evaluate(model, corpus, config, f"{out_dir.name} {name}", num_workers)
+        sums = _evaluate(model, corpus, config, f"{out_dir.name} {name}", num_workers, phones)
         figures |= sums.figures(name)
     system = None if data.system is None else data.system.to_dict()
     RunCheckpoints(out_dir, ACOUSTIC_MODEL).save_final(model, figures, state, system)
@@ -158,9 +160,14 @@ def _training_batches(config: ExperimentConfig, train: Corpus, num_workers: int)
 
 
 def _evaluate(
-    model: AcousticModel, corpus: Corpus, config: ExperimentConfig, title: str, num_workers: int
+    model: AcousticModel,
+    corpus: Corpus,
+    config: ExperimentConfig,
+    title: str,
+    num_workers: int,
+    phones: PhoneTable | None,
 ) -> FrameSums:
     training = config.training
     batches = sorted_batches(corpus.num_frames, training.batch_size, training.batch_frames)
     loaded = load_batches(corpus, batches, num_workers)
-    return evaluate(model, tqdm(loaded, title, len(batches), unit="batch", delay=2))
+    return evaluate(model, tqdm(loaded, title, len(batches), unit="batch", delay=2), phones)

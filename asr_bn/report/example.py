@@ -1,5 +1,6 @@
 """One development utterance as both networks see it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,9 @@ from numpy.typing import NDArray
 
 from asr_bn.data.alignments import read_pdf_ids
 from asr_bn.kaldi_io.matrix_table import MatrixScp
-from asr_bn.kaldi_io.phone_table import read_phone_names
-from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.report.results import MODELS
+from asr_bn.scoring.levels import Level
+from asr_bn.scoring.metadata import ModelMetadata
 from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.system.arrays import Floats, IntVector
 
@@ -39,37 +40,31 @@ class Example:
 def score_example(out: Path, feats_dir: Path, ali_dir: Path, seconds: float = 3.0) -> Example:
     """Score the development utterance whose length is nearest to ``seconds`` by both exported models.
 
-    A phone's posterior is the sum over its pdfs; a pdf that several phones share counts for the first.
+    An aligned pdf counts for the phone that it is most often of in training.  Models that do not know their
+    phones are shown with pdfs in the place of phones.
     """
     alignments = read_pdf_ids(ali_dir)
     feats = MatrixScp(feats_dir / "feats.scp")
     scorers = {name: AcousticScorer.load(out / name / "model.onnx", device="cpu") for name in MODELS}
-    frame_shift_ms = scorers["baseline"].metadata.fbank.frame_shift_ms
-    wanted = seconds * 1000.0 / frame_shift_ms
+    metadata = scorers["baseline"].metadata
+    wanted = seconds * 1000.0 / metadata.fbank.frame_shift_ms
     common = [utt_id for utt_id in feats if utt_id in alignments]
     if not common:
         raise ValueError(f"{feats.path}: none of its utterances is in {ali_dir}")
     utt_id = min(common, key=lambda u: abs(len(alignments[u]) - wanted))
-    phone_of_pdf = pdf_phones(ali_dir)
-    by_frame = phone_of_pdf[alignments[utt_id]]
-    phone_ids, first = np.unique(by_frame, return_index=True)
-    phone_ids = phone_ids[np.argsort(first)]
-    phones_txt = ali_dir / "phones.txt"
-    names = read_phone_names(phones_txt) if phones_txt.is_file() else {}  # old systems have none
-    posteriors = {}
-    for name, scorer in scorers.items():
-        (log_posteriors,) = scorer.log_posteriors([scorer.with_deltas(feats[utt_id])])
-        columns = [np.exp(log_posteriors[:, phone_of_pdf == phone]).sum(1) for phone in phone_ids]
-        posteriors[name] = np.stack(columns, axis=1)
-    aligned = np.array([int(np.flatnonzero(phone_ids == phone)[0]) for phone in by_frame])
-    labels = [names.get(int(phone), str(phone)) for phone in phone_ids]
-    return Example(utt_id, feats[utt_id], labels, aligned, posteriors, frame_shift_ms)
+    level, names, column_of_pdf = _columns(metadata)
+    by_frame = column_of_pdf[alignments[utt_id]]
+    columns, first = np.unique(by_frame, return_index=True)
+    columns = columns[np.argsort(first)]
+    posteriors = {name: np.exp(scorer(feats[utt_id], level)[:, columns]) for name, scorer in scorers.items()}
+    aligned = np.array([int(np.flatnonzero(columns == column)[0]) for column in by_frame])
+    labels = [names[column] for column in columns]
+    return Example(utt_id, feats[utt_id], labels, aligned, posteriors, metadata.fbank.frame_shift_ms)
 
 
-def pdf_phones(ali_dir: Path) -> IntVector:
-    """Return the first phone of each pdf in ``ali_dir/final.mdl``, shape ``[num_pdfs]``."""
-    model = TransitionModel.read(ali_dir / "final.mdl")
-    phones = np.zeros(model.num_pdfs, dtype=np.int32)
-    # Backwards, so that the first transition-id of a pdf is the one that stays.
-    phones[model.tid_to_pdf[:0:-1]] = model.tid_to_phone[:0:-1]
-    return phones
+def _columns(metadata: ModelMetadata) -> tuple[Level, Sequence[str], IntVector]:
+    """Return the level to show, the names of its columns and the column of each pdf."""
+    if metadata.system is None:
+        pdfs = np.arange(metadata.num_pdfs, dtype=np.int32)
+        return "pdf", [f"pdf {pdf}" for pdf in pdfs], pdfs
+    return "phone", metadata.phones.names, metadata.phones.main_phones()

@@ -13,7 +13,8 @@ from asr_bn.cli.main import app
 from asr_bn.data.alignments import read_pdf_ids
 from asr_bn.data.kaldi_system import KaldiSystem, require_system
 from asr_bn.features.options import FbankOptions
-from asr_bn.kaldi_io.matrix_table import MatrixWriter
+from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter
+from asr_bn.scoring import AcousticScorer
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint, save_checkpoint
 from tests.helpers.kaldi_fixtures import SYNTHETIC
@@ -44,6 +45,24 @@ def test_the_exported_model_knows_its_phones(trained: Path) -> None:
     assert metadata.system == require_system(ALI)
     assert metadata.phones.names[:2] == ("SIL", "SIL_B")
     assert metadata.phones.folded().names[:3] == ("SIL", "SPN", "AA")
+
+
+def test_the_final_evaluation_has_the_frame_phone_error_rate(trained: Path) -> None:
+    """Counted again over the exported model's scores."""
+    run("export", trained / "out", trained / "model.onnx")
+    scorer = AcousticScorer.load(trained / "model.onnx", "cpu")
+    wrong = wrong_pdfs = total = 0
+    main = scorer.metadata.phones.folded().main_phones()
+    feats = MatrixScp(trained / "feats.scp")
+    for utt_id, pdf_ids in read_pdf_ids(ALI).items():
+        best = scorer(feats[utt_id]).argmax(axis=1)
+        wrong += int((main[best] != main[pdf_ids]).sum())
+        wrong_pdfs, total = wrong_pdfs + int((best != pdf_ids).sum()), total + len(pdf_ids)
+    figures = json.loads((trained / "out/final.json").read_text())
+    # A frame or two may be so close that rounding decides.
+    assert figures["dev_fer"] == pytest.approx(wrong_pdfs / total, abs=2 / total)
+    assert figures["dev_phone_fer"] == pytest.approx(wrong / total, abs=2 / total)
+    assert figures["dev_phone_fer"] <= figures["dev_fer"]
 
 
 def test_a_checkpoint_of_an_earlier_version_exports_and_gets_phones_from_the_alignments(
