@@ -6,12 +6,16 @@ from .batches import Corpus as Corpus
 from .check import CheckOptions as CheckOptions
 from .check import DataReport as DataReport
 from .check import check_data as check_data
+from .kaldi_system import KaldiSystem as KaldiSystem
+from .phones import PhoneTable as PhoneTable
 
 __all__ = [
     "Batch",
     "CheckOptions",
     "Corpus",
     "DataReport",
+    "KaldiSystem",
+    "PhoneTable",
     "check_data",
     "count_pdfs",
     "log_priors",
