@@ -67,11 +67,11 @@ class AnswerFormat:
 async def posteriors(
     request: Request,
     output: Annotated[Output, Query(description="what to answer")] = "log_posterior",
-    level: LevelName = "pdf",
     top_k: TopK = None,
     utt_id: UttId = "",
     channel: Channel = None,
     model: ModelName = "",
+    level: LevelName = "pdf",
     x_timeout_ms: TimeoutMs = None,
 ) -> Response:
     """Compute framewise posteriors of one utterance, sent as audio, as a form's file, or as features."""
