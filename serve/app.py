@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -112,7 +111,7 @@ def _add_middleware(app: FastAPI, settings: Settings, service: Service) -> None:
     app.add_middleware(RequestLog, service=service, access_log=settings.access_log)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> FastAPI:
     # Made when uvicorn asks for it: importing this module needs no environment.
     if name == "app":
         keep_writers_from_waiting()

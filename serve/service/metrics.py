@@ -77,19 +77,19 @@ class Metrics:
         return Gauge(name, text, registry=self.registry, multiprocess_mode="livesum")
 
     def watch(self, gauge: Gauge, value: Callable[[], float]) -> None:
-        """Let ``gauge`` tell ``value()``: at any time, or of several processes, as of its last request."""
+        """Set ``gauge`` to ``value()`` when it is read, or, of several processes, at every request."""
         if self._one_of_several:
             self._watched.append((gauge, value))
         else:
             gauge.set_function(value)
 
     def begin_request(self) -> None:
-        """Note that a request has come."""
+        """Count a request in."""
         self.in_flight.inc()
         self._refresh()
 
     def end_request(self, path: str, status: int, seconds: float) -> None:
-        """Note an answer: of the route ``path`` (a template), after ``seconds``."""
+        """Count an answer of the route ``path`` (a template), given after ``seconds``."""
         self.in_flight.dec()
         self.requests.labels(path, str(status)).inc()
         self.request_seconds.labels(path).observe(seconds)
@@ -100,13 +100,13 @@ class Metrics:
             gauge.set(value())
 
     def observe_batch(self, size: int, frames: int, padded_frames: int, seconds: float) -> None:
-        """Note one call (a `serve.batching.batcher.BatchObserver`)."""
+        """Count one call (a `serve.batching.batcher.BatchObserver`)."""
         self.batch_size.observe(size)
         self.frames.inc(frames)
         self.padded_frames.inc(padded_frames)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
-        """Note what a request spent in one of `STAGES`."""
+        """Record the seconds that a request spent in one of `STAGES`."""
         self.stage_seconds.labels(stage).observe(seconds)
 
     def exposition(self) -> bytes:

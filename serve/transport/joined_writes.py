@@ -1,7 +1,6 @@
 """A connection's transport that sends together what is written together."""
 
 import asyncio
-from typing import Any
 
 # So much goes at once, as uvicorn waits for slow readers from there on (its HIGH_WATER_LIMIT).
 _MOST_HELD = 1 << 16
@@ -55,5 +54,6 @@ class JoinedWrites:
         if held and not self._transport.is_closing():
             self._transport.writelines(held)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    def __getattr__(self, name: str) -> object:
+        attribute: object = getattr(self._transport, name)
+        return attribute
