@@ -13,6 +13,9 @@ from asr_bn.language_model.streams import Streams, Tokens
 from asr_bn.onnx_io.session import base_options, open_session, parse_metadata
 from asr_bn.system.arrays import Floats
 
+# The metadata hold the vocabulary, of a million words at most.
+MAX_METADATA_BYTES = 64 << 20
+
 
 @dataclass(frozen=True)
 class TextScore:
@@ -60,9 +63,7 @@ class LanguageScorer:
             ValueError: not an ONNX model, not one of ours, or that of a single step.
             FileNotFoundError: there is no such file.
         """
-        if not path.is_file():
-            raise FileNotFoundError(2, "no such model file", str(path))
-        session = open_session(path, base_options(num_threads))
+        session, _ = open_session(path, base_options(num_threads), max_loose_bytes=MAX_METADATA_BYTES)
         return cls(session, _read_metadata(path, session))
 
     def score_text(
