@@ -3,7 +3,6 @@
 import io
 import re
 from pathlib import Path
-from types import TracebackType
 
 import httpx
 import numpy as np
@@ -75,9 +74,7 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 

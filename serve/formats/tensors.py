@@ -246,21 +246,20 @@ def _read_inputs(
     return found
 
 
+def _bad(spec: TensorSpec, why: str) -> Refusal:
+    return Refusal(400, f"input {spec.name!r}: {why}")
+
+
 def _shape(tensor: dict[str, Any], spec: TensorSpec) -> tuple[int, ...]:
     if tensor.get("datatype") != spec.datatype:
-        raise Refusal(
-            400,
-            f"input {spec.name!r}: datatype {shown(tensor.get('datatype'))}, expected {spec.datatype!r}",
-        )
+        raise _bad(spec, f"datatype {shown(tensor.get('datatype'))}, expected {spec.datatype!r}")
     shape = tensor.get("shape")
     if not isinstance(shape, list) or len(shape) != len(spec.shape):
-        raise Refusal(
-            400, f"input {spec.name!r}: unexpected shape {shown(shape)}, expected {list(spec.shape)}"
-        )
+        raise _bad(spec, f"unexpected shape {shown(shape)}, expected {list(spec.shape)}")
     if not all(type(size) is int and 0 <= size < 1 << 31 for size in shape):
-        raise Refusal(400, f"input {spec.name!r}: shape {shown(shape)}, expected a list of sizes")
+        raise _bad(spec, f"shape {shown(shape)}, expected a list of sizes")
     if not all(want in (-1, got) for want, got in zip(spec.shape, shape, strict=True)):
-        raise Refusal(400, f"input {spec.name!r}: unexpected shape {shape}, expected {list(spec.shape)}")
+        raise _bad(spec, f"unexpected shape {shape}, expected {list(spec.shape)}")
     return tuple(shape)
 
 
@@ -288,15 +287,15 @@ def _from_binary(data: memoryview, size: int, spec: TensorSpec, shape: tuple[int
 def _from_json(tensor: dict[str, Any], spec: TensorSpec, shape: tuple[int, ...]) -> Array:
     data = tensor.get("data")
     if not isinstance(data, list):
-        raise Refusal(400, f"input {spec.name!r}: data missing, expected a list or binary_data_size")
+        raise _bad(spec, "data missing, expected a list or binary_data_size")
     values = _flat(data, shape, spec)
     code, types = _PACKED[spec.datatype]
     if not types.issuperset(map(type, values)):
-        raise Refusal(400, f"input {spec.name!r}: data hold something that is no {spec.datatype} number")
+        raise _bad(spec, f"data hold something that is no {spec.datatype} number")
     try:
         packed = struct.pack(f"<{len(values)}{code}", *values)
     except (struct.error, OverflowError) as error:
-        raise Refusal(400, f"input {spec.name!r}: a value does not fit {spec.datatype}") from error
+        raise _bad(spec, f"a value does not fit {spec.datatype}") from error
     return np.frombuffer(packed, DATATYPES[spec.datatype]).reshape(shape)
 
 
@@ -308,14 +307,12 @@ def _flat(data: list[Any], shape: tuple[int, ...], spec: TensorSpec) -> list[Any
     """
     if not data or type(data[0]) is not list:
         if len(data) != math.prod(shape):
-            raise Refusal(
-                400, f"input {spec.name!r}: {len(data)} values of data, expected shape {list(shape)}"
-            )
+            raise _bad(spec, f"{len(data)} values of data, expected shape {list(shape)}")
         return data
     level, sizes = [data], list(shape)
     for size in sizes:
         if any(type(item) is not list or len(item) != size for item in level):
-            raise Refusal(400, f"input {spec.name!r}: data nested unevenly, expected shape {sizes}")
+            raise _bad(spec, f"data nested unevenly, expected shape {sizes}")
         level = list(chain.from_iterable(level))
     return level
 

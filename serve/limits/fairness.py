@@ -57,9 +57,9 @@ class Holding:
 class Share:
     """A capacity that clients hold parts of, so that none of them can keep another one out.
 
-    A client may hold up to three times what is free before (dynamic thresholds: Choudhury and Hahne, 1998):
-    alone three quarters of the capacity, of two that want all three sevenths each, and there is always
-    something left for one more.
+    A client may hold up to three times what is free before (dynamic thresholds: Choudhury and Hahne, 1998).
+    Alone it gets three quarters of the capacity; of two that want all, each gets three sevenths.  There is
+    always something left for one more.
 
     Args:
         capacity: of all clients.
@@ -147,7 +147,7 @@ W = TypeVar("W", bound=Waiting)
 class Turns:
     """Whose turn it is: the client's that has had least, of those that wait.
 
-    Start-time fair queueing (Goyal, Vin and Cheng, 1996): each client is as far as it has been served; who
+    Start-time fair queueing (Goyal, Vin and Cheng, 1996): each client is as far as it has been served.  Who
     comes anew begins where the one served last began, neither ahead for its absence nor behind.
     """
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -196,9 +197,8 @@ async def _infer(
         scored = await service.score(model, feats, deadline, timing, form=form)
         rows = [result.log_posteriors for result in scored]
         num_values = sum(scores.size for scores in rows)
-        encoded, headers = await service.write(
-            timing, deadline, form, num_values, _encode, model, call, rows, encoding
-        )
+        encode = partial(_encode, model, call, rows, encoding)
+        encoded, headers = await service.write(timing, deadline, form, num_values, encode)
         headers["server-timing"] = timing.server_timing()
         return HeldResponse(service, admission, held.pop_all(), encoded, headers=headers)
 

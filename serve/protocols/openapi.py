@@ -94,29 +94,15 @@ _TIMING = {"Server-Timing": _header("milliseconds that each stage of the request
 _V1_HEADERS = _TIMING | {"X-Frame-Shift-Ms": _header("milliseconds from a frame to the next", "number")}
 _JSON_SIZE = "bytes of the JSON with which a binary body begins; absent: all of it is JSON"
 
-POSTERIORS: dict[str, Any] = {
-    "openapi_extra": {"requestBody": BODY},
-    "responses": {
-        200: {
-            "description": "the scores of every frame",
-            "content": {"application/x-npy": _BINARY, "application/x-kaldi-ark": _BINARY},
-            "headers": _V1_HEADERS,
-        }
-    }
-    | _V1_REFUSALS,
-}
 
-FEATURES: dict[str, Any] = {
-    "openapi_extra": {"requestBody": BODY},
-    "responses": {
-        200: {
-            "description": "[num_frames, 41]",
-            "content": {"application/x-npy": _BINARY},
-            "headers": _V1_HEADERS,
-        }
-    }
-    | _V1_REFUSALS,
-}
+def _v1_route(description: str, *media_types: str) -> dict[str, Any]:
+    content = dict.fromkeys(media_types, _BINARY)
+    answer = {"description": description, "content": content, "headers": _V1_HEADERS}
+    return {"openapi_extra": {"requestBody": BODY}, "responses": {200: answer} | _V1_REFUSALS}
+
+
+POSTERIORS = _v1_route("the scores of every frame", "application/x-npy", "application/x-kaldi-ark")
+FEATURES = _v1_route("[num_frames, 41]", "application/x-npy")
 
 INFER_ANSWER: Json = {
     "description": "log posteriors, zero where an utterance has ended: as JSON, or, where the request asks "

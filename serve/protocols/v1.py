@@ -3,6 +3,7 @@
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -14,7 +15,7 @@ from asr_bn.system.arrays import Floats
 from serve.formats import answers
 from serve.formats.parameters import Digits, StrictRoute
 from serve.formats.schemas import Output, Posteriors
-from serve.protocols import openapi as documentation
+from serve.protocols import openapi
 from serve.protocols.request_flow import HeldResponse, receive, timing_of, unless_client_leaves
 from serve.protocols.utterances import V1Request, utterance_of
 from serve.service.admission import Admission
@@ -55,7 +56,7 @@ class AnswerFormat:
         return f"{self.output} {self.media_type} {'all' if self.top_k is None else 'top'}"
 
 
-@router.post("/posteriors", response_model=Posteriors, **documentation.POSTERIORS)
+@router.post("/posteriors", response_model=Posteriors, **openapi.POSTERIORS)
 async def posteriors(
     request: Request,
     output: Annotated[Output, Query(description="what to answer")] = "log_posterior",
@@ -71,7 +72,7 @@ async def posteriors(
     return await unless_client_leaves(request, _posteriors(asked, wanted))
 
 
-@router.post("/features", response_class=Response, **documentation.FEATURES)
+@router.post("/features", response_class=Response, **openapi.FEATURES)
 async def features(
     request: Request, channel: Channel = None, model: ModelName = "", x_timeout_ms: TimeoutMs = None
 ) -> Response:
@@ -100,21 +101,12 @@ async def _posteriors(asked: V1Request, wanted: AnswerFormat) -> Response:
                 asked.model, [utterance.feats], asked.deadline, asked.timing, announced, wanted.form
             )
         label, scores = wanted.utt_id or utterance.label or "utterance", scored.log_posteriors
+        encode = partial(_encode, asked.model, scores, wanted, label)
         if wanted.form:
-            encoded = await service.write(
-                asked.timing,
-                asked.deadline,
-                wanted.form,
-                scores.size,
-                _encode,
-                asked.model,
-                scores,
-                wanted,
-                label,
-            )
+            encoded = await service.write(asked.timing, asked.deadline, wanted.form, scores.size, encode)
         else:
             started = time.monotonic()
-            encoded = _encode(asked.model, scores, wanted, label)
+            encoded = encode()
             service.note(asked.timing, "serialize", time.monotonic() - started)
         _note_real_time_factor(asked, len(utterance.feats))
         return _held_response(asked, admission, held, encoded, wanted.media_type)

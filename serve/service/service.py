@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar, TypeVarTuple
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from serve.service.tracing import RequestTrace, Tracing, tracing_from
 from serve.workers.audio_workers import AudioLimits, AudioWorkers
 
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 
 @dataclass
@@ -152,22 +151,16 @@ class Service:
         return min(2 * expected, max(0.0, deadline - time.monotonic()) / 2)
 
     async def write(
-        self,
-        timing: Timing,
-        deadline: float,
-        form: str,
-        num_values: int,
-        function: Callable[[*Ts], T],
-        *arguments: *Ts,
+        self, timing: Timing, deadline: float, form: str, num_values: int, make: Callable[[], T]
     ) -> T:
-        """Return ``function(*arguments)``, the answer or how it begins, made in a thread.
+        """Return ``make()``, the answer or how it begins, made in a thread.
 
         Args:
             timing: of the request.
             deadline: when (`time.monotonic`) the answer has to begin.
             form: one of a few, in each of which a value takes about the same time to write.
             num_values: scores in the answer.
-            function, arguments: what to call.
+            make: what to call.
 
         Raises:
             Refusal: 504 the deadline came first.
@@ -175,7 +168,7 @@ class Service:
 
         def timed() -> tuple[T, float]:
             begun = time.monotonic()
-            return function(*arguments), time.monotonic() - begun
+            return make(), time.monotonic() - begun
 
         started = time.monotonic()
         writing = self.encoders.run(timing.client, timed)
