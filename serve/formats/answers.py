@@ -2,7 +2,6 @@
 
 import io
 import math
-import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from asr_bn.kaldi_io.matrix import encode_header
 from asr_bn.system.arrays import Floats, IntVector
 from serve.limits.refusal import Refusal
 
@@ -189,8 +189,7 @@ def npy_chunks(values: Floats, top_k: int | None) -> Chunks:
 
 def kaldi_ark_chunks(utt_id: str, values: Floats) -> Chunks:
     """Write a binary Kaldi archive of one float matrix (``Matrix::Write`` of ``kaldi-matrix.cc``)."""
-    rows, columns = values.shape
-    header = f"{utt_id} ".encode() + b"\0BFM " + struct.pack("<bibi", 4, rows, 4, columns)
+    header = f"{utt_id} ".encode() + encode_header(*values.shape)
     return [header, _bytes_of(np.ascontiguousarray(values, dtype="<f4"))]
 
 
