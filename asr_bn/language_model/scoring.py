@@ -38,9 +38,9 @@ class TextScore:
 class LanguageScorer:
     """An exported language model, ready to score texts on the CPU.
 
-    Texts go through the model in windows of the trained length, as in training and evaluation: the first
-    token of every window is time step 0, whose statistics are used, and a window starts from the states
-    that the one before it ended in, or from zeros, as the model was trained.
+    Texts go through the model in windows of the trained length, as in training and evaluation.  The first
+    token of every window is time step 0, whose statistics are used.  A window starts from the states that
+    the one before it ended in, or from zeros, as the model was trained.
 
     Args:
         session: of a ``model.onnx`` that :func:`asr_bn.language_model.onnx_export.export_graph` wrote.
