@@ -8,7 +8,6 @@ from asr_bn.acoustic_model.experiment import ExperimentConfig, TrainingConfig
 from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
 from asr_bn.data.batches import Corpus, epoch_batches, sorted_batches
 from asr_bn.features.options import FbankOptions
-from asr_bn.training.checkpoint import Values
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class DataDescription:
     train_corpus: str
     dev_corpus: str
 
-    def to_dict(self) -> Values:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values."""
         return vars(self) | {"fbank": self.fbank.to_dict()}
 
