@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from asr_bn.data.alignments import model_in
-from asr_bn.decoding.fst_file import Fst, FstArrays
+from asr_bn.decoding.fst_file import Fst, FstArrays, kaldifst
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.script_file import read_count
 from asr_bn.kaldi_io.transition_model import TransitionModel
@@ -59,8 +59,6 @@ class DecodingGraph:
 
 def to_kaldifst(arrays: FstArrays) -> Fst:
     """Convert to a ``kaldifst.StdVectorFst``, which cannot read const FSTs itself."""
-    import kaldifst
-
     with tempfile.NamedTemporaryFile(suffix=".fst") as stream:
         stream.write(arrays.vector_bytes())
         stream.flush()
