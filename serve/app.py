@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -13,8 +12,7 @@ from uvicorn.config import STARTUP_FAILURE
 import asr_bn
 from asr_bn.system.memory import keep_some_freed_memory
 from serve.limits.settings import Settings, load_settings
-from serve.protocols import model_repository, open_inference, v1
-from serve.protocols import openapi as documentation
+from serve.protocols import model_repository, open_inference, openapi, v1
 from serve.protocols.access import ApiKeys, Secrets, refuse_without_key
 from serve.protocols.errors import add_error_handlers
 from serve.protocols.middleware import RequestLog
@@ -39,7 +37,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app = FastAPI(
         title="asr-bn",
         version=asr_bn.__version__,
-        description=documentation.DESCRIPTION,
+        description=openapi.DESCRIPTION,
         lifespan=_lifespan,
         # Swagger's page loads its script from another host; ours is in static/.
         docs_url=None,
@@ -52,7 +50,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.router.routes += [*v1.router.routes, *open_inference.router.routes, *model_repository.router.routes]
     add_public(app)
     needs_key = settings.api_keys_file is not None
-    app.openapi = documentation.document(app, public_paths(), needs_key)  # type: ignore[method-assign]
+    app.openapi = openapi.document(app, public_paths(), needs_key)  # type: ignore[method-assign]
     _add_middleware(app, settings, service)
     return app
 
@@ -112,7 +110,7 @@ def _add_middleware(app: FastAPI, settings: Settings, service: Service) -> None:
     app.add_middleware(RequestLog, service=service, access_log=settings.access_log)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> FastAPI:
     # Made when uvicorn asks for it: importing this module needs no environment.
     if name == "app":
         keep_writers_from_waiting()

@@ -3,8 +3,6 @@
 import io
 import re
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import httpx
 import numpy as np
@@ -37,7 +35,7 @@ class Client:
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s + 5)
 
     def posteriors(
-        self, source: Path | str | bytes | Floats, output: str = "log_posterior", **parameters: Any
+        self, source: Path | str | bytes | Floats, output: str = "log_posterior", **parameters: str | int
     ) -> Floats:
         """Ask for the scores of an utterance, float32 ``[num_frames, num_pdfs]``.
 
@@ -53,23 +51,25 @@ class Client:
             OSError: the file cannot be read.
             httpx.TransportError: the server cannot be reached.
         """
-        return self._post("/v1/posteriors", source, {"output": output} | parameters)
+        return self._post("/v1/posteriors", source, parameters | {"output": output})
 
-    def names(self, level: str = "phone", **parameters: Any) -> list[str]:
+    def names(self, level: str = "phone", **parameters: str | int) -> list[str]:
         """Ask for the names of the scores' columns at a level; raises as `posteriors`."""
         answer = self._http.get(
-            "/v1/names", params={"level": level} | parameters, headers={"accept": "application/json"}
+            "/v1/names", params=parameters | {"level": level}, headers={"accept": "application/json"}
         )
         if answer.status_code != 200:
             raise _error(answer)
         names: list[str] = answer.json()["names"]
         return names
 
-    def features(self, source: Path | str | bytes, **parameters: Any) -> Floats:
+    def features(self, source: Path | str | bytes, **parameters: str | int) -> Floats:
         """Ask for a file's static features, ``[num_frames, 41]``; raises as `posteriors`."""
         return self._post("/v1/features", source, parameters)
 
-    def _post(self, path: str, source: Path | str | bytes | Floats, parameters: dict[str, Any]) -> Floats:
+    def _post(
+        self, path: str, source: Path | str | bytes | Floats, parameters: dict[str, str | int]
+    ) -> Floats:
         content, content_type = _encode(source)
         headers = {"content-type": content_type}
         answer = self._http.post(path, params=parameters, content=content, headers=headers)
@@ -85,9 +85,7 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 

@@ -16,7 +16,7 @@ from serve.app import create_app
 from serve.limits.settings import Settings, load_settings
 
 
-def build(arguments: dict[str, Any]) -> ray_serve.Application:
+def build(arguments: dict[str, object]) -> ray_serve.Application:
     """Build a Ray Serve application.
 
     Args:

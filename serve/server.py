@@ -32,7 +32,7 @@ class AnnouncingServer(uvicorn.Server):
     """Prints where it listens as soon as it does; ends by a signal as by itself, with exit status 0."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
+        """Start, then print the address."""
         await super().startup(sockets)
         if self.started:
             announce(self.servers[0].sockets[0])

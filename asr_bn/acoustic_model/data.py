@@ -4,12 +4,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_bn.acoustic_model.experiment import ExperimentConfig
+from asr_bn.acoustic_model.experiment import ExperimentConfig, TrainingConfig
 from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
-from asr_bn.data.batches import Corpus
+from asr_bn.data.batches import Corpus, epoch_batches, sorted_batches
 from asr_bn.data.kaldi_system import KaldiSystem, note_unknown_phones, read_aligned
 from asr_bn.features.options import FbankOptions
-from asr_bn.training.checkpoint import Values
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class DataDescription:
     train_corpus: str
     dev_corpus: str
 
-    def to_dict(self) -> Values:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values."""
         return vars(self) | {"fbank": self.fbank.to_dict()}
 
@@ -110,12 +109,21 @@ def _same_num_pdfs(folders: DataFolders) -> int:
 
 
 def _what_is_there(name: str, corpus: Corpus) -> str:
-    text = f"{name} set: {len(corpus)} utterances, {int(corpus.num_frames.sum())} frames"
     skipped = corpus.skipped
-    if skipped.without_alignment:
-        text += f"; {skipped.without_alignment} without alignment left out"
-    if skipped.without_frames:
-        text += f"; {skipped.without_frames} without frames left out"
-    if skipped.too_long:
-        text += f"; {skipped.too_long} over max_frames left out"
-    return text
+    left_out = {
+        "without alignment": skipped.without_alignment,
+        "without frames": skipped.without_frames,
+        "over max_frames": skipped.too_long,
+    }
+    text = f"{name} set: {len(corpus)} utterances, {int(corpus.num_frames.sum())} frames"
+    return text + "".join(f"; {number} {why} left out" for why, number in left_out.items() if number)
+
+
+def training_batches(corpus: Corpus, training: TrainingConfig, epoch: int) -> list[list[int]]:
+    """Return the mini-batches of an epoch, as indices into ``corpus``, in the order of training."""
+    return epoch_batches(corpus.num_frames, training.batch_size, training.seed, epoch, training.batch_frames)
+
+
+def evaluation_batches(corpus: Corpus, training: TrainingConfig) -> list[list[int]]:
+    """Return batches of utterances of like length, as indices into ``corpus``."""
+    return sorted_batches(corpus.num_frames, training.batch_size, training.batch_frames)

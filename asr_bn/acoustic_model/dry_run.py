@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from asr_bn.acoustic_model.data import RunData
+from asr_bn.acoustic_model.data import RunData, training_batches
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.run import new_model, read_all_features
 from asr_bn.acoustic_model.trainer import MiniBatch, Trainer
-from asr_bn.data.batches import epoch_batches, load_batches
+from asr_bn.data.batches import load_batches
 
 # Parameters and what the optimizer keeps of each: momentum, or Adam's two averages.
 _TENSORS = {"sgd": 2, "adam": 3}
@@ -54,7 +54,7 @@ def dry_run(config: ExperimentConfig, data: RunData, out_dir: Path, device: torc
 
 def _describe_batches(config: ExperimentConfig, data: RunData) -> str:
     training, num_frames = config.training, data.train.num_frames
-    batches = epoch_batches(num_frames, training.batch_size, training.seed, 1, training.batch_frames)
+    batches = training_batches(data.train, training, epoch=1)
     padded = sum(len(batch) * int(num_frames[batch].max()) for batch in batches)
     share = 1.0 - int(num_frames.sum()) / padded
     return (
@@ -85,7 +85,7 @@ def _describe_resume(trainer: Trainer) -> str:
 
 def _describe_steps(trainer: Trainer) -> Iterator[str]:
     training, corpus = trainer.config.training, trainer.train
-    batches = epoch_batches(corpus.num_frames, training.batch_size, training.seed, 1, training.batch_frames)
+    batches = training_batches(corpus, training, epoch=1)
     batches.sort(key=lambda batch: len(batch) * int(corpus.num_frames[batch].max()))
     largest, middle = batches[-1], batches[len(batches) // 2]
     loaded = map(MiniBatch, load_batches(corpus, [largest, middle]), (largest, middle))

@@ -34,13 +34,13 @@ class TrainingConfig:
     ``batch_frames``: a mini-batch is as many utterances of like length as fit in so many padded frames;
     where it is set, ``batch_size`` has no meaning.
 
-    ``precision``: ``"tf32"`` rounds the factors of float32 products to 10 bits on a GPU, ``"bfloat16"`` and
-    ``"float16"`` are autocast (float16 with a scaled loss); statistics are float32 in all of them.
+    ``precision``: ``"tf32"`` rounds the factors of float32 products to 10 bits on a GPU.  ``"bfloat16"`` and
+    ``"float16"`` are autocast (float16 with a scaled loss).  Statistics are float32 in all of them.
 
-    ``schedule`` of the learning rate, by the development set's cross entropy after every epoch: with
+    ``schedule`` of the learning rate, by the development set's cross entropy after every epoch.  With
     ``"newbob"`` it is multiplied by ``schedule_factor`` from the first epoch on that improves by less than
-    the share ``schedule_threshold``; with ``"plateau"`` each time that ``schedule_patience`` epochs and one
-    more have gone by without such an improvement on the best one.
+    the share ``schedule_threshold``.  With ``"plateau"`` it is so each time that ``schedule_patience`` epochs
+    and one more have gone by without such an improvement on the best one.
     """
 
     epochs: Count = 30

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from asr_bn.acoustic_model.data import DataDescription, RunData
+from asr_bn.acoustic_model.data import DataDescription, RunData, evaluation_batches, training_batches
 from asr_bn.acoustic_model.evaluation import FrameSums, evaluate, run_for_population_stats
 from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.feature_statistics import feature_statistics
 from asr_bn.acoustic_model.model import AcousticModel, load_model
 from asr_bn.acoustic_model.trainer import Progress, Trainer, expect_features
-from asr_bn.data.batches import Batch, Corpus, epoch_batches, load_batches, sorted_batches
+from asr_bn.data.batches import Batch, Corpus, load_batches
 from asr_bn.data.phones import PhoneTable
 from asr_bn.layers.population import estimate_population_stats
 from asr_bn.system.files import locked_folder
@@ -150,11 +150,7 @@ def finish_model(out_dir: Path, data: RunData, device: torch.device) -> dict[str
 def _training_batches(config: ExperimentConfig, train: Corpus, num_workers: int) -> Iterator[Batch]:
     # The batches of an epoch that was not trained on: the statistics of mini-batches of one length
     # alone (as evaluation makes them) would not be those that training saw.
-    training = config.training
-    epoch = training.epochs + 1
-    batches = epoch_batches(
-        train.num_frames, training.batch_size, training.seed, epoch, training.batch_frames
-    )
+    batches = training_batches(train, config.training, config.training.epochs + 1)
     loaded = load_batches(train, batches, num_workers)
     yield from tqdm(loaded, "population statistics", len(batches), unit="batch", delay=2)
 
@@ -167,7 +163,6 @@ def _evaluate(
     num_workers: int,
     phones: PhoneTable | None,
 ) -> FrameSums:
-    training = config.training
-    batches = sorted_batches(corpus.num_frames, training.batch_size, training.batch_frames)
+    batches = evaluation_batches(corpus, config.training)
     loaded = load_batches(corpus, batches, num_workers)
     return evaluate(model, tqdm(loaded, title, len(batches), unit="batch", delay=2), phones)

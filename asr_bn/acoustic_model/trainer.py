@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from asr_bn.acoustic_model.data import RunData
+from asr_bn.acoustic_model.data import RunData, evaluation_batches, training_batches
 from asr_bn.acoustic_model.evaluation import (
     FrameSums,
     cross_entropy_and_errors,
@@ -21,7 +21,7 @@ from asr_bn.acoustic_model.experiment import ExperimentConfig
 from asr_bn.acoustic_model.model import AcousticModel
 from asr_bn.acoustic_model.optimization import make_optimization
 from asr_bn.acoustic_model.rank_share import wrap_distributed
-from asr_bn.data.batches import Batch, Corpus, epoch_batches, load_batches, sorted_batches
+from asr_bn.data.batches import Batch, Corpus, load_batches
 from asr_bn.system.files import write_text
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, Checkpoint
 from asr_bn.training.optimization import Outcome
@@ -104,16 +104,10 @@ class Trainer(RunLoop[AcousticModel, ExperimentConfig, MiniBatch]):
         self.share = wrap_distributed(model, ranks)
 
     def _begin_epoch(self) -> Epoch[MiniBatch]:
-        batches = self._train_batches(self.progress.epoch)
+        batches = training_batches(self.train, self.config.training, self.progress.epoch)
         past, remaining = batches[: self.progress.next_batch], batches[self.progress.next_batch :]
         size, done = int(self.train.num_frames.sum()), sum(map(self._frames, past))
         return Epoch(self._load(remaining), len(batches), size, done)
-
-    def _train_batches(self, epoch: int) -> list[list[int]]:
-        training = self.config.training
-        return epoch_batches(
-            self.train.num_frames, training.batch_size, training.seed, epoch, training.batch_frames
-        )
 
     def _load(self, batches: Sequence[list[int]]) -> Iterator[MiniBatch]:
         shares = [list(self.ranks.share(indices)) for indices in batches]
@@ -176,9 +170,7 @@ class Trainer(RunLoop[AcousticModel, ExperimentConfig, MiniBatch]):
         return f"on {', '.join(self._utt_ids(batch))}; all their utterances are in {path}"
 
     def _evaluate(self) -> FrameSums:
-        training = self.config.training
-        batches = sorted_batches(self.dev.num_frames, training.batch_size, training.batch_frames)
-        shares = self.ranks.share(batches)
+        shares = self.ranks.share(evaluation_batches(self.dev, self.config.training))
         loaded = load_batches(self.dev, shares, self.num_workers)
         title, silent = f"{self.out_dir.name} dev", not self.ranks.is_first
         own = evaluate(

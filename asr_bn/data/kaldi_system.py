@@ -189,9 +189,9 @@ def read_system(path: Path) -> KaldiSystem:
         OSError: no such file.
         ValueError: it is something else, or damaged.
     """
-    values = read_json(path)
+    values = read_json(path, dict)
     try:
-        return KaldiSystem.from_dict(values if isinstance(values, dict) else {})
+        return KaldiSystem.from_dict(values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -95,7 +95,7 @@ def trained_log_posteriors(model: AcousticModel, static_feats: NDArray[np.floati
 def is_explained(
     difference: float, allowed: float, model: AcousticModel, static_feats: NDArray[np.floating]
 ) -> bool:
-    """True if ``difference`` is at most ``allowed`` plus what float32 rounding of the features explains."""
+    """Return whether ``difference`` is at most ``allowed`` and what rounding of the features explains."""
     if difference <= allowed:
         return True
     return difference <= allowed + _SENSITIVITY_FACTOR * input_sensitivity(model, static_feats)

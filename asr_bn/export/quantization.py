@@ -106,9 +106,9 @@ class _Body:
         recurrent, recurrent_scale = quantize_columns(self._weights[node.input[2]].transpose(0, 2, 1))
         bias = self._tensor(f"{name}.B", self._weights[node.input[3]])
         inputs = [hidden, self._tensor(f"{name}.W", weight), self._tensor(f"{name}.R", recurrent), bias]
-        peephole = [node.input[7]] if len(node.input) > 7 else []
-        inputs += ["", "", "", *(self._tensor(f"{name}.P", self._weights[p]) for p in peephole or [])]
-        inputs += [] if peephole else [""]
+        has_peephole = len(node.input) > 7
+        peephole = self._tensor(f"{name}.P", self._weights[node.input[7]]) if has_peephole else ""
+        inputs += ["", "", "", peephole]
         for key, values in (("W", scale), ("R", recurrent_scale)):
             inputs.append(self._tensor(f"{name}.{key}.scale", values))
             inputs.append(self._tensor(f"{name}.{key}.zero", np.zeros(values.shape, dtype=np.int8)))
@@ -139,36 +139,21 @@ class _Body:
 
     def proto(self) -> onnx.GraphProto:
         """Return the body of the ``Loop``."""
-        index, go_on, still = (
-            tensor_info(name, [], kind)
-            for name, kind in (
-                ("index", TensorProto.INT64),
-                ("go_on", TensorProto.BOOL),
-                ("still_go_on", TensorProto.BOOL),
-            )
-        )
+        index = tensor_info("index", [], TensorProto.INT64)
+        go_on, still = (tensor_info(name, [], TensorProto.BOOL) for name in ("go_on", "still_go_on"))
         rows = tensor_info("row_out", ["frames", len(self._weights["output.bias"])])
         return helper.make_graph(self._graph.nodes, "utterance", [index, go_on], [still, rows])
 
 
 def _outer_graph(proto: onnx.ModelProto, body: _Body) -> onnx.GraphProto:
-    scalar = numpy_helper.from_array(np.zeros(0, dtype=np.int64), "scalar_shape")
-    yes = numpy_helper.from_array(np.array(True), "yes")
-    nodes = [
-        helper.make_node("Shape", ["features"], ["shape"]),
-        helper.make_node("Slice", ["shape", "int.0", "int.1", "int.0"], ["batch_shape"]),
-        # Refuses another number of lengths than utterances; a 0 is a size, not what the input has there.
-        helper.make_node(
-            "Reshape",
-            ["lengths", "batch_shape"],
-            ["utterance_lengths"],
-            "one_length_an_utterance",
-            allowzero=1,
-        ),
-        helper.make_node("Reshape", ["batch_shape", "scalar_shape"], ["batch_size"]),
-        helper.make_node(
-            "Loop", ["batch_size", "yes"], ["log_posteriors"], body=body.proto(), name="utterances"
-        ),
-    ]
-    inputs, outputs = proto.graph.input, proto.graph.output
-    return helper.make_graph(nodes, "asr_bn_int8", inputs, outputs, [*body.tensors, scalar, yes])
+    graph = Graph()
+    graph.tensors += [*body.tensors, numpy_helper.from_array(np.array(True), "yes")]
+    graph.tensor("scalar_shape", np.zeros(0, dtype=np.int64))
+    graph.node("Shape", ["features"], "shape")
+    graph.node("Slice", ["shape", "int.0", "int.1", "int.0"], "batch_shape")
+    # Refuses another number of lengths than utterances; a 0 is a size, not what the input has there.
+    reshaped = ["lengths", "batch_shape"]
+    graph.node("Reshape", reshaped, "utterance_lengths", name="one_length_an_utterance", allowzero=1)
+    graph.node("Reshape", ["batch_shape", "scalar_shape"], "batch_size")
+    graph.node("Loop", ["batch_size", "yes"], "log_posteriors", name="utterances", body=body.proto())
+    return graph.proto("asr_bn_int8", proto.graph.input, proto.graph.output)

@@ -1,15 +1,13 @@
 """Start the server, post an utterance to it over HTTP, and compare its answer with the models."""
 
 import io
-import os
-import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import httpx
 import numpy as np
@@ -21,6 +19,17 @@ from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.system.arrays import Floats
 
 STARTUP_SECONDS = 60.0
+_READY = "asr-bn: ready at "
+
+
+class ServerCheck(TypedDict):
+    """Largest differences in log posterior between the server's answer and both models'."""
+
+    utt_id: str
+    num_frames: int
+    difference_to_onnx: float
+    difference_to_pytorch: float
+    is_explained: bool  # the difference to PyTorch, see `asr_bn.export.parity.is_explained`
 
 
 @contextmanager
@@ -30,26 +39,16 @@ def running_server(model: Path) -> Iterator[str]:
     Raises:
         ValueError: it ended, or was not ready in time (what it last printed is in the message).
     """
-    port = _free_port()
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "asr_bn.cli.main",
-        "serve",
-        str(model),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    command = [sys.executable, "-P", "-m", "asr_bn.cli.main", "serve", str(model)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ
+        [*command, "--host", "127.0.0.1", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as server:
         try:
-            url = f"http://127.0.0.1:{port}"
-            _wait_until_ready(server, url)
-            yield url
+            yield _announced_url(server)
         finally:
             server.terminate()
             server.communicate(timeout=30)
@@ -65,14 +64,17 @@ def ask(url: str, waveform: Waveform) -> Floats:
     return result
 
 
-def check_server(exp_dir: Path, utt_id: str, waveform: Waveform, allowed: float) -> dict[str, Any]:
-    """Measure the largest differences in log posterior between the server's answer and both models'.
+def check_server(exp_dir: Path, utt_id: str, waveform: Waveform, allowed: float) -> ServerCheck:
+    """Post an utterance to a server of its own and compare the answer with both models'.
 
     Args:
         exp_dir: folder with ``final.pt`` and ``model.onnx``.
         utt_id: name of the utterance.
         waveform: its samples.
-        allowed: as in `asr_bn.export.parity.compare`; ``is_explained`` is of the difference to PyTorch.
+        allowed: as in `asr_bn.export.parity.compare`.
+
+    Raises:
+        ValueError: the server does not start or does not answer with scores of every frame.
     """
     from asr_bn.acoustic_model.model import load_model
     from asr_bn.export.parity import is_explained, trained_log_posteriors
@@ -104,25 +106,18 @@ def wav_bytes(waveform: Waveform) -> bytes:
     return buffer.getvalue()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _wait_until_ready(server: "subprocess.Popen[bytes]", url: str) -> None:
-    deadline = time.monotonic() + STARTUP_SECONDS
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            output = server.stdout.read().decode(errors="replace") if server.stdout else ""
-            raise ValueError(
-                f"the server ended at its start with exit code {server.returncode}: {output.strip()[-500:]}"
-            )
-        try:
-            if httpx.get(f"{url}/readyz", timeout=1).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise ValueError(f"the server was not ready within {STARTUP_SECONDS:.0f} seconds")
+def _announced_url(server: "subprocess.Popen[str]") -> str:
+    """Wait for the line that tells where the server listens."""
+    assert server.stdout is not None
+    too_late = threading.Timer(STARTUP_SECONDS, server.kill)
+    too_late.start()
+    said = ""
+    for line in server.stdout:
+        if line.startswith(_READY):
+            too_late.cancel()
+            return line.removeprefix(_READY).strip()
+        said += line
+    if not too_late.is_alive():
+        raise ValueError(f"the server was not ready within {STARTUP_SECONDS:.0f} seconds")
+    too_late.cancel()
+    raise ValueError(f"the server ended at its start with exit code {server.wait()}: {said.strip()[-500:]}")

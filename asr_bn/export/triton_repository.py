@@ -8,9 +8,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 from onnx import TensorProto, ValueInfoProto
 
+from asr_bn.onnx_io.model_check import read_model
 from asr_bn.system.files import atomic_path, write_text
 
 _DATA_TYPES: dict[int, str] = {
@@ -82,7 +82,7 @@ def write_repository(model: Path, repository: Path, batching: TritonBatching | N
 
 def config_text(model: Path, name: str, batching: TritonBatching) -> str:
     """Format ``config.pbtxt``; raises as `write_repository`."""
-    graph = onnx.load(model, load_external_data=False).graph
+    graph = read_model(model).graph
     tensors = "".join(
         f"{kind} {_describe(model, tensor)}"
         for kind, group in (("input", graph.input), ("output", graph.output))

@@ -4,10 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from asr_bn.language_model.experiment import LanguageModelTraining
+from asr_bn.language_model.streams import Tokens
 from asr_bn.language_model.text import Unit, encode_sentences, read_sentences
 from asr_bn.language_model.vocabulary import Vocabulary
 from asr_bn.language_model.windows import TextWindows
@@ -28,7 +26,7 @@ class Texts:
     """The tokens of the three sets, and the vocabulary."""
 
     vocabulary: Vocabulary
-    tokens: dict[str, NDArray[np.int64]]
+    tokens: dict[str, Tokens]
     paths: dict[str, Path]
 
     @classmethod
@@ -52,6 +50,6 @@ class Texts:
 
     @property
     def description(self) -> TextDescription:
-        """For checkpoints."""
+        """What checkpoints hold of the texts."""
         digests = {name: hashlib.sha256(self.tokens[name].tobytes()).hexdigest() for name in SETS}
         return TextDescription(list(self.vocabulary.words), digests)

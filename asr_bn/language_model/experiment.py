@@ -17,7 +17,7 @@ class LanguageModelConfig:
     the window (eqs. 18 and 19); ``"recurrent"`` normalizes inside the recurrence (eq. 17).
     ``dropout``: below, between and above the recurrent layers (Zaremba et al. 2014).
     ``init``: ``"uniform"`` draws everything but gamma from ``+-init_range``, beta as the bias whose place it
-    takes; ``"glorot"`` takes a standard normal for the look-up table, Glorot's scheme for the matrices, zero
+    takes.  ``"glorot"`` takes a standard normal for the look-up table, Glorot's scheme for the matrices, zero
     for biases and beta.
     """
 
@@ -40,7 +40,7 @@ class LanguageModelTraining:
     """Stochastic gradient descent.
 
     ``loss``: ``"sequence_sum"`` sums the cross entropy over a window's steps and averages over the streams,
-    as the paper's learning rate of 1 wants it; ``"token_mean"`` averages over all tokens of the window.
+    as the paper's learning rate of 1 wants it.  ``"token_mean"`` averages over all tokens of the window.
     The learning rate is divided by ``decay`` at every epoch after number ``decay_after``.
     """
 

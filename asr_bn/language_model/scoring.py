@@ -13,6 +13,9 @@ from asr_bn.language_model.streams import Streams, Tokens
 from asr_bn.onnx_io.session import base_options, open_session, parse_metadata
 from asr_bn.system.arrays import Floats
 
+# The metadata hold the vocabulary, of a million words at most.
+MAX_METADATA_BYTES = 64 << 20
+
 
 @dataclass(frozen=True)
 class TextScore:
@@ -35,9 +38,9 @@ class TextScore:
 class LanguageScorer:
     """An exported language model, ready to score texts on the CPU.
 
-    Texts go through the model in windows of the trained length, as in training and evaluation: the first
-    token of every window is time step 0, whose statistics are used, and a window starts from the states
-    that the one before it ended in, or from zeros, as the model was trained.
+    Texts go through the model in windows of the trained length, as in training and evaluation.  The first
+    token of every window is time step 0, whose statistics are used.  A window starts from the states that
+    the one before it ended in, or from zeros, as the model was trained.
 
     Args:
         session: of a ``model.onnx`` that :func:`asr_bn.language_model.onnx_export.export_graph` wrote.
@@ -60,9 +63,7 @@ class LanguageScorer:
             ValueError: not an ONNX model, not one of ours, or that of a single step.
             FileNotFoundError: there is no such file.
         """
-        if not path.is_file():
-            raise FileNotFoundError(2, "no such model file", str(path))
-        session = open_session(path, base_options(num_threads))
+        session, _ = open_session(path, base_options(num_threads), max_loose_bytes=MAX_METADATA_BYTES)
         return cls(session, _read_metadata(path, session))
 
     def score_text(

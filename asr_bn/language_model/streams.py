@@ -1,12 +1,13 @@
 """A text as parallel streams: how every text is cut, in training as in scoring."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Tokens = NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Streams:
 
     The text is cut into streams of equal length, the first ones one token longer where the division has a
     rest.  A token is predicted from the one before it, the first of the text from the end of a sentence
-    (number 0); so a stream starts with the last token of the stream before it.
+    (number 0).  So a stream starts with the last token of the stream before it.
 
     Attributes:
         tokens: what the model reads, shape ``[num_steps, num_streams]``; a stream that is one token shorter
@@ -51,7 +52,7 @@ class Streams:
         num_steps, num_streams = self.tokens.shape
         return int(self.num_tokens - (num_steps - 1) * num_streams)
 
-    def in_text_order(self, values: NDArray[Any]) -> NDArray[Any]:
+    def in_text_order(self, values: NDArray[Scalar]) -> NDArray[Scalar]:
         """Order values of the targets, ``[num_steps, num_streams]``, as the text, ``[num_tokens]``."""
         longer = values[:, : self.num_at_the_end].T
         shorter = values[:-1, self.num_at_the_end :].T

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.script_file import read_lines
+from asr_bn.language_model.streams import Tokens
 from asr_bn.language_model.vocabulary import EOS, Vocabulary
 
 Unit = Literal["word", "character"]
@@ -47,7 +47,7 @@ def read_named_sentences(
     return names, sentences if unit == "word" else [list(SPACE.join(words)) for words in sentences]
 
 
-def encode_sentences(sentences: list[list[str]], vocabulary: Vocabulary, path: Path) -> NDArray[np.int64]:
+def encode_sentences(sentences: list[list[str]], vocabulary: Vocabulary, path: Path) -> Tokens:
     """Number the words of all sentences, each with the end of sentence after it; shape ``[num_tokens]``.
 
     Raises:

@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from asr_bn.language_model.streams import Streams
+from asr_bn.language_model.streams import Streams, Tokens
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class TextWindows:
         ValueError: the text has fewer tokens than there are streams.
     """
 
-    def __init__(self, text: NDArray[np.int64], batch_size: int, num_steps: int, name: str) -> None:
+    def __init__(self, text: Tokens, batch_size: int, num_steps: int, name: str) -> None:
         streams = Streams.of(text, batch_size, name)
         self.num_steps, self.num_tokens = num_steps, streams.num_tokens
         self._tokens, self._targets = torch.from_numpy(streams.tokens), torch.from_numpy(streams.targets)

@@ -18,19 +18,15 @@ class FrameNorm(Norm):
     """``W x`` of each time step normalized over the sequences that reach it."""
 
     def num_steps(self, max_steps: int) -> int:
-        """See :meth:`Norm.num_steps`."""
         return max_steps
 
     def run(self, layer: Layer, x: Tensor, state: State, layout: PackedLayout) -> tuple[Tensor, State]:
-        """See :meth:`Norm.run`."""
         return layer.run_on_projection(self._projection(layer, x, layout), state, layout)
 
     def take_statistics(self, layer: Layer, x: Tensor, layout: PackedLayout) -> Tensor:
-        """See :meth:`Norm.take_statistics`."""
         return self._projection(layer, x, layout).sum()
 
     def fold(self, layer: Layer) -> tuple[Tensor, Tensor]:
-        """See :meth:`Norm.fold`."""
         raise refuse_folding("frame")
 
     def _projection(self, layer: Layer, x: Tensor, layout: PackedLayout) -> Tensor:

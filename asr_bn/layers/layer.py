@@ -62,7 +62,11 @@ class Layer:
         return mean, variance
 
     def update(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        """Take a mini-batch's ``[D, num_steps, G]``, of ``count`` ``[num_steps]``, into the population's."""
+        """Add the statistics of a mini-batch, ``[D, num_steps, G]``, to the population's.
+
+        Args:
+            count: frames that they are of, ``[num_steps]``.
+        """
         for direction, stats in enumerate(self.stats):
             stats.update(mean[direction], variance[direction], count)
 

@@ -53,7 +53,6 @@ class AffineNorm(Norm):
         """Return the same projection as the equations compute it, ``[D, N, G]``; for the reference."""
 
     def run(self, layer: Layer, x: Tensor, state: State, layout: PackedLayout) -> tuple[Tensor, State]:
-        """See :meth:`Norm.run`."""
         if layer.backend == "reference":
             return layer.run_on_projection(self.projection(layer, x, layout), state, layout)
         weights = layer.recurrent_weights()
@@ -61,7 +60,6 @@ class AffineNorm(Norm):
         return layer.cell.layer(x, w_ih, bias, weights, state, layout, layer.backend)
 
     def take_statistics(self, layer: Layer, x: Tensor, layout: PackedLayout) -> Tensor:
-        """See :meth:`Norm.take_statistics`."""
         if layer.backend == "reference":
             return self.projection(layer, x, layout).sum()
         weight, bias = self.input_weights(layer, x)
@@ -72,19 +70,15 @@ class NoNorm(AffineNorm):
     """The layer as it is: ``W x + b``."""
 
     def num_steps(self, max_steps: int) -> int:
-        """See :meth:`Norm.num_steps`."""
         return 0
 
     def input_weights(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`AffineNorm.input_weights`."""
         return self.fold(layer)
 
     def projection(self, layer: Layer, x: Tensor, layout: PackedLayout) -> Tensor:
-        """See :meth:`AffineNorm.projection`."""
         return reference.project_autograd(x, *self.fold(layer), layout)
 
     def fold(self, layer: Layer) -> tuple[Tensor, Tensor]:
-        """See :meth:`Norm.fold`."""
         weight = layer.stacked("weight_ih")
         if not layer.has_bias:
             return weight, weight.new_zeros(weight.shape[:2])

@@ -9,8 +9,8 @@ from asr_bn.layers.batch_norm import BatchNormLSTM, BatchNormRNN
 def keep_one_bias(layers: BatchNormLSTM | BatchNormRNN) -> None:
     """Set every second bias, ``bias_hh``, to zero and leave it out of training.
 
-    Both have the same gradient: trained together, their sum would move at twice the learning rate of the
-    ``beta`` of a normalized network, and count twice in the norm of the gradients.
+    Both have the same gradient.  Trained together, their sum would move at twice the learning rate of the
+    ``beta`` of a normalized network.  It would also count twice in the norm of the gradients.
     """
     for name, values in layers.named_parameters():
         if name.startswith("bias_hh"):

@@ -53,12 +53,12 @@ class PopulationStats(nn.Module):
             buffer.zero_()
 
     def reset_parameters(self) -> None:
-        """As :meth:`reset`, by the name that ``torch.nn``'s modules have for it."""
+        """Forget everything seen; the name that ``torch.nn``'s modules have for :meth:`reset`."""
         self.reset()
 
     @torch.no_grad()
     def update(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        """Take in a mini-batch.
+        """Add a mini-batch to the running sums.
 
         Args:
             mean, variance: of the first ``S`` time steps, each ``[S, num_features]``.
@@ -75,10 +75,10 @@ class PopulationStats(nn.Module):
             buffer[: len(values)].mul_(keep).add_(values)
 
     def mean_and_variance(self, num_steps: int = 1) -> tuple[Tensor, Tensor]:
-        """Population mean and biased variance of the first steps, float64 ``[num_steps, num_features]``.
+        """Return mean and biased variance of the first steps, float64 ``[num_steps, num_features]``.
 
-        A step that a single sequence reached has no variance, and one that none reached has nothing: each
-        takes the statistics of the last step before it that has both.
+        A step that a single sequence reached has no variance; one that none reached has nothing.  Each takes
+        the statistics of the last step before it that has both.
 
         Raises:
             RuntimeError: no mini-batch has been seen, or never more than a single frame of any step; or

@@ -24,7 +24,6 @@ class RecurrentNorm(Norm):
     in_recurrence = True
 
     def num_steps(self, max_steps: int) -> int:
-        """See :meth:`Norm.num_steps`."""
         return max_steps
 
     def run(self, layer: Layer, x: Tensor, state: State, layout: PackedLayout) -> tuple[Tensor, State]:
@@ -54,7 +53,6 @@ class RecurrentNorm(Norm):
         _refuse_to_share()
 
     def fold(self, layer: Layer) -> tuple[Tensor, Tensor]:
-        """See :meth:`Norm.fold`."""
         raise refuse_folding("recurrent")
 
 

@@ -1,12 +1,12 @@
 """Sequence-wise batch normalization of an input-to-hidden transition ``z = W x`` (eqs. 18, 20, 21).
 
-``z`` is linear in ``x``, so that its statistics follow from those of ``x``: with ``mu = mean(x)`` and
+``z`` is linear in ``x``, so that its statistics follow from those of ``x``.  With ``mu = mean(x)`` and
 ``C = cov(x)`` over the unpadded frames, ``mean(z) = W mu`` and ``var(z) = diag(W C W^T)``.  Scaling the rows
 of ``W`` and replacing the bias is then the normalization exactly, gradients included, while the recurrence
 stays the ordinary one.  Both directions share ``C``.
 
-Where the terms of ``w C w^T`` nearly cancel, as with features that nearly depend on each other, the variance
-is computed from ``z`` itself, for the rows of ``W`` concerned.
+The terms of ``w C w^T`` nearly cancel where features nearly depend on each other.  For such rows of ``W``
+the variance is computed from ``z`` itself.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,6 @@ class SequenceNorm(AffineNorm):
     """``W x`` normalized over all unpadded frames of the mini-batch."""
 
     def num_steps(self, max_steps: int) -> int:
-        """See :meth:`Norm.num_steps`."""
         return 1
 
     def input_weights(self, layer: Layer, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +56,6 @@ class SequenceNorm(AffineNorm):
             return fold(weight, gamma, beta, mean[:, 0], variance[:, 0], layer.eps)
 
     def projection(self, layer: Layer, x: Tensor, layout: PackedLayout) -> Tensor:
-        """See :meth:`AffineNorm.projection`."""
         (gamma, beta), z = layer.scale_and_shift(), layer.project(x)
         with torch.autocast(x.device.type, enabled=False):
             if layer.training:

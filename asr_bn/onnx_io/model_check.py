@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # Those of the exporters, and of ONNX Runtime's dynamic quantization of such a model.
 _STANDARD = """
     Add Cast Concat Div DynamicQuantizeLinear Gather GatherND Identity Less Log LogSoftmax Loop LSTM MatMul
-    MatMulInteger Max Min Mul Pad Range ReduceMax ReduceMean ReduceSum Reshape Shape Slice Softmax Split
-    Squeeze Sub Sum Transpose Unsqueeze Where
+    MatMulInteger Max Min Mul Pad Range ReduceMax ReduceMean ReduceSum Reshape RNN Scan Shape Sigmoid Slice
+    Softmax Split Squeeze Sub Sum Tanh Transpose Unsqueeze Where
 """
 OPERATORS = {
     "": frozenset(_STANDARD.split()),
@@ -48,51 +48,55 @@ _DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14
 _VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _SHAPE, _DIM, _DIM_VALUE = 1, 2, 1, 2, 1, 1
 
 
-def check_model(path: Path) -> frozenset[str]:
+def check_model(path: Path, max_loose_bytes: int = MAX_LOOSE_BYTES) -> frozenset[str]:
     """Return the operators of a model file, if it holds no more than a model of ours.
+
+    Args:
+        max_loose_bytes: of all that is neither a node nor a tensor's raw data.
 
     Raises:
         ValueError: not an ONNX file, weights in other files, operators or sizes that no model of ours has.
         OSError: it cannot be read.
     """
-    return _read_checked(path)[1]
+    return _read_checked(path, max_loose_bytes)[1]
 
 
 def read_model(path: Path) -> "onnx.ModelProto":
     """Read a model file after the checks of `check_model`, whose errors it raises."""
     import onnx
 
-    return onnx.load_from_string(_read_checked(path)[0])
+    return onnx.load_from_string(_read_checked(path, MAX_LOOSE_BYTES)[0])
 
 
 def is_quantized(operators: Collection[str]) -> bool:
-    """True if activations are quantized as the graph runs."""
+    """Return whether activations are quantized as the graph runs."""
     return any(operator.startswith("DynamicQuantize") for operator in operators)
 
 
-def _read_checked(path: Path) -> tuple[bytes, frozenset[str]]:
+def _read_checked(path: Path, max_loose_bytes: int) -> tuple[bytes, frozenset[str]]:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path}: {path.stat().st_size} bytes, an ONNX model has up to {MAX_FILE_BYTES}")
     data = path.read_bytes()
     try:
-        return data, operators_of(memoryview(data))
+        return data, operators_of(memoryview(data), max_loose_bytes)
     except ValueError as error:
         raise ValueError(f"{path}: not a model that asr-bn can load ({error})") from error
 
 
-def operators_of(model: memoryview) -> frozenset[str]:
+def operators_of(model: memoryview, max_loose_bytes: int = MAX_LOOSE_BYTES) -> frozenset[str]:
     """Return the operators of a ``ModelProto``; see `check_model`.
 
     Raises:
         ValueError: the reason, without the file's name.
     """
-    return _ModelCheck().operators_of(model)
+    return _ModelCheck(max_loose_bytes).operators_of(model)
 
 
 class _ModelCheck:
     """The check of one file: what has been counted so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_loose_bytes: int) -> None:
+        self._max_loose_bytes = max_loose_bytes
         self._operators: set[str] = set()
         self._num_fields = self._num_nodes = self._loose_bytes = 0
 
@@ -119,8 +123,8 @@ class _ModelCheck:
 
     def _count(self, value: int | memoryview) -> None:
         self._loose_bytes += len(value) if isinstance(value, memoryview) else 8
-        if self._loose_bytes > MAX_LOOSE_BYTES:
-            raise ValueError(f"more than {MAX_LOOSE_BYTES} bytes besides its weights")
+        if self._loose_bytes > self._max_loose_bytes:
+            raise ValueError(f"more than {self._max_loose_bytes} bytes besides its weights")
 
     def _text(self, value: int | memoryview) -> str:
         self._count(value)
@@ -203,7 +207,7 @@ class _ModelCheck:
     def _within(
         self, wanted: int, number: int, value: int | memoryview, path: tuple[int, ...]
     ) -> Iterator[int]:
-        """The integers at the end of a path of field numbers."""
+        """Yield the integers at the end of a path of field numbers."""
         if number != wanted:
             return
         if not path:
@@ -239,7 +243,7 @@ def _operator(names: list[str], domains: list[str]) -> str:
 
 
 def _integers(value: int | memoryview) -> list[int]:
-    """A field of repeated integers, packed or one of many."""
+    """Read a field of repeated integers, packed or one of many."""
     if isinstance(value, int):
         return [value]
     values: list[int] = []

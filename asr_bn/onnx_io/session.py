@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import onnxruntime
 
+from asr_bn.onnx_io.model_check import MAX_LOOSE_BYTES, check_model
+
 Metadata = TypeVar("Metadata")
 
 
@@ -34,15 +36,25 @@ def base_options(num_threads: int | None) -> onnxruntime.SessionOptions:
 
 
 def open_session(
-    path: Path, options: onnxruntime.SessionOptions, providers: Sequence[str] = ("CPUExecutionProvider",)
-) -> onnxruntime.InferenceSession:
-    """Load a model file.
+    path: Path,
+    options: onnxruntime.SessionOptions,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    max_loose_bytes: int = MAX_LOOSE_BYTES,
+) -> tuple[onnxruntime.InferenceSession, frozenset[str]]:
+    """Check a model file and load it: every session of a file is opened here.
+
+    Returns:
+        The session and the operators of the model.
 
     Raises:
-        ValueError: ONNX Runtime cannot load it; the message names the file.
+        ValueError: as `check_model`, or ONNX Runtime cannot load it; the message names the file.
+        FileNotFoundError: there is no such file.
     """
+    if not path.is_file():
+        raise FileNotFoundError(2, "no such model file", str(path))
+    operators = check_model(path, max_loose_bytes)
     try:
-        return onnxruntime.InferenceSession(path, options, providers=list(providers))
+        return onnxruntime.InferenceSession(path, options, providers=list(providers)), operators
     except Exception as error:  # ONNX Runtime's own errors share no base class
         first_line = str(error).splitlines()[0]
         raise ValueError(f"{path}: ONNX Runtime cannot load it ({first_line})") from error

@@ -15,7 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from asr_bn.features.deltas import add_deltas
-from asr_bn.onnx_io.model_check import check_model, is_quantized
+from asr_bn.onnx_io.model_check import is_quantized
 from asr_bn.onnx_io.session import open_session, parse_metadata, session_options
 from asr_bn.scoring.levels import Level, ScoreColumns
 from asr_bn.scoring.long import LayerwiseScorer, most_frames
@@ -65,10 +65,7 @@ class AcousticScorer:
             FileNotFoundError: there is no such file.
         """
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(2, "no such model file", str(path))
-        operators = check_model(path)
-        session = open_session(path, session_options(num_threads), _providers(device))
+        session, operators = open_session(path, session_options(num_threads), _providers(device))
         if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
             raise ValueError(
                 f"{path}: device 'cuda' was asked for, but ONNX Runtime could not start CUDA here"

@@ -15,8 +15,9 @@ Outcome = Literal["taken", "not finite", "scale lowered"]
 class Newbob:
     """Kaldi's schedule (``steps/nnet/train_scheduler.sh``): once development stalls, lower after every epoch.
 
-    The learning rate is multiplied by ``factor`` after the first epoch whose development cross entropy is
-    not lower than that of the epoch before by the share ``threshold``, and after every epoch from then on.
+    An epoch stalls if its development cross entropy is not lower than that of the epoch before by the share
+    ``threshold``.  The learning rate is multiplied by ``factor`` after the first such epoch and after every
+    later one.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, factor: float, threshold: float) -> None:
@@ -25,7 +26,7 @@ class Newbob:
         self._falling = False
 
     def step(self, cross_entropy: float) -> None:
-        """Take the development cross entropy of an epoch."""
+        """Lower the learning rate if the development cross entropy of an epoch asks for it."""
         if self._last is not None and not cross_entropy < self._last * (1.0 - self._threshold):
             self._falling = True
         self._last = cross_entropy
@@ -72,7 +73,7 @@ class Optimization:
 
     @property
     def learning_rate(self) -> float:
-        """As it is now."""
+        """The learning rate now."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     @learning_rate.setter

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import ClassVar, Self
 
@@ -62,7 +62,7 @@ class Progress(ABC):
         history = (*self.history, figures)
         return replace(self, epoch=self.epoch + 1, next_batch=0, sums=type(self.sums)(), history=history)
 
-    def to_dict(self) -> Values:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for a checkpoint."""
         values = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
@@ -70,7 +70,7 @@ class Progress(ABC):
         return {f"next_{self.batch}": values.pop("next_batch"), **values}
 
     @classmethod
-    def from_dict(cls, saved: Values) -> Self:
+    def from_dict(cls, saved: Mapping[str, object]) -> Self:
         """Return the progress of a checkpoint."""
         values: Values = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
         values["next_batch"] = values.pop(f"next_{cls.batch}")

@@ -19,7 +19,7 @@ from asr_bn import __version__
 from asr_bn.layers.population import StatisticsCopy
 from asr_bn.system.files import write_text
 from asr_bn.system.toml_config import TomlConfig
-from asr_bn.training.checkpoint import Checkpoint, Values
+from asr_bn.training.checkpoint import Checkpoint
 from asr_bn.training.log import TrainingLog
 from asr_bn.training.optimization import Optimization, Outcome
 from asr_bn.training.out_of_memory import explain_out_of_memory
@@ -74,7 +74,7 @@ class RunLoop(ABC, Generic[Model, Config, Batch]):
         self,
         model: Model,
         config: Config,
-        description: Values,
+        description: dict[str, object],
         out_dir: Path,
         optimization: Optimization,
         epochs: int,

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from asr_bn.system.arrays import Floats
 
-# An utterance's company is at most so many times as long, or so many frames.
+# Utterances of one call: the longest is at most so many times as long as the shortest, or so many frames.
 _LIKE_LENGTHS, _LIKE_FRAMES = 3, 300
 
 
@@ -26,7 +26,7 @@ class Scorer(Protocol):
     is_padded: bool
 
     def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
-        """``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, feature_dim]``."""
+        """Return ``[num_frames, num_pdfs]`` for each of ``feats``, ``[num_frames, feature_dim]``."""
         ...
 
 
@@ -64,12 +64,12 @@ class Ticket:
 
     @property
     def num_frames(self) -> int:
-        """Return the frames of the utterance."""
+        """Frames of the utterance."""
         return len(self.feats)
 
     @property
     def cost(self) -> float:
-        """Return what it takes of its client's share (a `serve.limits.fairness.Waiting`)."""
+        """What it takes of its client's share (a `serve.limits.fairness.Waiting`)."""
         return len(self.feats)
 
 
@@ -83,10 +83,10 @@ def choose_batch(
 ) -> list[Ticket]:
     """Choose the first of ``waiting``, in order of turns, and those batched with it, in order of length.
 
-    Where nothing is padded, company are the next in turn; else those of like length, with which the call has
-    most frames for its cost (`cost_of`).  What is much longer, would not be ``in_time``, or would make
-    another one late, is not taken, nor what is of a client that has more waiting than the one whose turn it
-    is: who floods the server fills calls of its own.  Nothing waits: an empty list.
+    Without padding, the next in turn join it; with padding, those of like length with which the call has most
+    frames for its cost (`cost_of`).  None joins that is much longer, would not be ``in_time`` or would make
+    another one late.  Nor does one of a client that has more waiting than the first one's client: who floods
+    the server fills calls of its own.  Where nothing waits, the list is empty.
     """
     if not waiting:
         return []
@@ -152,8 +152,10 @@ def computed_frames(batch: Sequence[Ticket]) -> int:
 
 
 def call_cost(longest: int, frames: int) -> float:
-    """Relative time of a call: each step has a part that does not grow with the batch (the weights are
-    read once) and one that does; measured with ONNX Runtime's CPU LSTM (``bench/serve.py``)."""
+    """Return the relative time of a call, measured with ONNX Runtime's CPU LSTM (``bench/serve.py``).
+
+    Each step has a part that does not grow with the batch (the weights are read once) and one that does.
+    """
     return 0.5 * longest + frames
 
 

@@ -2,17 +2,17 @@
 
 import io
 import math
-import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from asr_bn.kaldi_io.matrix import encode_header
 from asr_bn.system.arrays import Floats, IntVector
 from serve.limits.refusal import Refusal
 
@@ -145,7 +145,7 @@ def _few(values: Floats, count: int) -> tuple[IntVector, Floats]:
 
 
 def json_pieces(
-    fields: dict[str, Any], values: Floats, top_k: int | None, names: Sequence[str] | None = None
+    fields: dict[str, object], values: Floats, top_k: int | None, names: Sequence[str] | None = None
 ) -> Iterator[bytes]:
     """Write ``fields`` and the matrix, or its ``top_k`` of each frame, as JSON, a piece at a time.
 
@@ -172,7 +172,7 @@ def _json_names(columns: IntVector, names: Sequence[str]) -> Iterator[bytes]:
         yield b"," + text if start else text
 
 
-def json_items(array: NDArray[Any]) -> Iterator[bytes]:
+def json_items(array: NDArray[np.generic]) -> Iterator[bytes]:
     """Yield the items of an array along its first axis, as JSON, some at a time, with commas between them.
 
     Each call of orjson holds the interpreter's lock from beginning to end, and the event loop needs it too.
@@ -188,12 +188,14 @@ def npy_chunks(values: Floats, top_k: int | None, column: str = "pdf_id") -> Chu
     """Write the matrix ``[num_frames, num_pdfs]`` in NumPy's format.
 
     With ``top_k``: ``[num_frames, top_k]`` records ``(pdf_id int32, value float32)``; ``column`` is what
-    the first field is called."""
-    array: NDArray[Any] = np.ascontiguousarray(values)
+    the first field is called.
+    """
+    array: NDArray[np.generic] = np.ascontiguousarray(values)
     if top_k is not None:
         columns, best = top(values, top_k)
-        array = np.empty(best.shape, dtype=[(column, "<i4"), ("value", "<f4")])
-        array[column], array["value"] = columns, best
+        records = np.empty(best.shape, dtype=[(column, "<i4"), ("value", "<f4")])
+        records[column], records["value"] = columns, best
+        array = records
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
     return [stream.getvalue(), _bytes_of(array)]
@@ -201,19 +203,18 @@ def npy_chunks(values: Floats, top_k: int | None, column: str = "pdf_id") -> Chu
 
 def kaldi_ark_chunks(utt_id: str, values: Floats) -> Chunks:
     """Write a binary Kaldi archive of one float matrix (``Matrix::Write`` of ``kaldi-matrix.cc``)."""
-    rows, columns = values.shape
-    header = f"{utt_id} ".encode() + b"\0BFM " + struct.pack("<bibi", 4, rows, 4, columns)
+    header = f"{utt_id} ".encode() + encode_header(*values.shape)
     return [header, _bytes_of(np.ascontiguousarray(values, dtype="<f4"))]
 
 
-def _bytes_of(array: NDArray[Any]) -> memoryview:
+def _bytes_of(array: NDArray[np.generic]) -> memoryview:
     """The memory of ``array``, not a copy: an answer of a long utterance has tens of megabytes."""
     return array.view(np.uint8).reshape(-1).data
 
 
 def encode(
     media_type: str,
-    fields: dict[str, Any],
+    fields: dict[str, object],
     values: Floats,
     top_k: int | None,
     names: Sequence[str] | None = None,

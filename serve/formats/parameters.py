@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Coroutine
-from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -14,7 +13,7 @@ from serve.limits.refusal import Refusal
 _DIGITS = re.compile("[0-9]{1,18}", re.ASCII)
 
 
-def _in_digits(value: Any) -> Any:
+def _in_digits(value: object) -> object:
     if isinstance(value, str) and not _DIGITS.fullmatch(value):
         raise ValueError("expected a whole number, written as 1 to 18 digits")
     return value
@@ -30,8 +29,8 @@ class StrictRoute(APIRoute):
     Of a header that is given twice `serve.semantics` makes one value, which is no number.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler, behind the check."""
+    def get_route_handler(self) -> Callable[[Request], Coroutine[object, object, Response]]:
+        """Return the route's handler, behind the check of its query parameters."""
         handle = super().get_route_handler()
         known = [field.alias for field in self.dependant.query_params]
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import orjson
@@ -44,7 +44,32 @@ _PARAMETERS: dict[str, tuple[type, ...]] = {
 }
 _ANY_TYPE = (bool, int, float, str)
 
-Array = NDArray[Any]
+Array = NDArray[np.generic]
+Parameters = dict[str, bool | int | str]
+
+
+class TensorMetadata(TypedDict):
+    """A tensor in a model's metadata."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class WantedOutput(TypedDict):
+    """An output that a request asks for."""
+
+    name: str
+    parameters: Parameters
+
+
+class PackedRequest(TypedDict):
+    """The head of an `InferRequest` on its way between processes; of each input name, dtype and shape."""
+
+    id: str | None
+    parameters: Parameters
+    outputs: list[WantedOutput] | None
+    inputs: list[tuple[str, str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -55,8 +80,8 @@ class TensorSpec:
     datatype: str
     shape: tuple[int, ...]
 
-    def describe(self) -> dict[str, Any]:
-        """Describe it as a model's metadata do."""
+    def describe(self) -> TensorMetadata:
+        """Describe the tensor as a model's metadata do."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
@@ -64,18 +89,17 @@ class TensorSpec:
 class InferRequest:
     """An ``infer`` call: its id, parameters, inputs by name, and the outputs asked for (none: all).
 
-    ``parameters`` are those of ``_PARAMETERS``, of the types there; each of ``outputs`` has ``name`` and
-    ``parameters``.
+    ``parameters`` are those of ``_PARAMETERS``, of the types there.
     """
 
     id: str | None
-    parameters: dict[str, Any]
+    parameters: Parameters
     inputs: dict[str, Array]
-    outputs: list[dict[str, Any]] | None
+    outputs: list[WantedOutput] | None
 
     def wants_binary(self, output: str) -> bool:
         """Say whether ``output`` is to be answered as binary data; its own parameter wins."""
-        default: bool = self.parameters.get("binary_data_output", False)
+        default = bool(self.parameters.get("binary_data_output", False))
         for asked in self.outputs or []:
             if asked["name"] == output:
                 return bool(asked["parameters"].get("binary_data", default))
@@ -109,14 +133,18 @@ def read_request(body: bytes, json_size: str | None, specs: list[TensorSpec]) ->
     )
 
 
-def pack_request(call: InferRequest) -> tuple[dict[str, Any], bytes]:
+def pack_request(call: InferRequest) -> tuple[PackedRequest, bytes]:
     """Pack ``call`` for another process: a JSON object, and the tensors one after the other."""
-    fields = {"id": call.id, "parameters": call.parameters, "outputs": call.outputs}
-    inputs = [[name, values.dtype.str, values.shape] for name, values in call.inputs.items()]
-    return fields | {"inputs": inputs}, b"".join(values.tobytes() for values in call.inputs.values())
+    head: PackedRequest = {
+        "id": call.id,
+        "parameters": call.parameters,
+        "outputs": call.outputs,
+        "inputs": [(name, values.dtype.str, values.shape) for name, values in call.inputs.items()],
+    }
+    return head, b"".join(values.tobytes() for values in call.inputs.values())
 
 
-def unpack_request(head: dict[str, Any], payload: bytes) -> InferRequest:
+def unpack_request(head: PackedRequest, payload: bytes) -> InferRequest:
     """Unpack what `pack_request` packed."""
     inputs: dict[str, Array] = {}
     offset = 0
@@ -152,7 +180,7 @@ def _object(value: Any, what: str) -> dict[str, Any]:
     return value
 
 
-def _parameters(owner: dict[str, Any], what: str) -> dict[str, Any]:
+def _parameters(owner: dict[str, Any], what: str) -> Parameters:
     """The parameters of a request or tensor that are known here; all have to be of a right type."""
     known = {}
     for name, value in _object(owner.get("parameters", {}), what).items():
@@ -178,7 +206,7 @@ def _tensors(value: Any, what: str) -> list[dict[str, Any]]:
     return value
 
 
-def _outputs(value: Any) -> list[dict[str, Any]]:
+def _outputs(value: Any) -> list[WantedOutput]:
     items = _tensors(value, "outputs")
     if len({item["name"] for item in items}) < len(items):
         raise Refusal(400, "outputs: a name is there twice, expected each once")
@@ -187,7 +215,7 @@ def _outputs(value: Any) -> list[dict[str, Any]]:
     ]
 
 
-def repository_options(body: bytes) -> dict[str, Any]:
+def repository_options(body: bytes) -> dict[str, object]:
     """Read the JSON body of a repository call; an empty one has no options.
 
     Raises:
@@ -219,21 +247,20 @@ def _read_inputs(
     return found
 
 
+def _bad(spec: TensorSpec, why: str) -> Refusal:
+    return Refusal(400, f"input {spec.name!r}: {why}")
+
+
 def _shape(tensor: dict[str, Any], spec: TensorSpec) -> tuple[int, ...]:
     if tensor.get("datatype") != spec.datatype:
-        raise Refusal(
-            400,
-            f"input {spec.name!r}: datatype {shown(tensor.get('datatype'))}, expected {spec.datatype!r}",
-        )
+        raise _bad(spec, f"datatype {shown(tensor.get('datatype'))}, expected {spec.datatype!r}")
     shape = tensor.get("shape")
     if not isinstance(shape, list) or len(shape) != len(spec.shape):
-        raise Refusal(
-            400, f"input {spec.name!r}: unexpected shape {shown(shape)}, expected {list(spec.shape)}"
-        )
+        raise _bad(spec, f"unexpected shape {shown(shape)}, expected {list(spec.shape)}")
     if not all(type(size) is int and 0 <= size < 1 << 31 for size in shape):
-        raise Refusal(400, f"input {spec.name!r}: shape {shown(shape)}, expected a list of sizes")
+        raise _bad(spec, f"shape {shown(shape)}, expected a list of sizes")
     if not all(want in (-1, got) for want, got in zip(spec.shape, shape, strict=True)):
-        raise Refusal(400, f"input {spec.name!r}: unexpected shape {shape}, expected {list(spec.shape)}")
+        raise _bad(spec, f"unexpected shape {shape}, expected {list(spec.shape)}")
     return tuple(shape)
 
 
@@ -244,7 +271,8 @@ def _binary_size(tensor: dict[str, Any]) -> int | None:
         raise Refusal(400, "shared memory is not supported")
     if "binary_data_size" in parameters and "data" in tensor:
         raise Refusal(400, f"{what}: has both data and binary_data_size")
-    return parameters.get("binary_data_size")
+    size = parameters.get("binary_data_size")
+    return None if size is None else int(size)
 
 
 def _from_binary(data: memoryview, size: int, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
@@ -260,15 +288,15 @@ def _from_binary(data: memoryview, size: int, spec: TensorSpec, shape: tuple[int
 def _from_json(tensor: dict[str, Any], spec: TensorSpec, shape: tuple[int, ...]) -> Array:
     data = tensor.get("data")
     if not isinstance(data, list):
-        raise Refusal(400, f"input {spec.name!r}: data missing, expected a list or binary_data_size")
+        raise _bad(spec, "data missing, expected a list or binary_data_size")
     values = _flat(data, shape, spec)
     code, types = _PACKED[spec.datatype]
     if not types.issuperset(map(type, values)):
-        raise Refusal(400, f"input {spec.name!r}: data hold something that is no {spec.datatype} number")
+        raise _bad(spec, f"data hold something that is no {spec.datatype} number")
     try:
         packed = struct.pack(f"<{len(values)}{code}", *values)
     except (struct.error, OverflowError) as error:
-        raise Refusal(400, f"input {spec.name!r}: a value does not fit {spec.datatype}") from error
+        raise _bad(spec, f"a value does not fit {spec.datatype}") from error
     return np.frombuffer(packed, DATATYPES[spec.datatype]).reshape(shape)
 
 
@@ -280,20 +308,18 @@ def _flat(data: list[Any], shape: tuple[int, ...], spec: TensorSpec) -> list[Any
     """
     if not data or type(data[0]) is not list:
         if len(data) != math.prod(shape):
-            raise Refusal(
-                400, f"input {spec.name!r}: {len(data)} values of data, expected shape {list(shape)}"
-            )
+            raise _bad(spec, f"{len(data)} values of data, expected shape {list(shape)}")
         return data
     level, sizes = [data], list(shape)
     for size in sizes:
         if any(type(item) is not list or len(item) != size for item in level):
-            raise Refusal(400, f"input {spec.name!r}: data nested unevenly, expected shape {sizes}")
+            raise _bad(spec, f"data nested unevenly, expected shape {sizes}")
         level = list(chain.from_iterable(level))
     return level
 
 
 def write_response(
-    head: dict[str, Any], outputs: Sequence[tuple[TensorSpec, Array]], as_binary: bool
+    head: dict[str, str], outputs: Sequence[tuple[TensorSpec, Array]], as_binary: bool
 ) -> tuple[Encoded, int | None]:
     """Write an ``infer`` response.
 
@@ -305,8 +331,8 @@ def write_response(
     Returns:
         The body, JSON in pieces made as they are taken; and the size of its JSON if binary data follow.
     """
-    tensors: list[dict[str, Any]] = [
-        spec.describe() | {"shape": list(values.shape)} for spec, values in outputs
+    tensors: list[dict[str, object]] = [
+        {**spec.describe(), "shape": list(values.shape)} for spec, values in outputs
     ]
     arrays = [np.ascontiguousarray(values, dtype=DATATYPES[spec.datatype]) for spec, values in outputs]
     if as_binary:

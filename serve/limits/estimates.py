@@ -21,7 +21,7 @@ class Estimate:
         self._observed = False
 
     def observe(self, value: float) -> None:
-        """Take in a value."""
+        """Add a value to the running means."""
         if not self._observed:
             self.mean, self._deviation, self._observed = value, value / 2, True
             return
@@ -44,7 +44,7 @@ class CallTimes:
         self._seconds, self._cost, self._deviation = Estimate(), Estimate(), Estimate()
 
     def observe(self, cost: float, seconds: float) -> None:
-        """Take in a call."""
+        """Add a call of ``cost`` that took ``seconds``."""
         self._deviation.observe(abs(seconds - self.expected(cost)) if self._cost.mean else seconds / 2)
         self._seconds.observe(seconds)
         self._cost.observe(cost)

@@ -10,18 +10,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar, TypeVarTuple
 
 from starlette.types import Scope
 
 from serve.limits.estimates import Estimate
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 _FEW_CLIENTS = 1000
 
 
 def client_of(scope: Scope) -> str:
-    """Return who asks: a key's holder, else an address as uvicorn's ``--forwarded-allow-ips`` resolves it."""
+    """Return the key or address that a request came from (uvicorn's ``--forwarded-allow-ips``)."""
     known: str | None = scope.get("state", {}).get("client")
     return known or network_of(scope["client"][0] if scope.get("client") else "")
 
@@ -56,9 +57,9 @@ class Holding:
 class Share:
     """A capacity that clients hold parts of, so that none of them can keep another one out.
 
-    A client may hold up to three times what is free before (dynamic thresholds: Choudhury and Hahne, 1998):
-    alone three quarters of the capacity, of two that want all three sevenths each, and there is always
-    something left for one more.
+    A client may hold up to three times what is free before (dynamic thresholds: Choudhury and Hahne, 1998).
+    Alone it gets three quarters of the capacity; of two that want all, each gets three sevenths.  There is
+    always something left for one more.
 
     Args:
         capacity: of all clients.
@@ -97,7 +98,7 @@ class Share:
         return holding
 
     def release(self, holding: Holding) -> None:
-        """Let go of what was taken."""
+        """Release ``holding``; a second time changes nothing."""
         if holding in self._holdings:
             self._holdings.remove(holding)
             self._hold_s.observe(time.monotonic() - holding.since)
@@ -131,12 +132,12 @@ class Waiting(Protocol):
 
     @property
     def client(self) -> str:
-        """Return whose it is."""
+        """The client it belongs to."""
         ...
 
     @property
     def cost(self) -> float:
-        """Return what it takes, in the unit of the other costs."""
+        """What it takes, in the unit of the other costs."""
         ...
 
 
@@ -146,7 +147,7 @@ W = TypeVar("W", bound=Waiting)
 class Turns:
     """Whose turn it is: the client's that has had least, of those that wait.
 
-    Start-time fair queueing (Goyal, Vin and Cheng, 1996): each client is as far as it has been served; who
+    Start-time fair queueing (Goyal, Vin and Cheng, 1996): each client is as far as it has been served.  Who
     comes anew begins where the one served last began, neither ahead for its absence nor behind.
     """
 
@@ -167,11 +168,11 @@ class Turns:
         return [waiting[index] for index in sorted(range(len(waiting)), key=begins.__getitem__)]
 
     def begin(self, client: str) -> None:
-        """Note whose turn has come."""
+        """Record that the turn of ``client`` has come."""
         self._level = self._position(client)
 
     def charge(self, client: str, cost: float) -> None:
-        """Note what a client has been served."""
+        """Record that ``client`` has been served work of ``cost``."""
         self._served[client] = self._position(client) + cost
         if len(self._served) > self._forget_at:  # who is not ahead is as one who comes anew
             self._served = {name: at for name, at in self._served.items() if at > self._level}
@@ -189,7 +190,7 @@ class _Entry:
 
 
 class Gate:
-    """Lets so many pieces of work be done at a time, begun in fair turns; a turn costs the time it takes.
+    """Runs ``size`` pieces of work at a time, begun in fair turns; a turn costs the time it takes.
 
     Where there is room for several, a client whose last piece took long leaves one to the others.
 
@@ -267,11 +268,11 @@ class _Budget:
 
 
 class Allowance:
-    """How much a client may ask for in a time; what it takes beyond that it has to wait for.
+    """A rate limit for each client: what it takes beyond its allowance, it has to wait for.
 
     Args:
-        per_s: that it is given a second; 0: as much as it likes.
-        most: that it can have saved.
+        per_s: what a client is given each second; 0: no limit.
+        most: what a client can save up.
     """
 
     def __init__(self, per_s: float, most: float) -> None:
@@ -284,7 +285,7 @@ class Allowance:
         return max(0.0, -self._left(client) / self.per_s) if self.per_s else 0.0
 
     def take(self, client: str, amount: float) -> None:
-        """Note what a client takes."""
+        """Subtract ``amount`` from what ``client`` has left."""
         if self.per_s:
             self._budgets[client] = _Budget(self._left(client) - amount, time.monotonic())
             if len(self._budgets) > self._forget_at:  # who has all saved is as one who comes anew
@@ -311,13 +312,13 @@ class FairThreads:
         self._gate = Gate(size)
         self._executor = ThreadPoolExecutor(size, thread_name_prefix=name)
 
-    async def run(self, client: str, function: Callable[..., T], *arguments: Any) -> T:
-        """Return ``function(*arguments)``, called in one of them, as `Gate.run`."""
+    async def run(self, client: str, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Return ``function(*arguments)``, called in a thread when its turn has come (`Gate.run`)."""
         loop = asyncio.get_running_loop()
         return await self._gate.run(
             client, lambda: loop.run_in_executor(self._executor, function, *arguments)
         )
 
     def shutdown(self) -> None:
-        """End them when they have done what they do."""
+        """Finish what was begun and end the threads."""
         self._executor.shutdown()

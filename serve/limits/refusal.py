@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from reprlib import Repr
-from typing import Any
 
 
 class Refusal(Exception):
@@ -19,7 +18,7 @@ class ClientGone(Exception):
     """The client closed its connection, or reads too slowly; nobody waits for an answer."""
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Show what a client sent, cut to what fits in a sentence, however deeply nested.
 
     >>> shown([[[[[0]]]], "x" * 200])

@@ -67,7 +67,7 @@ def _items(value: bytes) -> set[bytes]:
 class ApiKeys:
     """Lets only holders of a key beyond the public routes.
 
-    Who holds none is served by an application that has no others: what is not declared public, or does not
+    Who holds none is served by an application that has no others.  What is not declared public, or does not
     exist, cannot be reached, whatever path, method or prefix it is asked for under.
 
     Args:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,7 +21,7 @@ _MAX_DETAIL = 600
 OPEN_INFERENCE_STATUS = {406: 400, 408: 400, 415: 400, 422: 400, 504: 503}
 
 
-def problem_body(status: int, detail: str) -> dict[str, Any]:
+def problem_body(status: int, detail: str) -> dict[str, str | int]:
     """Make the members of a problem (RFC 9457); the type is its default, ``about:blank``."""
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
 

@@ -5,7 +5,6 @@ Source: Triton's ``extension_model_repository.md``.
 
 import asyncio
 import logging
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -65,7 +64,7 @@ async def unload_model(request: Request, name: Name) -> Response:
     return JSONResponse({})
 
 
-async def _options(request: Request) -> dict[str, Any]:
+async def _options(request: Request) -> dict[str, object]:
     service: Service = request.app.state.service
     return repository_options(await read_body(request, _MAX_BYTES, service.settings.body_timeout_s))
 

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
 
 import asr_bn
 from asr_bn.scoring.levels import Level
@@ -17,7 +19,7 @@ from serve.formats.answers import Compression, Encoded, compressed
 from serve.formats.parameters import StrictRoute
 from serve.formats.tensors import InferRequest, TensorSpec, json_bytes, read_request, write_response
 from serve.limits.refusal import Refusal
-from serve.protocols.openapi import INFER, INFER_ANSWER, v2_answers
+from serve.protocols.openapi import INFER, INFER_ANSWER, Json, v2_answers
 from serve.protocols.request_flow import HeldResponse, receive, timing_of, unless_client_leaves
 from serve.service.models import ServedModel
 from serve.service.service import Service, Timing, before
@@ -57,15 +59,15 @@ Handler = Callable[[Request, str, str], Awaitable[Response]]
 
 
 def for_model(
-    method: str, suffix: str, model: Any, *statuses: int, extra: dict[str, Any] | None = None
+    method: str, suffix: str, answer: type[BaseModel] | Json, *statuses: int, extra: Json | None = None
 ) -> Callable[[Handler], Handler]:
     """Route a handler for a model's newest version, and for the version that the path names.
 
     Args:
         method, suffix: of the request, behind the model and version.
-        model: of the answer, for the OpenAPI document.
+        answer: its body's model, or its description, for the OpenAPI document.
         statuses: of its refusals.
-        extra: more for the OpenAPI document.
+        extra: further members of the operation in the OpenAPI document.
     """
 
     def register(handler: Handler) -> Handler:
@@ -82,7 +84,7 @@ def for_model(
                 methods=[method],
                 name=handler.__name__,
                 description=handler.__doc__,
-                responses=v2_answers(model, 404, *statuses),
+                responses=v2_answers(answer, 404, *statuses),
                 openapi_extra=extra,
             )
         return handler
@@ -146,7 +148,7 @@ async def model_config(request: Request, name: str, version: str) -> Response:
     """Describe a model's configuration in Triton's words."""
     model = _service(request).models.get(name, version)
 
-    def describe(spec: TensorSpec) -> dict[str, Any]:
+    def describe(spec: TensorSpec) -> Json:
         return {"name": spec.name, "data_type": f"TYPE_{spec.datatype}", "dims": list(spec.shape)}
 
     return JSONResponse(
@@ -198,12 +200,12 @@ async def _infer(
 ) -> Response:
     with ExitStack() as held:
         deadline = service.deadline(timing, None)
-        place = held.enter_context(service.admit(timing.client, deadline, len(body)))
+        admission = held.enter_context(service.admit(timing.client, deadline, len(body)))
         model = service.models.get(name, version)
         json_size = request.headers.get("inference-header-content-length")
         reading = _read(service, model, body, json_size, timing.client)
         call, feats = await before(deadline, reading, "its tensors were read")
-        place.take_batch(model, len(feats), math.prod(call.inputs["features"].shape[:2]))
+        admission.take_batch(model, len(feats), math.prod(call.inputs["features"].shape[:2]))
         deadline = _deadline(service, timing, call)
         encoding = _encoding(request.headers.get("accept-encoding", ""))
         wanted = _wanted_outputs(model, call)
@@ -212,11 +214,10 @@ async def _infer(
         scored = await service.score(model, feats, deadline, timing, form=form)
         rows = [result.log_posteriors for result in scored]
         num_values = sum(scores.size for scores in rows)
-        encoded, headers = await service.write(
-            timing, deadline, form, num_values, _encode, model, call, rows, encoding
-        )
+        encode = partial(_encode, model, call, rows, encoding)
+        encoded, headers = await service.write(timing, deadline, form, num_values, encode)
         headers["server-timing"] = timing.server_timing()
-        return HeldResponse(service, place, held.pop_all(), encoded, headers=headers)
+        return HeldResponse(service, admission, held.pop_all(), encoded, headers=headers)
 
 
 def _wanted_outputs(model: ServedModel, call: InferRequest) -> list[TensorSpec]:
@@ -231,7 +232,7 @@ def _wanted_outputs(model: ServedModel, call: InferRequest) -> list[TensorSpec]:
         if asked["name"] not in specs:
             given = ", ".join(repr(name) for name in specs)
             raise Refusal(400, f"unexpected inference output {asked['name']!r}, the model gives {given}")
-        unsupported = asked.get("parameters", {}).keys() & {"classification", "shared_memory_region"}
+        unsupported = asked["parameters"].keys() & {"classification", "shared_memory_region"}
         if unsupported:
             raise Refusal(400, f"output parameter {min(unsupported)!r} is not supported")
     wanted = [specs[asked["name"]] for asked in call.outputs or []] or list(specs.values())
@@ -272,9 +273,7 @@ def _utterances(model: ServedModel, call: InferRequest) -> list[Floats]:
 
 
 def _deadline(service: Service, timing: Timing, call: InferRequest) -> float:
-    timeout = call.parameters.get("timeout", 0)
-    if type(timeout) is not int or timeout < 0:
-        raise Refusal(400, "timeout: expected microseconds, a whole number")
+    timeout = int(call.parameters.get("timeout", 0))  # microseconds
     return service.deadline(timing, timeout / 1e6 if timeout else None)
 
 

@@ -9,7 +9,8 @@ from pydantic.json_schema import models_json_schema
 
 from serve.formats.schemas import InferenceError, InferRequest, InferResponse, Problem
 
-Responses = dict[int | str, dict[str, Any]]
+Json = dict[str, object]
+Responses = dict[int | str, Json]
 
 DESCRIPTION = """Framewise posteriors of speech, from a batch-normalized recurrent acoustic model.
 POST /v1/posteriors takes audio or features; /v2 speaks the Open Inference Protocol.
@@ -24,7 +25,7 @@ in how many seconds there should be room."""
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
-BODY: dict[str, Any] = {
+BODY: Json = {
     "required": True,
     "description": "an audio file as it is, a form with the part 'file', or a matrix of features "
     "(float, [num_frames, 41] static or [num_frames, 123] with deltas) in NumPy's npy format",
@@ -76,8 +77,8 @@ def refusals(*statuses: int) -> Responses:
 _V1_REFUSALS = refusals(*(status for status in _REFUSALS if status != 403))
 
 
-def v2_answers(answer: Any, *statuses: int) -> Responses:
-    """Document an answer under ``/v2``, a model or more, and its refusals, ``{"error": text}``."""
+def v2_answers(answer: type | Json, *statuses: int) -> Responses:
+    """Document an answer under ``/v2`` (a model or more) and its refusals, ``{"error": text}``."""
     answers: Responses = {200: answer if isinstance(answer, dict) else {"model": answer}}
     return answers | {
         status: {"description": _REFUSALS[status], "model": InferenceError}
@@ -85,7 +86,7 @@ def v2_answers(answer: Any, *statuses: int) -> Responses:
     }
 
 
-def _header(description: str, kind: str = "string") -> dict[str, Any]:
+def _header(description: str, kind: str = "string") -> Json:
     return {"description": description, "schema": {"type": kind}}
 
 
@@ -93,31 +94,17 @@ _TIMING = {"Server-Timing": _header("milliseconds that each stage of the request
 _V1_HEADERS = _TIMING | {"X-Frame-Shift-Ms": _header("milliseconds from a frame to the next", "number")}
 _JSON_SIZE = "bytes of the JSON with which a binary body begins; absent: all of it is JSON"
 
-POSTERIORS: dict[str, Any] = {
-    "openapi_extra": {"requestBody": BODY},
-    "responses": {
-        200: {
-            "description": "the scores of every frame",
-            "content": {"application/x-npy": _BINARY, "application/x-kaldi-ark": _BINARY},
-            "headers": _V1_HEADERS,
-        }
-    }
-    | _V1_REFUSALS,
-}
 
-FEATURES: dict[str, Any] = {
-    "openapi_extra": {"requestBody": BODY},
-    "responses": {
-        200: {
-            "description": "[num_frames, 41]",
-            "content": {"application/x-npy": _BINARY},
-            "headers": _V1_HEADERS,
-        }
-    }
-    | _V1_REFUSALS,
-}
+def _v1_route(description: str, *media_types: str) -> dict[str, Any]:
+    content = dict.fromkeys(media_types, _BINARY)
+    answer = {"description": description, "content": content, "headers": _V1_HEADERS}
+    return {"openapi_extra": {"requestBody": BODY}, "responses": {200: answer} | _V1_REFUSALS}
 
-INFER_ANSWER: dict[str, Any] = {
+
+POSTERIORS = _v1_route("the scores of every frame", "application/x-npy", "application/x-kaldi-ark")
+FEATURES = _v1_route("[num_frames, 41]", "application/x-npy")
+
+INFER_ANSWER: Json = {
     "description": "log posteriors, of phones too where the model knows them, zero where an utterance has "
     "ended: as JSON, or, where the request asks for binary data, JSON and the float32 behind it",
     "model": InferResponse,
@@ -125,7 +112,7 @@ INFER_ANSWER: dict[str, Any] = {
     "headers": _TIMING | {"Inference-Header-Content-Length": _header(_JSON_SIZE, "integer")},
 }
 
-INFER: dict[str, Any] = {
+INFER: Json = {
     "requestBody": {
         "required": True,
         "description": "a batch of utterances, padded to the longest: JSON, or JSON and binary tensors "
@@ -152,7 +139,7 @@ _SCHEMES = {
     "adminToken": {"type": "apiKey", "in": "header", "name": "X-Admin-Token"},
 }
 _KEYS: list[dict[str, list[str]]] = [{"apiKey": []}, {"bearerKey": []}]
-ADMIN: dict[str, Any] = {"security": [key | {"adminToken": []} for key in _KEYS]}
+ADMIN: Json = {"security": [key | {"adminToken": []} for key in _KEYS]}
 
 _EVERY_ANSWER = {"X-Request-Id": _header("the request's own, or one that the server made")}
 _ANSWERS_WITH = {
@@ -162,7 +149,7 @@ _ANSWERS_WITH = {
 }
 
 
-def document(app: FastAPI, public: Collection[str], needs_key: bool) -> Callable[[], dict[str, Any]]:
+def document(app: FastAPI, public: Collection[str], needs_key: bool) -> Callable[[], Json]:
     """Return a replacement for ``app.openapi`` that completes the document.
 
     Args:
@@ -172,7 +159,7 @@ def document(app: FastAPI, public: Collection[str], needs_key: bool) -> Callable
     """
     generate = app.openapi
 
-    def openapi() -> dict[str, Any]:
+    def openapi() -> Json:
         if app.openapi_schema is None:
             _complete(generate(), public, _KEYS if needs_key else [{}, *_KEYS])
         return generate()
@@ -183,10 +170,7 @@ def document(app: FastAPI, public: Collection[str], needs_key: bool) -> Callable
 def _complete(schema: dict[str, Any], public: Collection[str], keys: list[dict[str, list[str]]]) -> None:
     schema["security"] = keys
     schemas = schema["components"]["schemas"]
-    for generated in (
-        "HTTPValidationError",
-        "ValidationError",
-    ):  # FastAPI's form of errors, which is not ours
+    for generated in ("HTTPValidationError", "ValidationError"):  # FastAPI's errors, which are not ours
         schemas.pop(generated, None)
     models: list[tuple[type[BaseModel], Literal["validation"]]] = [(InferRequest, "validation")]
     schemas |= models_json_schema(models, ref_template="#/components/schemas/{model}")[1]["$defs"]

@@ -1,11 +1,11 @@
-"""What every request goes through: its body received, its client watched, its place held until the end."""
+"""What every request goes through: body received, client watched, admission held until the end."""
 
 import asyncio
 import re
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -15,7 +15,7 @@ from serve.formats.answers import Encoded
 from serve.formats.bodies import read_body
 from serve.limits.fairness import client_of
 from serve.limits.refusal import ClientGone
-from serve.service.admission import Place
+from serve.service.admission import Admission
 from serve.service.delivery import Delivery
 from serve.service.service import Service, Timing
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def timing_of(request: Request) -> Timing:
-    """Begin to note what the request spends."""
+    """Start the timing of a request."""
     return Timing(client_of(request.scope), getattr(request.state, "trace", None))
 
 
@@ -31,12 +31,12 @@ async def receive(request: Request, service: Service, timing: Timing, deadline: 
     """Receive the body, once there is room for it.
 
     Raises:
-        Refusal: as `Admission.count_request`, `Service.check_admission` and `read_body`.
+        Refusal: as `Shares.count_request`, `Service.check_admission` and `read_body`.
     """
-    service.admission.count_request(timing.client)
+    service.shares.count_request(timing.client)
     service.check_admission(timing.client, deadline)
     settings = service.settings
-    with service.admission.upload(timing.client, _expected_bytes(request, settings.max_body_bytes)):
+    with service.shares.upload(timing.client, _expected_bytes(request, settings.max_body_bytes)):
         body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
     service.note(timing, "receive", time.monotonic() - timing.started)
     return body
@@ -50,7 +50,7 @@ def _expected_bytes(request: Request, most: int) -> int:
     return most if "transfer-encoding" in request.headers else 0
 
 
-async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def unless_client_leaves(request: Request, work: Awaitable[T]) -> T:
     """Await ``work``, but cancel it as soon as the client closes the connection.
 
     The body must have been read before.
@@ -79,24 +79,31 @@ async def _until_disconnect(request: Request, presence: asyncio.Timeout) -> None
 
 
 class HeldResponse(Response):
-    """A response in chunks that lets go of what its request held when it has been sent, or cannot be.
+    """A response in chunks that releases what its request held when it has been sent, or cannot be.
 
     Args:
         service: whose encoders make the later chunks, and whose settings bound the time to read them.
-        place: what the request holds.
-        held: to be closed at the end.
+        admission: what the request holds.
+        held: closed at the end.
         body: sent without being copied together.
+        headers, media_type: as for Starlette's response.
     """
 
     def __init__(
-        self, service: Service, place: Place, held: ExitStack, body: Encoded, **arguments: Any
+        self,
+        service: Service,
+        admission: Admission,
+        held: ExitStack,
+        body: Encoded,
+        headers: dict[str, str],
+        media_type: str | None = None,
     ) -> None:
-        super().__init__(**arguments)
+        super().__init__(headers=headers, media_type=media_type)
         if body.rest is None:
             self.headers["content-length"] = str(sum(len(chunk) for chunk in body.chunks))
         else:
             del self.headers["content-length"]
-        self.service, self.place, self.held, self.encoded = service, place, held, body
+        self.service, self.admission, self.held, self.encoded = service, admission, held, body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -117,11 +124,11 @@ class HeldResponse(Response):
             return
 
         def give_up() -> None:
-            self.place.release()
+            self.admission.release()
             limit.reschedule(asyncio.get_running_loop().time())
 
-        min_rate, deliveries = self.service.settings.min_send_rate, self.service.admission.deliveries
-        delivery = Delivery(self.place.client, transport, min_rate, give_up)
+        min_rate, deliveries = self.service.settings.min_send_rate, self.service.shares.deliveries
+        delivery = Delivery(self.admission.client, transport, min_rate, give_up)
         deliveries.add(delivery)
         try:
             yield delivery
@@ -140,6 +147,6 @@ class HeldResponse(Response):
         for chunk in self.encoded.chunks:
             await send_chunk(chunk)
         if rest := self.encoded.rest:
-            while piece := await self.service.encoders.run(self.place.client, next, rest, b""):
+            while piece := await self.service.encoders.run(self.admission.client, next, rest, b""):
                 await send_chunk(piece)
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -29,7 +29,7 @@ class V1Request:
 
     @property
     def client(self) -> str:
-        """Return who asks."""
+        """The client that asks."""
         return self.timing.client
 
 

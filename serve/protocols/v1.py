@@ -3,7 +3,8 @@
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
@@ -16,10 +17,10 @@ from serve.formats import answers
 from serve.formats.parameters import Digits, StrictRoute
 from serve.formats.schemas import Names, Output, Posteriors
 from serve.limits.refusal import Refusal
-from serve.protocols import openapi as documentation
+from serve.protocols import openapi
 from serve.protocols.request_flow import HeldResponse, receive, timing_of, unless_client_leaves
 from serve.protocols.utterances import V1Request, utterance_of
-from serve.service.admission import Place
+from serve.service.admission import Admission
 from serve.service.models import ServedModel
 from serve.service.service import Service, before
 
@@ -63,7 +64,7 @@ class AnswerFormat:
         return f"{self.level} {self.output} {self.media_type} {'all' if self.top_k is None else 'top'}"
 
 
-@router.post("/posteriors", response_model=Posteriors, **documentation.POSTERIORS)
+@router.post("/posteriors", response_model=Posteriors, **openapi.POSTERIORS)
 async def posteriors(
     request: Request,
     output: Annotated[Output, Query(description="what to answer")] = "log_posterior",
@@ -82,7 +83,7 @@ async def posteriors(
     return await unless_client_leaves(request, _posteriors(asked, wanted))
 
 
-@router.get("/names", responses=documentation.refusals(401, 404, 422, 500))
+@router.get("/names", responses=openapi.refusals(401, 404, 422, 500))
 async def names(request: Request, level: LevelName = "pdf", model: ModelName = "") -> Names:
     """Name the columns of a model's scores; a pdf by the phone that it is most often of."""
     asked = _service(request).models.get(model)
@@ -92,7 +93,7 @@ async def names(request: Request, level: LevelName = "pdf", model: ModelName = "
     return Names(model=asked.name, version=asked.version, level=level, names=list(of_columns))
 
 
-@router.post("/features", response_class=Response, **documentation.FEATURES)
+@router.post("/features", response_class=Response, **openapi.FEATURES)
 async def features(
     request: Request, channel: Channel = None, model: ModelName = "", x_timeout_ms: TimeoutMs = None
 ) -> Response:
@@ -118,53 +119,46 @@ async def _v1_request(request: Request, channel: int | None, name: str, timeout_
 async def _posteriors(asked: V1Request, wanted: AnswerFormat) -> Response:
     service = asked.service
     with ExitStack() as held:
-        place = held.enter_context(service.admit(asked.client, asked.deadline, len(asked.body)))
+        admission = held.enter_context(service.admit(asked.client, asked.deadline, len(asked.body)))
         with service.batcher.announce(asked.client) as announced:
             utterance = await utterance_of(asked)
-            place.take_batch(asked.model, 1, len(utterance.feats))
+            admission.take_batch(asked.model, 1, len(utterance.feats))
             (scored,) = await service.score(
                 asked.model, [utterance.feats], asked.deadline, asked.timing, announced, wanted.form
             )
         label, scores = wanted.utt_id or utterance.label or "utterance", scored.log_posteriors
+        encode = partial(_encode, asked.model, scores, wanted, label)
         if wanted.form:
-            encoded = await service.write(
-                asked.timing,
-                asked.deadline,
-                wanted.form,
-                scores.size,
-                _encode,
-                asked.model,
-                scores,
-                wanted,
-                label,
-            )
+            encoded = await service.write(asked.timing, asked.deadline, wanted.form, scores.size, encode)
         else:
             started = time.monotonic()
-            encoded = _encode(asked.model, scores, wanted, label)
+            encoded = encode()
             service.note(asked.timing, "serialize", time.monotonic() - started)
         _note_real_time_factor(asked, len(utterance.feats))
-        return _held_response(asked, place, held, encoded, wanted.media_type)
+        return _held_response(asked, admission, held, encoded, wanted.media_type)
 
 
 async def _features(asked: V1Request) -> Response:
     with ExitStack() as held:
-        place = held.enter_context(asked.service.admit(asked.client, asked.deadline, len(asked.body)))
+        admission = held.enter_context(asked.service.admit(asked.client, asked.deadline, len(asked.body)))
         utterance = await utterance_of(asked)
-        place.take_batch(asked.model, 1, len(utterance.feats))
+        admission.take_batch(asked.model, 1, len(utterance.feats))
         static = utterance.feats[:, : asked.model.metadata.num_static]
         writing = asked.service.encoders.run(asked.client, answers.npy_chunks, static, None)
         chunks = await before(asked.deadline, writing, "its answer was written")
-        return _held_response(asked, place, held, answers.Encoded(chunks), answers.NPY)
+        return _held_response(asked, admission, held, answers.Encoded(chunks), answers.NPY)
 
 
 def _held_response(
-    asked: V1Request, place: Place, held: ExitStack, encoded: answers.Encoded, media_type: str
+    asked: V1Request, admission: Admission, held: ExitStack, encoded: answers.Encoded, media_type: str
 ) -> Response:
     headers = {
         "server-timing": asked.timing.server_timing(),
         "x-frame-shift-ms": f"{asked.model.metadata.fbank.frame_shift_ms:g}",
     }
-    return HeldResponse(asked.service, place, held.pop_all(), encoded, media_type=media_type, headers=headers)
+    return HeldResponse(
+        asked.service, admission, held.pop_all(), encoded, media_type=media_type, headers=headers
+    )
 
 
 def _note_real_time_factor(asked: V1Request, num_frames: int) -> None:
@@ -175,7 +169,7 @@ def _note_real_time_factor(asked: V1Request, num_frames: int) -> None:
 def _encode(model: ServedModel, log_posteriors: Floats, wanted: AnswerFormat, utt_id: str) -> answers.Encoded:
     columns, has_phones = model.columns(wanted.level), wanted.level != "pdf"
     values = to_output(columns.log_posteriors(log_posteriors), columns.log_priors, wanted.output)
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "utt_id": utt_id,
         "model": model.name,
         "version": model.version,

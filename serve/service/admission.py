@@ -20,8 +20,8 @@ def _later(detail: str, retry_after_s: float) -> Refusal:
     return Refusal(429, detail, {"retry-after": str(max(1, math.ceil(retry_after_s)))})
 
 
-class Admission:
-    """The shares of one server process.
+class Shares:
+    """What one server process shares out among its clients.
 
     Args:
         settings: how much there is of each, and how much a client may have.
@@ -39,7 +39,7 @@ class Admission:
         self.deliveries: set[Delivery] = set()
 
     def count_request(self, client: str) -> None:
-        """Note that a request has come.
+        """Count a request of ``client``.
 
         Raises:
             Refusal: 429 ``client`` has asked for more, in requests or seconds of audio, than it may.
@@ -87,8 +87,8 @@ class Admission:
 class Hold:
     """What a client holds of several shares."""
 
-    def __init__(self, admission: Admission, client: str) -> None:
-        self.admission, self.client = admission, client
+    def __init__(self, shares: Shares, client: str) -> None:
+        self.shares, self.client = shares, client
         self._held: list[tuple[Share, Holding]] = []
 
     def take(self, share: Share, amount: int) -> None:
@@ -97,17 +97,17 @@ class Hold:
         Raises:
             Refusal: 429 there is no room for it now.
         """
-        self.admission.make_room(share, self.client, amount)
+        self.shares.make_room(share, self.client, amount)
         self._held.append((share, share.take(self.client, amount)))
 
     def release(self) -> None:
-        """Let go of all of it."""
+        """Release everything held."""
         while self._held:
             share, holding = self._held.pop()
             share.release(holding)
 
 
-class Place(Hold):
+class Admission(Hold):
     """What an accepted request holds, until its answer has been sent or its client has been given up."""
 
     def take_batch(self, model: ServedModel, num_utterances: int, num_frames: int) -> None:
@@ -116,15 +116,15 @@ class Place(Hold):
         Raises:
             Refusal: 413 more than a request can ever have, 429 more than there is room for now.
         """
-        admission = self.admission
+        shares = self.shares
         shift_ms = model.metadata.fbank.frame_shift_ms
-        most = min(int(1000 * admission.max_audio_seconds / shift_ms), admission.memory.largest)
+        most = min(int(1000 * shares.max_audio_seconds / shift_ms), shares.memory.largest)
         if num_frames > most:
             raise Refusal(413, f"{num_frames} frames, this server takes up to {most}")
-        if num_utterances > admission.places.largest:
-            most = admission.places.largest
+        if num_utterances > shares.places.largest:
+            most = shares.places.largest
             raise Refusal(413, f"{num_utterances} utterances, this server takes up to {most} at a time")
         if num_utterances > 1:
-            self.take(admission.places, num_utterances - 1)
-        self.take(admission.memory, num_frames)
-        admission.audio_seconds.take(self.client, num_frames * shift_ms / 1000)
+            self.take(shares.places, num_utterances - 1)
+        self.take(shares.memory, num_frames)
+        shares.audio_seconds.take(self.client, num_frames * shift_ms / 1000)

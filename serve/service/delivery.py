@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 _PERIOD_S = 0.5
-# So long a client may be slow where nobody needs what it holds.
+# How long a client may be slow where nobody needs what it holds.
 _PATIENCE_S = 10.0
 
 
@@ -18,7 +18,7 @@ class Delivery:
         client: who takes it.
         transport: of its connection.
         min_rate: bytes a second.
-        give_up: ends the delivery and lets go of what it holds.
+        give_up: ends the delivery and releases what it holds.
     """
 
     def __init__(
@@ -53,6 +53,6 @@ class Delivery:
         self._give_up()
 
     def end(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self.is_slow = False
         self._timer.cancel()

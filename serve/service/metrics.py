@@ -6,6 +6,7 @@ Of several processes any may be asked: each writes what it counts into the folde
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -26,48 +27,31 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._one_of_several = MULTIPROCESS_VARIABLE in os.environ
         self._watched: list[tuple[Gauge, Callable[[], float]]] = []
-        registry = self.registry
-        self.requests = Counter(
-            "asr_bn_requests",
-            "Requests answered, by path template and status",
-            ["path", "status"],
-            registry=registry,
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self.requests = counter(
+            "asr_bn_requests", "Requests answered, by path template and status", ["path", "status"]
         )
-        self.request_seconds = Histogram(
-            "asr_bn_request_seconds",
-            "From first byte in to last byte out",
-            ["path"],
-            buckets=_SECONDS,
-            registry=registry,
+        self.request_seconds = histogram(
+            "asr_bn_request_seconds", "From first byte in to last byte out", ["path"], buckets=_SECONDS
         )
         self.in_flight = self._gauge("asr_bn_requests_in_flight", "Requests being answered")
         self.queue_depth = self._gauge("asr_bn_queue_depth", "Utterances that wait for a call")
         self.accepted = self._gauge("asr_bn_requests_accepted", "Requests that hold a place")
-        self.stage_seconds = Histogram(
-            "asr_bn_stage_seconds",
-            "Time of a request by stage",
-            ["stage"],
-            buckets=_SECONDS,
-            registry=registry,
+        self.stage_seconds = histogram(
+            "asr_bn_stage_seconds", "Time of a request by stage", ["stage"], buckets=_SECONDS
         )
-        self.batch_size = Histogram(
-            "asr_bn_batch_size", "Utterances in a call", buckets=_SIZES, registry=registry
-        )
-        self.frames = Counter("asr_bn_frames", "Frames scored", registry=registry)
-        self.padded_frames = Counter(
-            "asr_bn_padded_frames", "Frames computed, padding included", registry=registry
-        )
-        self.audio_seconds = Counter("asr_bn_audio_seconds", "Seconds of audio decoded", registry=registry)
-        self.real_time_factor = Histogram(
+        self.batch_size = histogram("asr_bn_batch_size", "Utterances in a call", buckets=_SIZES)
+        self.frames = counter("asr_bn_frames", "Frames scored")
+        self.padded_frames = counter("asr_bn_padded_frames", "Frames computed, padding included")
+        self.audio_seconds = counter("asr_bn_audio_seconds", "Seconds of audio decoded")
+        self.real_time_factor = histogram(
             "asr_bn_real_time_factor",
             "Time of a request over the time its frames span",
             buckets=_REAL_TIME_FACTORS,
-            registry=registry,
         )
-        self.log_lines_dropped = Counter(
-            "asr_bn_log_lines_dropped",
-            "Lines that standard error took too slowly, or not at all",
-            registry=registry,
+        self.log_lines_dropped = counter(
+            "asr_bn_log_lines_dropped", "Lines that standard error took too slowly, or not at all"
         )
         report_drops(self.log_lines_dropped.inc)
         for stage in STAGES:
@@ -77,19 +61,19 @@ class Metrics:
         return Gauge(name, text, registry=self.registry, multiprocess_mode="livesum")
 
     def watch(self, gauge: Gauge, value: Callable[[], float]) -> None:
-        """Let ``gauge`` tell ``value()``: at any time, or of several processes, as of its last request."""
+        """Set ``gauge`` to ``value()`` when it is read, or, of several processes, at every request."""
         if self._one_of_several:
             self._watched.append((gauge, value))
         else:
             gauge.set_function(value)
 
     def begin_request(self) -> None:
-        """Note that a request has come."""
+        """Count a request in."""
         self.in_flight.inc()
         self._refresh()
 
     def end_request(self, path: str, status: int, seconds: float) -> None:
-        """Note an answer: of the route ``path`` (a template), after ``seconds``."""
+        """Count an answer of the route ``path`` (a template), given after ``seconds``."""
         self.in_flight.dec()
         self.requests.labels(path, str(status)).inc()
         self.request_seconds.labels(path).observe(seconds)
@@ -100,13 +84,13 @@ class Metrics:
             gauge.set(value())
 
     def observe_batch(self, size: int, frames: int, padded_frames: int, seconds: float) -> None:
-        """Note one call (a `serve.batching.batcher.BatchObserver`)."""
+        """Count one call (a `serve.batching.batcher.BatchObserver`)."""
         self.batch_size.observe(size)
         self.frames.inc(frames)
         self.padded_frames.inc(padded_frames)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
-        """Note what a request spent in one of `STAGES`."""
+        """Record the seconds that a request spent in one of `STAGES`."""
         self.stage_seconds.labels(stage).observe(seconds)
 
     def exposition(self) -> bytes:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from serve.limits.estimates import CallTimes
 from serve.limits.fairness import FairThreads
 from serve.limits.refusal import Refusal
 from serve.limits.settings import Settings
-from serve.service.admission import Admission, Place, full
+from serve.service.admission import Admission, Shares, full
 from serve.service.metrics import Metrics
 from serve.service.models import LoadOptions, ModelStore, ServedModel
 from serve.service.tracing import RequestTrace, Tracing, tracing_from
@@ -88,8 +88,8 @@ class Service:
             AudioLimits(settings.max_audio_seconds, settings.decode_timeout_s, settings.decode_memory_bytes),
         )
         self.metrics.watch(self.metrics.queue_depth, lambda: self.batcher.num_waiting)
-        self.admission = Admission(settings)
-        self.metrics.watch(self.metrics.accepted, lambda: self.admission.places.held)
+        self.shares = Shares(settings)
+        self.metrics.watch(self.metrics.accepted, lambda: self.shares.places.held)
         self.readers = FairThreads(settings.num_audio_processes, "read")
         self.encoders = FairThreads(2, "encode")
         self._write_times: defaultdict[str, CallTimes] = defaultdict(CallTimes)
@@ -151,22 +151,16 @@ class Service:
         return min(2 * expected, max(0.0, deadline - time.monotonic()) / 2)
 
     async def write(
-        self,
-        timing: Timing,
-        deadline: float,
-        form: str,
-        num_values: int,
-        function: Callable[..., T],
-        *arguments: Any,
+        self, timing: Timing, deadline: float, form: str, num_values: int, make: Callable[[], T]
     ) -> T:
-        """Return ``function(*arguments)``, the answer or how it begins, made in a thread.
+        """Return ``make()``, the answer or how it begins, made in a thread.
 
         Args:
             timing: of the request.
             deadline: when (`time.monotonic`) the answer has to begin.
             form: one of a few, in each of which a value takes about the same time to write.
             num_values: scores in the answer.
-            function, arguments: what to call.
+            make: what to call.
 
         Raises:
             Refusal: 504 the deadline came first.
@@ -174,7 +168,7 @@ class Service:
 
         def timed() -> tuple[T, float]:
             begun = time.monotonic()
-            return function(*arguments), time.monotonic() - begun
+            return make(), time.monotonic() - begun
 
         started = time.monotonic()
         writing = self.encoders.run(timing.client, timed)
@@ -189,14 +183,14 @@ class Service:
         return timing.started + (most if timeout_s is None else min(most, timeout_s))
 
     def note(self, timing: Timing, stage: str, seconds: float, before_s: float = 0.0) -> None:
-        """Note that a request spent ``seconds`` in one of `metrics.STAGES`, until ``before_s`` ago."""
+        """Record that a request spent ``seconds`` in one of `metrics.STAGES`, until ``before_s`` ago."""
         if timing.trace is not None:
             timing.trace.stage(stage, seconds, before_s)
         timing.stages[stage] = seconds
         self.metrics.observe_stage(stage, seconds)
 
     @contextmanager
-    def admit(self, client: str, deadline: float, num_bytes: int) -> Iterator[Place]:
+    def admit(self, client: str, deadline: float, num_bytes: int) -> Iterator[Admission]:
         """Hold one of the places for accepted requests, of which there are ``max_queue``, and their bodies.
 
         Raises:
@@ -204,13 +198,13 @@ class Service:
                 that an answer before ``deadline`` is not to be expected.
         """
         self.check_admission(client, deadline)
-        place = Place(self.admission, client)
+        admission = Admission(self.shares, client)
         try:
-            place.take(self.admission.places, 1)
-            place.take(self.admission.bodies, num_bytes)
-            yield place
+            admission.take(self.shares.places, 1)
+            admission.take(self.shares.bodies, num_bytes)
+            yield admission
         finally:
-            place.release()
+            admission.release()
 
     def check_admission(self, client: str, deadline: float) -> None:
         """Refuse what `admit` would refuse, before reading a body.
@@ -220,7 +214,7 @@ class Service:
         """
         if not self.models_loaded:
             raise Refusal(503, "the models are not loaded yet", {"retry-after": "1"})
-        self.admission.make_room(self.admission.places, client, 1)
+        self.shares.make_room(self.shares.places, client, 1)
         # Where nothing waits, the time that a call takes is no reason to refuse: it may be out of date.
         if self.batcher.num_waiting:
             wait_s = self.batcher.wait_s(client)

@@ -48,7 +48,7 @@ class RequestTrace:
         )
 
     def stage(self, name: str, seconds: float, before_s: float) -> None:
-        """Note a stage that took ``seconds`` and ended ``before_s`` ago."""
+        """Record a stage that took ``seconds`` and ended ``before_s`` ago."""
         from opentelemetry.trace import set_span_in_context
 
         end = time.time_ns() - int(1e9 * before_s)
@@ -58,7 +58,7 @@ class RequestTrace:
         span.end(end)
 
     def end(self, scope: Scope, route: str, status: int) -> None:
-        """Note the answer."""
+        """Record the answer's route and status, and end the span."""
         from opentelemetry.trace import StatusCode
 
         self._span.update_name(f"{scope['method']} {route}")
@@ -84,15 +84,15 @@ class Tracing:
         return RequestTrace(self._tracer, scope, request_id)
 
     def close(self) -> None:
-        """Send off what waits; blocks."""
+        """Send the spans that wait; blocks."""
         self._provider.shutdown()
 
 
 def tracing_from(environment: Mapping[str, str] = os.environ) -> Tracing | None:
-    """Return what OpenTelemetry's variables ask for; None if no traces.
+    """Make the tracing that OpenTelemetry's variables ask for; None if they ask for none.
 
     Raises:
-        ValueError: they do, but what they ask for is not installed.
+        ValueError: what they ask for is unknown or not installed.
     """
     name = environment.get("OTEL_TRACES_EXPORTER") or (
         "otlp" if any(environment.get(variable) for variable in _ENDPOINTS) else "none"

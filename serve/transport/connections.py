@@ -44,8 +44,8 @@ class Connection(HttpToolsProtocol):
     are answered, then the connection ends.
     """
 
-    def __init__(self, limits: ConnectionLimits, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def __init__(self, limits: ConnectionLimits, **arguments: object) -> None:
+        super().__init__(**arguments)  # type: ignore[arg-type]
         self.limits = limits
         self._in_head, self._begun = True, False
         # Of the request that is being received: bytes of its body, and all others after its head.
@@ -82,17 +82,17 @@ class Connection(HttpToolsProtocol):
 
     @property
     def address(self) -> str | None:
-        """Return where the client is, without its port."""
+        """The client's address, without its port."""
         return self.client[0] if self.client else None
 
     @property
     def is_idle(self) -> bool:
-        """Say whether it is open and answers no request."""
+        """Whether it is open and answers no request."""
         answered = self._answering is None or self._answering.response_complete
         return answered and not self.transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more; tell the request that is being answered, uvicorn tells only the last one."""
+        """Stop the timers and tell the request being answered; uvicorn tells only the last one."""
         self._stop_timer()
         if self._stalled is not None:
             self._stalled.cancel()
@@ -113,7 +113,7 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Parse, as long as what is not body stays within its size."""
+        """Parse ``data``; refuse a head, framing or trailers that are too large."""
         if self._deaf or self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
@@ -151,14 +151,14 @@ class Connection(HttpToolsProtocol):
             self._feed(rest)
 
     def on_message_begin(self) -> None:
-        """Note that a request begins, perhaps right behind another one."""
+        """Start the timer of a request, which may begin right behind another one."""
         self._begun = True
         if self._timer is None:
             self._await_rest()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head, or of the trailers, of which none too many may come."""
+        """Take a field of the head or the trailers; refuse one too many."""
         if len(self.headers) >= self.limits.max_headers:
             raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields")
         super().on_header(name, value)
@@ -201,7 +201,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note that the whole request is there."""
+        """Stop the timer: the whole request is there."""
         if self.parser.should_upgrade():
             return
         self._stop_timer()
@@ -219,14 +219,14 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
 
     def shutdown(self) -> None:
-        """Answer what is there, then close."""
+        """Answer the requests received, then close."""
         if self.cycle is not None and self.cycle.response_complete and not self._in_head:
             self.close_after_body()
         else:
             super().shutdown()
 
     def close_after_body(self) -> None:
-        """Say that no more is to come, and close when the client has sent what it had begun."""
+        """End the server's side, and close when the client has sent the rest of its body."""
         self.pipeline.clear()
         if (self._in_head and not self._deaf) or not self.transport.can_write_eof():
             self.transport.close()

@@ -1,7 +1,6 @@
 """A connection's transport that sends together what is written together."""
 
 import asyncio
-from typing import Any
 
 # So much goes at once, as uvicorn waits for slow readers from there on (its HIGH_WATER_LIMIT).
 _MOST_HELD = 1 << 16
@@ -11,7 +10,7 @@ class JoinedWrites:
     """Holds what is written until it is much, or the event loop goes on, and sends it with one system call.
 
     uvicorn writes the head of an answer and each piece of its body on their own.  A client on the same
-    machine wakes up for the head, finds nothing else and takes the processor from the server: of an answer
+    machine wakes up for the head, finds nothing else and takes the processor from the server.  Of an answer
     of 4 MB that was 0.7 of the 3.6 ms that a client waited beyond the computation (``bench/serve.py``).
 
     Args:
@@ -55,5 +54,6 @@ class JoinedWrites:
         if held and not self._transport.is_closing():
             self._transport.writelines(held)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    def __getattr__(self, name: str) -> object:
+        attribute: object = getattr(self._transport, name)
+        return attribute

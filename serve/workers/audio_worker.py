@@ -15,7 +15,7 @@ import struct
 import sys
 import time
 import traceback
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, Required, TypedDict
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
 from asr_bn.system.arrays import Floats
 from asr_bn.system.memory import keep_some_freed_memory
-from serve.formats.tensors import TensorSpec, pack_request, read_request
+from serve.formats.tensors import PackedRequest, TensorMetadata, TensorSpec, pack_request, read_request
 from serve.limits.refusal import Refusal
 from serve.workers.lockdown import lock_in
 
@@ -37,27 +37,55 @@ MAX_HEAD_BYTES = 1 << 18
 _AT_ONCE = 1 << 20
 _MOST_CHARACTERS = 1000
 
-# A status and a sentence for the client, or the features' own figures
-Head = dict[str, Any]
+
+class FeaturesTask(TypedDict):
+    """What `features` is asked: the fields of `FbankOptions`, and a channel from 0 (None: the only one)."""
+
+    task: Literal["features"]
+    fbank: dict[str, Any]
+    delta_order: int
+    max_seconds: float
+    channel: int | None
 
 
-def frame(number: int, head: Head, payload: bytes) -> bytes:
-    """Return a frame's bytes."""
+class TensorsTask(TypedDict):
+    """What `tensors` is asked: the arguments of `serve.formats.tensors.read_request`."""
+
+    task: Literal["tensors"]
+    json_size: str | None
+    specs: list[TensorMetadata]
+
+
+class Answer(TypedDict, total=False):
+    """A status (of HTTP) with a sentence for the client, figures of features, or an ``infer`` request."""
+
+    status: Required[int]
+    detail: str
+    traceback: str
+    num_frames: int
+    num_features: int
+    audio_s: float
+    decode_s: float
+    features_s: float
+    request: PackedRequest
+
+
+Task = FeaturesTask | TensorsTask
+
+
+def frame(number: int, head: Task | Answer, payload: bytes) -> bytes:
+    """Return the bytes of a frame."""
     text = json.dumps(head).encode()
     return b"".join([HEADER.pack(number, len(text), len(payload)), text, payload])
 
 
-def answer(head: Head, data: bytes) -> tuple[Head, bytes]:
-    """Do what ``head["task"]`` names: ``features`` or ``tensors``."""
-    return {"features": features, "tensors": tensors}[head["task"]](head, data)
+def answer(head: Task, data: bytes) -> tuple[Answer, bytes]:
+    """Run the task that ``head`` describes on ``data``."""
+    return features(head, data) if head["task"] == "features" else tensors(head, data)
 
 
-def tensors(head: Head, data: bytes) -> tuple[Head, bytes]:
-    """Read an ``infer`` request; return its tensors as they lie in memory.
-
-    Args:
-        head: ``json_size`` as in `serve.formats.tensors.read_request`, and ``specs``, the fields of each.
-        data: the body.
+def tensors(head: TensorsTask, data: bytes) -> tuple[Answer, bytes]:
+    """Read the ``infer`` request ``data``; return its tensors as they lie in memory.
 
     Returns:
         ``status`` 200 with what `serve.formats.tensors.pack_request` gives, or another status and ``detail``.
@@ -68,20 +96,14 @@ def tensors(head: Head, data: bytes) -> tuple[Head, bytes]:
     except Refusal as error:
         return refusal(error.status, error.detail), b""
     packed, payload = pack_request(call)
-    return packed | {"status": 200}, payload
+    return {"status": 200, "request": packed}, payload
 
 
-def features(head: Head, data: bytes) -> tuple[Head, bytes]:
-    """Compute features of one audio file.
-
-    Args:
-        head: ``fbank`` (the fields of `FbankOptions`), ``delta_order``, ``max_seconds``,
-            ``channel`` (from 0, None for the only one).
-        data: the file.
+def features(head: FeaturesTask, data: bytes) -> tuple[Answer, bytes]:
+    """Compute features of the audio file ``data``.
 
     Returns:
-        A head with ``status`` 200, ``num_frames``, ``num_features``, ``audio_s``, ``decode_s`` and
-        ``features_s``, and the float32 features; or one with another status and ``detail``.
+        ``status`` 200 with all figures, and the float32 features; or another status and ``detail``.
     """
     if audio_format(data) is None:
         return refusal(415, "the body is not in an audio format that this server reads"), b""
@@ -101,7 +123,7 @@ def features(head: Head, data: bytes) -> tuple[Head, bytes]:
         return refusal(422, f"{len(samples)} samples of audio, too few for one frame"), b""
     if not np.isfinite(feats).all():
         return refusal(422, "the samples are so large that the features are not finite"), b""
-    figures = {
+    figures: Answer = {
         "status": 200,
         "num_frames": feats.shape[0],
         "num_features": feats.shape[1],
@@ -112,12 +134,12 @@ def features(head: Head, data: bytes) -> tuple[Head, bytes]:
     return figures, feats.tobytes()
 
 
-def refusal(status: int, detail: str) -> Head:
+def refusal(status: int, detail: str) -> Answer:
     """Return the head of an answer without features."""
     return {"status": status, "detail": detail[:_MOST_CHARACTERS]}
 
 
-def decode(data: bytes, head: Head) -> Recording:
+def decode(data: bytes, head: FeaturesTask) -> Recording:
     """Decode one channel, ``[num_samples, 1]``, in Kaldi's scale at the rate that the features need.
 
     Raises:
@@ -149,7 +171,7 @@ def at_rate(recording: Recording, wanted: int) -> Floats:
     return samples if frequency == wanted else resample(samples, frequency, wanted)
 
 
-def compute_features(samples: Floats, head: Head) -> Floats:
+def compute_features(samples: Floats, head: FeaturesTask) -> Floats:
     """Compute the filter bank, ``[num_frames, num_static]``, with deltas if ``delta_order`` is above 0."""
     feats = fbank(samples, FbankOptions(**head["fbank"]))
     if len(feats) and head["delta_order"]:
@@ -176,7 +198,7 @@ def serve_frames(source: BinaryIO, sink: BinaryIO) -> None:
         sink.flush()
 
 
-def framed_answer(number: int, head: Head, source: BinaryIO, payload_size: int) -> bytes:
+def framed_answer(number: int, head: Task, source: BinaryIO, payload_size: int) -> bytes:
     """Answer question ``number`` with a frame; an error of ours has status 500."""
     try:
         data = read_payload(source, payload_size)
@@ -184,7 +206,8 @@ def framed_answer(number: int, head: Head, source: BinaryIO, payload_size: int) 
     except MemoryError:
         return frame(number, refusal(413, "the body needs more memory than this server allows"), b"")
     except Exception:
-        told = refusal(500, "internal error") | {"traceback": traceback.format_exc()[-4000:]}
+        told = refusal(500, "internal error")
+        told["traceback"] = traceback.format_exc()[-4000:]
         return frame(number, told, b"")
 
 

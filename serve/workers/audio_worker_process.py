@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from serve.limits.refusal import Refusal
-from serve.workers.audio_worker import GREETINGS, HEADER, MAX_HEAD_BYTES, Head, frame
+from serve.workers.audio_worker import GREETINGS, HEADER, MAX_HEAD_BYTES, Answer, Task, frame
 from serve.workers.pipes import read_exactly, write_all
 
 START_TIMEOUT_S = 60.0
@@ -49,12 +49,12 @@ class AudioWorkerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Return its process id, None where it was ended."""
+        """Its process id, None where it was ended."""
         return self._process.pid if self._process is not None else None
 
     @property
     def is_running(self) -> bool:
-        """Say whether it has neither ended nor been ended."""
+        """Whether it has neither ended nor been ended."""
         return self._process is not None and self._process.poll() is None
 
     def wait_until_ready(self) -> bool:
@@ -66,8 +66,8 @@ class AudioWorkerProcess:
         assert self._process is not None
         return wait_for_greeting(self._process)
 
-    async def ask(self, head: Head, data: bytes, timeout_s: float) -> tuple[Head, bytes]:
-        """Ask it, and return its answer: a head and a payload.
+    async def ask(self, head: Task, data: bytes, timeout_s: float) -> tuple[Answer, bytes]:
+        """Ask the process, and return its answer: a head and a payload.
 
         Raises:
             Refusal: 413 it worked on the question for longer than ``timeout_s``, or ended over it;
@@ -116,7 +116,7 @@ class AudioWorkerProcess:
                 self._end()
                 raise OSError("the server is closing")
 
-    async def _ask(self, head: Head, data: bytes, timeout_s: float) -> tuple[Head, bytes]:
+    async def _ask(self, head: Task, data: bytes, timeout_s: float) -> tuple[Answer, bytes]:
         process, number = self._process, secrets.randbits(64)
         assert process is not None and process.stdin is not None
         in_step = has_question = False
@@ -141,7 +141,7 @@ class AudioWorkerProcess:
             if not in_step:
                 self._end()
 
-    async def _answer(self, process: "subprocess.Popen[bytes]", number: int) -> tuple[Head, bytes]:
+    async def _answer(self, process: "subprocess.Popen[bytes]", number: int) -> tuple[Answer, bytes]:
         assert process.stdout is not None
         source = process.stdout.fileno()
         answered, head_size, payload_size = HEADER.unpack(await read_exactly(source, HEADER.size))

@@ -14,7 +14,7 @@ from asr_bn.system.arrays import Floats
 from serve.formats.tensors import InferRequest, TensorSpec, unpack_request
 from serve.limits.fairness import Gate
 from serve.limits.refusal import Refusal
-from serve.workers.audio_worker import Head
+from serve.workers.audio_worker import Answer, FeaturesTask, Task, TensorsTask
 from serve.workers.audio_worker_process import AudioWorkerProcess
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class AudioWorkers:
             Refusal: 415 not audio, 422 broken, 413 too long or in need of too much time or memory,
                 503 no process could decode it, through no fault of its own.
         """
-        head = {
+        head: FeaturesTask = {
             "task": "features",
             "fbank": vars(options),
             "delta_order": delta_order,
@@ -105,11 +105,11 @@ class AudioWorkers:
             Refusal: as there, 413 it needs too much time or memory, or 503 as in :meth:`features`.
         """
         described = [spec.describe() for spec in specs]
-        head = {"task": "tensors", "json_size": json_size, "specs": described}
+        head: TensorsTask = {"task": "tensors", "json_size": json_size, "specs": described}
         answer, payload = await self._ask(head, body, client)
-        return unpack_request(answer, payload)
+        return unpack_request(answer["request"], payload)
 
-    async def _ask(self, head: Head, data: bytes, client: str = "") -> tuple[Head, bytes]:
+    async def _ask(self, head: Task, data: bytes, client: str = "") -> tuple[Answer, bytes]:
         answer, payload = await self._gate.run(client, lambda: self._begin(self._exchange(head, data)))
         if answer["status"] == 500:
             logger.error("a body could not be read: %s", answer["traceback"])
@@ -123,7 +123,7 @@ class AudioWorkers:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _exchange(self, head: Head, data: bytes) -> tuple[Head, bytes]:
+    async def _exchange(self, head: Task, data: bytes) -> tuple[Answer, bytes]:
         process = await self._free.get()
         try:
             return await process.ask(head, data, self.limits.timeout_s)

@@ -139,7 +139,7 @@ def test_damaged_values_are_refused(system: KaldiSystem, change: dict[str, objec
 
 
 def test_a_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x").write_text("[]")
+    (tmp_path / "x").write_text("{}")
     with pytest.raises(ValueError, match=f"^{tmp_path}/x: the Kaldi system's phone_names"):
         read_system(tmp_path / "x")
 

@@ -280,7 +280,7 @@ def test_files_that_are_no_language_models_are_named(scored, texts, tmp_path):
     text = texts.paths["valid"]
     truncated, foreign = tmp_path / "truncated.onnx", tmp_path / "foreign.onnx"
     truncated.write_bytes((scored / "model.onnx").read_bytes()[:-500])
-    assert "truncated.onnx: ONNX Runtime cannot load it" in refused(truncated, text)
+    assert "truncated.onnx: not a model that asr-bn can load (" in refused(truncated, text)
     proto = onnx.load(scored / "model.onnx")
     del proto.metadata_props[:]
     onnx.save(proto, foreign)

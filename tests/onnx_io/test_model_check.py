@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -18,6 +19,10 @@ from asr_bn.export.acoustic import export_onnx
 from asr_bn.export.frontend import export_with_frontend
 from asr_bn.export.onnx_import import import_onnx
 from asr_bn.export.quantization import InputScale, quantize_onnx
+from asr_bn.export.triton_repository import write_repository
+from asr_bn.language_model import scoring
+from asr_bn.language_model.metadata import LanguageModelMetadata
+from asr_bn.language_model.onnx_export import export_graph
 from asr_bn.onnx_io.model_check import (
     MAX_FIELDS,
     MAX_LOOSE_BYTES,
@@ -30,6 +35,7 @@ from asr_bn.onnx_io.model_check import (
 from asr_bn.scoring.layer_sessions import ModelLayers
 from asr_bn.scoring.scorer import AcousticScorer
 from serve.service.models import LoadOptions, ModelStore
+from tests.helpers import language_models
 from tests.helpers.acoustic_models import make_metadata, make_model
 from tests.helpers.serving import write_model
 from tests.onnx_io.test_protobuf import encoded
@@ -53,6 +59,20 @@ def test_every_file_that_the_exporters_write_is_loaded(tmp_path, options, kind):
     assert is_quantized(check_model(path)) == (kind == "int8")
     if kind != "float16":  # its operators are CUDA's
         AcousticScorer.load(path, "cpu")
+
+
+@pytest.mark.parametrize("cell", ["lstm", "tanh"])
+@pytest.mark.parametrize("norm", ["none", "frame", "recurrent"])
+@torch.no_grad()
+def test_every_language_model_that_is_exported_is_loaded(tmp_path, cell, norm):
+    model = language_models.make_model(cell=cell, norm=norm)
+    model(torch.arange(8) % 7, torch.tensor([4, 4]))  # for its statistics
+    config = language_models.make_experiment().to_dict()
+    for graph in ("window", "step"):
+        path = tmp_path / f"{graph}.onnx"
+        export_graph(model.eval(), LanguageModelMetadata(graph, ("</s>",), config, {}, {}, "0"), path)
+        assert check_model(path) == operators_by_onnx(path.read_bytes())
+    assert scoring.LanguageScorer.load(tmp_path / "window.onnx").metadata.config == config
 
 
 def operators_by_onnx(data: bytes) -> set[str]:
@@ -224,6 +244,9 @@ def test_what_no_model_of_ours_holds_is_refused_before_a_session_is_made(proto, 
         monkeypatch.setattr(onnx, loader, never)
     readers: list[Callable[[Path], object]] = [AcousticScorer.load, ModelLayers, import_onnx]
     readers.append(lambda path: ModelStore(path, "", LoadOptions("cpu")).load_all())
+    readers.append(lambda path: write_repository(path, tmp_path / "triton"))
+    readers.append(scoring.LanguageScorer.load)
+    monkeypatch.setattr(scoring, "MAX_METADATA_BYTES", MAX_LOOSE_BYTES)  # they may hold large vocabularies
     for read in readers:
         with pytest.raises(ValueError) as error:
             read(path)
@@ -287,3 +310,12 @@ def test_the_operators_are_ones_that_onnx_has():
     for domain, names in OPERATORS.items():
         if not domain:
             assert all(onnx.defs.has(name) for name in names)
+
+
+def test_no_other_code_opens_model_files():
+    """Layers are run from graphs in memory, which `read_model` checked."""
+    root = Path(__file__).parents[2]
+    sources = {path: path.read_text() for name in ("asr_bn", "serve") for path in (root / name).rglob("*.py")}
+    opening = {path.name for path, text in sources.items() if "InferenceSession(" in text}
+    assert opening == {"session.py", "layer_sessions.py"}
+    assert {path.name for path, text in sources.items() if "onnx.load" in text} == {"model_check.py"}

@@ -11,23 +11,25 @@ Outputs = tuple[Tensor | None, ...]
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Half-precision values in float32, in which statistics are taken; all others as they are."""
+    """Return half-precision values in float32, in which statistics are taken, and all others as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-def float32_forward(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """``forward`` of an autograd function, its inputs cast to float32 within an autocast region."""
+def float32_forward(forward: Callable[..., Outputs]) -> Callable[..., Outputs]:
+    """Wrap ``forward`` of an autograd function: in an autocast region its inputs are cast to float32."""
 
-    def run(ctx: Any, first: Tensor, *others: Any) -> Any:
+    def run(ctx: Any, first: Tensor, *others: object) -> Outputs:
         kind = ctx.device_type = first.device.type
         ctx.autocast = torch.is_autocast_enabled(kind)
-        return custom_fwd(forward, device_type=kind, cast_inputs=torch.float32)(ctx, first, *others)
+        cast = custom_fwd(forward, device_type=kind, cast_inputs=torch.float32)
+        result: Outputs = cast(ctx, first, *others)
+        return result
 
     return run
 
 
 def float32_backward(backward: Callable[..., Outputs]) -> Callable[..., Outputs]:
-    """``backward`` of the same function, untouched by an autocast region it may be called in."""
+    """Wrap ``backward`` of the same function: no autocast region around its call changes it."""
 
     def run(ctx: Any, *grad_outputs: Tensor) -> Outputs:
         result: Outputs = custom_bwd(backward, device_type=ctx.device_type)(ctx, *grad_outputs)

@@ -76,7 +76,7 @@ LSTM = Cell("lstm", num_gates=4, num_states=2)
 
 
 def has_triton() -> bool:
-    """Return True where Triton is installed; PyTorch for CUDA brings it along on Linux."""
+    """Return whether Triton is installed; PyTorch for CUDA brings it along on Linux."""
     return importlib.util.find_spec("triton") is not None
 
 

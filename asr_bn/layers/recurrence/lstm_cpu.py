@@ -1,7 +1,7 @@
 """The time steps of the LSTM (paper eqs. 12-17) for the CPU, in PyTorch's operations.
 
 ``tanh(x)`` is computed as ``2 sigmoid(2 x) - 1``: PyTorch's CPU sigmoid is several times as fast as its
-tanh, and the doubling of the ``g`` rows is exact in binary floating point.
+tanh.  Doubling the ``g`` rows is exact in binary floating point.
 """
 
 import torch
@@ -64,7 +64,6 @@ class CpuLSTM(Steps):
         return Outputs(h, c, tanh_c)
 
     def run_backward(self, tensors: RecurrentTensors, outputs: Outputs, grads: State) -> Backward:
-        """See :meth:`Steps.run_backward`."""
         _, c, tanh_c = outputs
         assert c is not None and tanh_c is not None  # run_forward gave them
         gates, layout = tensors.gates, tensors.layout

@@ -46,7 +46,6 @@ class TritonLSTM(Steps):
         return Outputs(h, c)
 
     def run_backward(self, tensors: RecurrentTensors, outputs: Outputs, grads: State) -> Backward:
-        """See :meth:`Steps.run_backward`."""
         c = outputs.c
         assert c is not None  # run_forward gave it
         gates, layout, norm, peephole = tensors.gates, tensors.layout, tensors.norm, tensors.weights.peephole

@@ -47,7 +47,7 @@ class StepBuffer:
     """A contiguous ``[D, size, width]`` buffer for the product of one time step.
 
     PyTorch shares the directions of a batched product among threads without a copy only where its result is
-    contiguous; the rows of a time step within ``[D, N, G]`` are not.
+    contiguous.  The rows of a time step within ``[D, N, G]`` are not.
     """
 
     def __init__(self, like: Tensor, size: int, width: int) -> None:

@@ -112,11 +112,11 @@ class PackedLayout:
             yield which_rows, steps, self.as_run(rows, which_rows, steps)
 
     def as_run(self, rows: Tensor, which_rows: slice, steps: slice) -> Tensor:
-        """The view of a stretch that :meth:`dense_runs` names."""
+        """Return the view of a stretch that :meth:`dense_runs` names, ``[steps, sequences, G]``."""
         return rows[which_rows].view(steps.stop - steps.start, -1, rows.shape[1])
 
     def blocks(self, rows: int) -> list[range]:
-        """Consecutive time steps in blocks of at least ``rows`` rows (the last may have fewer)."""
+        """Cut the time steps into blocks of at least ``rows`` rows (the last may have fewer)."""
         ranges, start, filled = [], 0, 0
         for step, size in enumerate(self.batch_sizes):
             filled += size

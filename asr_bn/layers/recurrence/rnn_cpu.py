@@ -31,7 +31,6 @@ class CpuRNN(Steps):
         return Outputs(h)
 
     def run_backward(self, tensors: RecurrentTensors, outputs: Outputs, grads: State) -> Backward:
-        """See :meth:`Steps.run_backward`."""
         h, layout, norm = outputs.h, tensors.layout, tensors.norm
         grad_h = HiddenGradient(grads[0], grads[1], tensors.weights.w_hh, layout)
         # Becomes the gradient step by step.

@@ -40,7 +40,6 @@ class TritonRNN(Steps):
         return Outputs(h)
 
     def run_backward(self, tensors: RecurrentTensors, outputs: Outputs, grads: State) -> Backward:
-        """See :meth:`Steps.run_backward`."""
         h, layout, norm = outputs.h, tensors.layout, tensors.norm
         grad_h = with_last_states(grads[0], grads[1], layout)
         launcher = StepLauncher(len(h), h.shape[2], h.dtype, layout)

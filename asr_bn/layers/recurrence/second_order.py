@@ -21,7 +21,7 @@ REFUSAL = (
 
 
 def transforms_active() -> bool:
-    """True within ``torch.func``'s transforms, which take PyTorch's own operations only."""
+    """Return whether ``torch.func``'s transforms are at work, which take PyTorch's own operations only."""
     active: bool = torch._C._are_functorch_transforms_active()
     return active
 
@@ -44,7 +44,7 @@ class _Refuse(torch.autograd.Function):
 
 
 def once(backward: Backward) -> Backward:
-    """``backward`` of a function without second derivatives: asking for them is an error, always.
+    """Wrap ``backward`` of a function without second derivatives: asking for them is an error, always.
 
     Its ``ctx.edge`` is an :class:`Edge` of the function's inputs.
     """
@@ -63,7 +63,7 @@ def once(backward: Backward) -> Backward:
 
 
 def with_twin(twin: Callable[..., tuple[Tensor, ...]], num_inputs: int) -> Callable[[Backward], Backward]:
-    """``backward`` of a function that has a differentiable twin, for ``create_graph=True``.
+    """Wrap ``backward`` of a function that has a differentiable twin, for ``create_graph=True``.
 
     Args:
         twin: from ``ctx`` and the first inputs to the first outputs of the function, by autograd.

@@ -1,9 +1,9 @@
 """The tensors of a recurrence, and the interface of what runs its time steps.
 
 ``D`` is the number of directions, ``N`` the packed rows, ``B`` the sequences, ``I`` the input size, ``H`` the
-hidden size and ``G`` the width of the gates: ``4 H`` for the LSTM, in PyTorch's order ``i, f, g, o``, and
-``H`` for the simple recurrence.  The second direction reads every sequence reversed in time, which leaves
-``batch_sizes`` as they are, so that one loop runs both.
+hidden size and ``G`` the width of the gates.  That is ``4 H`` for the LSTM, in PyTorch's order
+``i, f, g, o``, and ``H`` for the simple recurrence.  The second direction reads every sequence reversed in
+time, which leaves ``batch_sizes`` as they are, so that one loop runs both.
 """
 
 from abc import ABC, abstractmethod

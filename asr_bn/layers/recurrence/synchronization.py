@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def is_distributed() -> bool:
-    """True if this process is one of several ranks."""
+    """Return whether this process is one of several ranks."""
     ready = torch.distributed.is_available() and torch.distributed.is_initialized()
     return ready and torch.distributed.get_world_size() > 1
 
@@ -30,7 +30,7 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 def joint_sum(values: Tensor, sync: bool) -> Tensor:
-    """``values``, with ``sync`` their sum over all ranks, differentiable any number of times."""
+    """Return ``values`` or, with ``sync``, their sum over all ranks; differentiable any number of times."""
     if not sync:
         return values
     result: Tensor = _SumOverRanks.apply(values)
@@ -38,5 +38,5 @@ def joint_sum(values: Tensor, sync: bool) -> Tensor:
 
 
 def longest_of_ranks(num_steps: int, device: torch.device, sync: bool) -> int:
-    """``num_steps``, with ``sync`` the largest of all ranks."""
+    """Return ``num_steps`` or, with ``sync``, the largest of all ranks."""
     return int(sum_over_ranks(torch.tensor([num_steps], device=device), maximum=True)) if sync else num_steps

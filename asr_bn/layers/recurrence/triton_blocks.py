@@ -71,7 +71,7 @@ def product(
 def four_products(
     i, f, g, o, a, a_live, b, b_live, HIDDEN: tl.constexpr, DEPTH: tl.constexpr, DOT: tl.constexpr
 ):
-    """As :func:`product` for the four gates of the same units, their weights ``HIDDEN`` rows apart."""
+    """Add the products of the four gates of the same units, their weights ``HIDDEN`` rows apart."""
     gate: tl.constexpr = HIDDEN * HIDDEN
     for start in range(0, HIDDEN, DEPTH):
         k = start + tl.arange(0, DEPTH)

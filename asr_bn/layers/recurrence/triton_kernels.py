@@ -47,7 +47,7 @@ def lstm_forward(
     ACC: tl.constexpr,
     DOT: tl.constexpr,
 ):
-    """Eqs. 12-16: ``gates`` hold the input part (without ``PRODUCT``, all of it) and become activations."""
+    """Compute eqs. 12-16: ``gates`` hold the input part (all, without ``PRODUCT``) and become activations."""
     direction = tl.program_id(2).to(tl.int64)
     row = (tl.program_id(1) * ROWS + tl.arange(0, ROWS))[:, None]
     unit = (tl.program_id(0) * UNITS + tl.arange(0, UNITS))[None, :]
@@ -160,7 +160,7 @@ def rnn_forward(
     ACC: tl.constexpr,
     DOT: tl.constexpr,
 ):
-    """Eq. 7: ``h`` holds the input part and becomes the hidden states."""
+    """Compute eq. 7: ``h`` holds the input part and becomes the hidden states."""
     direction = tl.program_id(2).to(tl.int64)
     row = (tl.program_id(1) * ROWS + tl.arange(0, ROWS))[:, None]
     unit = (tl.program_id(0) * UNITS + tl.arange(0, UNITS))[None, :]

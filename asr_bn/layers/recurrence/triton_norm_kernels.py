@@ -38,7 +38,7 @@ def norm_forward(
     ACC: tl.constexpr,
     DOT: tl.constexpr,
 ):
-    """Eq. 17: ``gates`` ``[D, N, WIDTH]`` hold the input part and become ``phi(BN(W_h h + W_x x))``.
+    """Compute eq. 17: ``gates`` ``[D, N, WIDTH]`` hold the input part and become ``phi(BN(W_h h + W_x x))``.
 
     ``normalized`` keeps what gamma multiplies; ``mean`` and ``variance``, ``[D, T, WIDTH]``, are written, or
     read without ``BATCH_STATISTICS``.
@@ -104,7 +104,7 @@ def norm_backward(
     UNITS: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """``grad`` of what was normalized from ``grad_output`` of the result, for one step."""
+    """Compute ``grad`` of what was normalized from ``grad_output`` of the result, for one step."""
     direction = tl.program_id(1).to(tl.int64)
     unit = (tl.program_id(0) * UNITS + tl.arange(0, UNITS))[None, :]
     unit_live = unit < WIDTH

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_the_time_kept_for_writing_is_that_of_so_many_values_in_that_form(client
     num_pdfs = service.models.get().metadata.num_pdfs
     deadline = time.monotonic() + 100
     for _ in range(3):
-        work = service.write(Timing("a"), deadline, "slow", 10_000 * num_pdfs, time.sleep, 0.5)
+        work = service.write(Timing("a"), deadline, "slow", 10_000 * num_pdfs, partial(time.sleep, 0.5))
         asyncio.run(work)
     assert 1.0 <= kept_s(service, "slow", 10_000, monkeypatch) < 5.0
     assert 0.0 < kept_s(service, "slow", 10, monkeypatch) < 0.005
@@ -56,7 +57,7 @@ def test_the_time_kept_for_writing_is_that_of_so_many_values_in_that_form(client
 
 def test_no_request_is_refused_for_the_answers_of_others(client):
     service = client.app.state.service
-    asyncio.run(service.write(Timing("a"), time.monotonic() + 100, "slow", 1, time.sleep, 0.5))
+    asyncio.run(service.write(Timing("a"), time.monotonic() + 100, "slow", 1, partial(time.sleep, 0.5)))
     service.batcher._waiting.append(None)  # somebody waits, so that the expected time is looked at
     service.batcher._num_before = lambda client: 0
     try:
