@@ -24,8 +24,8 @@ from serve.service.service import Service
 METRICS_PREFIX = "asr-bn-metrics-"
 # What ending may take beyond the time for requests, before a process that hangs is given up.
 _LAST_S = 10.0
-# Pages that are needed again have to be cleared again: seldom.
-_GIVE_BACK_S = 60.0
+# Seldom, as pages that are needed again are cleared again; often, as threads wait for it that allocate.
+_GIVE_BACK_S = 15.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
