@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve.app import create_app
-from serve.limits.settings import Settings
+from serve.limits.settings import load_settings
 from serve.service import lifecycle
 from tests.helpers.serving import running_server, wait_until, write_model
 
@@ -46,6 +46,6 @@ def test_what_was_freed_is_given_back_again_and_again(tmp_path, monkeypatch):
     monkeypatch.setattr(lifecycle, "_GIVE_BACK_S", 0.01)
     monkeypatch.setattr(lifecycle, "give_back_freed_memory", lambda: given_back.append(True))
     model = write_model(tmp_path / "model.onnx")
-    with TestClient(create_app(Settings(model=model, device="cpu", audio_processes=1))) as client:
+    with TestClient(create_app(load_settings(model=model, device="cpu", audio_processes=1))) as client:
         while len(given_back) < 2:
             assert client.get("/healthz").status_code == 200
