@@ -4,8 +4,9 @@
 
 Both servers run all the time; each request of a kind is asked of both, one right after the other, first of
 this one and first of the other in turn.  Told are the median milliseconds of each, the median of the pairs'
-differences (ours less the other's) and its standard error; then, of 8 clients, our requests a second over the
-other's, the median of ``--turns``.  Both run in this Python, and both must be able to load the model.
+differences (ours less the other's) and its standard error, and the processor time of a request in all
+processes of each, which tells more where the machine is busy; then, of 8 clients, our requests a second over
+the other's, the median of ``--turns``.  Both run in this Python, and both must be able to load the model.
 """
 
 import argparse
@@ -24,9 +25,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import psutil
 
 from bench.peers.batch import npy
 from bench.serve import NPY, ask, ask_blocking, head_of, server, utterances, wav
+from bench.serve_load import server_processes
 
 CLIENTS = 8
 
@@ -46,12 +49,15 @@ def kinds(num_features: int) -> dict[str, tuple[bytes, list[bytes]]]:
 def pairs(ports: list[int], head: bytes, bodies: list[bytes], count: int) -> dict[str, float]:
     """Ask every request of both servers, and return their medians in milliseconds."""
     found: list[tuple[float, float]] = []
+    processes, spent = [server_processes(port) for port in ports], [0.0, 0.0]
     buffer = bytearray(1 << 26)
     with ExitStack() as stack:
         connections = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for port in ports]
         for connection in connections:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for turn in range(-20, count):  # the first are to warm up
+            if turn == 0:
+                spent = [cpu_s(some) for some in processes]
             body = bodies[turn % len(bodies)]
             took = [0.0, 0.0]
             for which in (0, 1) if turn % 2 else (1, 0):
@@ -60,6 +66,7 @@ def pairs(ports: list[int], head: bytes, bodies: list[bytes], count: int) -> dic
                 took[which] = 1000 * (time.perf_counter() - started)
             found += [(took[0], took[1])] if turn >= 0 else []
     ours, others = np.transpose(found)
+    cpu_ms = [1000 * (cpu_s(some) - before) / count for some, before in zip(processes, spent, strict=True)]
     differences = ours - others
     spread = np.subtract(*np.percentile(differences, [75, 25])) / 1.349
     return {
@@ -67,7 +74,14 @@ def pairs(ports: list[int], head: bytes, bodies: list[bytes], count: int) -> dic
         "other_ms": float(np.median(others)),
         "difference_ms": float(np.median(differences)),
         "standard_error_ms": float(1.253 * spread / count**0.5),
+        "ours_cpu_ms": cpu_ms[0],
+        "other_cpu_ms": cpu_ms[1],
     }
+
+
+def cpu_s(processes: list[psutil.Process]) -> float:
+    """Return the processor time that they have taken."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 async def throughput(port: int, bodies: list[bytes], seconds: float) -> float:
