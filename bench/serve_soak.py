@@ -6,7 +6,7 @@ Honest clients, each with an address and utterances of its own, ask one after th
 answer, bit for bit, with the exported model's alone: another one's answer would be found.  Meanwhile other
 addresses send damaged bodies, leave in the middle of uploads, do not read their answers, and flood the
 server, ``--rate`` of that a second.  Counts are printed every ten minutes, the memory of every process is
-noted at 10, 50 and 100 % of the time.  All traffic stays on 127.0.0.0/8.
+noted at 10, 50 and 100 % of the time, the median of a minute.  All traffic stays on 127.0.0.0/8.
 """
 
 import argparse
@@ -17,10 +17,11 @@ import itertools
 import json
 import random
 import socket
+import statistics
 import struct
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ from bench.serve_requests import Request, make_requests
 
 NUM_HONEST, NUM_UTTERANCES = 4, 12
 FLOOD_CONNECTIONS = 64
-_REPORT_S = 600.0
+_REPORT_S, _LOOK_S = 600.0, 2.0
 _SETTINGS = {
     "ASR_BN_MAX_QUEUE": "64",
     "ASR_BN_MAX_HELD_FRAMES": "30000",
@@ -277,14 +278,22 @@ async def _asked(client: httpx.AsyncClient, request: Request, model: str, number
 
 
 async def watch(processes: Callable[[], list[psutil.Process]], seconds: float, found: Found) -> None:
-    """Note memory at 10, 50 and 100 % of the time; print the counts every ten minutes."""
+    """Note memory at 10, 50 and 100 % of the time, the median of the minute before; print the counts.
+
+    What answers need comes and goes: a single look would tell more of the moment than of hours.
+    """
     started = time.monotonic()
     marks = {0.1 * seconds: "10 %", 0.5 * seconds: "50 %", seconds - 1: "100 %"}
     reports = set(np.arange(_REPORT_S, seconds, _REPORT_S).tolist())
-    for at in sorted(marks.keys() | reports):
+    looks = set(np.arange(_LOOK_S, seconds, _LOOK_S).tolist())
+    seen: deque[dict[str, float]] = deque(maxlen=round(60 / _LOOK_S))
+    for at in sorted(marks.keys() | reports | looks):
         await asyncio.sleep(max(0.0, started + at - time.monotonic()))
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that is being replaced
+            seen.append(_memory(processes()))
         if at in marks:
-            found.memory_mb[marks[at]] = _memory(processes())
+            of_name = {name: [held[name] for held in seen if name in held] for name in seen[-1]}
+            found.memory_mb[marks[at]] = {name: statistics.median(held) for name, held in of_name.items()}
         if at in reports:
             print(json.dumps(found.report()), file=sys.stderr, flush=True)
 

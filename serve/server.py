@@ -16,6 +16,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
+from asr_bn.system.memory import keep_some_freed_memory
 from serve.app import create_app
 from serve.limits.settings import ENV_PREFIX, Settings
 from serve.service.lifecycle import METRICS_PREFIX
@@ -103,6 +104,7 @@ def serve(settings: Settings) -> int:
     Raises:
         ValueError, OSError: a model cannot be loaded, or the port is taken.
     """
+    keep_some_freed_memory()
     keep_writers_from_waiting(also_native=settings.processes == 1)
     if settings.processes > 1:
         return _serve_with_processes(settings)

@@ -53,7 +53,8 @@ class AnswerFormat:
         """Name what decides how long a value takes to write; empty: the scores' own bytes are sent."""
         if self.output == "log_posterior" and self.top_k is None and self.media_type != answers.JSON:
             return ""
-        return f"{self.output} {self.media_type} {'all' if self.top_k is None else 'top'}"
+        best = "all" if self.top_k is None else f"top {self.top_k.bit_length()}"
+        return f"{self.output} {self.media_type} {best}"
 
 
 @router.post("/posteriors", response_model=Posteriors, **openapi.POSTERIORS)
