@@ -10,6 +10,7 @@
 #   --versions   the oldest packages that pyproject.toml allows and that have wheels, the newest, or both [both]
 #   --out        where environments, logs and results are kept [exp/portability]
 #   --again      run also what has a result already
+#   -- ...       for pytest; `-n 2 --dist loadfile` runs two tests at a time
 #   --table      run nothing, print the table of what there is
 #
 # A result is kept for each environment, so that the matrix can be run in parts and continued after a stop: one with a

@@ -1,7 +1,7 @@
 """Files made of chunks, each with its size: RIFF, AIFF, CAF, W64, AU; MP4's boxes; Matroska's elements.
 
-What a header says about sizes is a hint: it may be written before they are known, or stay when a file is
-cut.  Here it is compared with the bytes that are there.
+The sizes in a header are a hint: it may be written before they are known, or stay when a file is cut.  Here
+they are compared with the bytes that are there.
 """
 
 import struct
@@ -14,7 +14,7 @@ from asr_bn.audio.samples import count_parts, next_entry
 _KNOWN_CHUNKS = (b"fmt ", b"data", b"fact", b"LIST", b"COMM", b"SSND", b"JUNK", b"bext", b"cue ", b"PEAK")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"mfra", b"sidx", b"styp", b"uuid")
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # whose size a live stream does not know
-# Sizes near 2 and 4 GiB are what programs write that do not know better.
+# Programs that do not know a size write one near 2 or 4 GiB.
 _STREAMED = 0x7F000000
 _TAGS = (b"TAG", b"ID3", b"APETAGEX")
 _MAX_BEHIND = 1024
@@ -35,10 +35,10 @@ class SampleBytes:
     """Where a file's samples are, in bytes.
 
     Attributes:
-        start: the first one.
-        size: as many as the file really has.
-        fields: where its header says how many, in what form, and what is added there; only for a stream,
-            whose header does not know.
+        start: the first byte.
+        size: the number of bytes in the file.
+        fields: place, form and addend of each size in the header; only for a stream, whose header does not
+            know its size.
     """
 
     start: int
@@ -46,7 +46,7 @@ class SampleBytes:
     fields: tuple[tuple[int, str, int], ...] = ()
 
     def with_true_sizes(self, data: bytes) -> bytes:
-        """The file with the sizes that are right; ``data`` itself if they are."""
+        """Return the file with the true sizes in its header; ``data`` itself if they are true."""
         if not self.fields:
             return data
         head = bytearray(data[: self.start])
@@ -59,10 +59,10 @@ class SampleBytes:
 def settle(
     data: bytes, start: int, promised: int, whole: bool, where: str, fields: tuple[tuple[int, str, int], ...]
 ) -> SampleBytes:
-    """How many bytes of samples there are, of ``promised``.
+    """Find how many bytes of samples there are, of the ``promised`` ones.
 
     Args:
-        whole: the file is complete by another size in it.
+        whole: another size in the file says that it is complete.
         fields: as in `SampleBytes`.
 
     Raises:
@@ -111,9 +111,9 @@ def w64_chunks(data: bytes, position: int, where: str) -> Iterator[Chunk]:
 
 
 def check_rest(data: bytes, position: int, order: str, end_of_file: int, where: str) -> None:
-    """Refuse what stands behind the samples, unless it is chunks, zeros, a tag or an archive's next entry.
+    """Refuse bytes behind the samples, unless they are chunks, zeros, a tag or an archive's next entry.
 
-    ``end_of_file`` is where the file ends by its own word; a little may stand behind that.
+    ``end_of_file`` is where the file says that it ends; a little may stand behind that.
 
     Raises:
         ValueError: a second chunk of samples, which Kaldi would leave out, or bytes of another kind.
@@ -130,7 +130,7 @@ def check_rest(data: bytes, position: int, order: str, end_of_file: int, where: 
 
 
 def _end_of_chunks(data: bytes, position: int, order: str, where: str) -> int:
-    """Where the chunks end that follow those of the samples at ``position``."""
+    """Find the end of the chunks that follow the samples, which end at ``position``."""
     end = position
     first = _skip_padding(data, position) if position % 2 else position
     for chunk in iff_chunks(data, first, order, where):
@@ -146,7 +146,7 @@ def _end_of_chunks(data: bytes, position: int, order: str, where: str) -> int:
 
 
 def aiff_samples(data: bytes, where: str) -> SampleBytes:
-    """The samples of an AIFF or AIFF-C file; see `settle`."""
+    """Find the samples of an AIFF or AIFF-C file; see `settle`."""
     for chunk in iff_chunks(data, 12, ">", where):
         if chunk.name == b"SSND":
             (outer,) = struct.unpack_from(">I", data, 4)
@@ -158,7 +158,7 @@ def aiff_samples(data: bytes, where: str) -> SampleBytes:
 
 
 def au_samples(data: bytes, where: str) -> SampleBytes:
-    """The samples of an AU file; see `settle`."""
+    """Find the samples of an AU file; see `settle`."""
     if len(data) < 24:
         raise ValueError(f"{where}: cut short: an AU header of {len(data)} bytes")
     start, promised = struct.unpack_from(">II", data, 4)
@@ -168,7 +168,7 @@ def au_samples(data: bytes, where: str) -> SampleBytes:
 
 
 def caf_samples(data: bytes, where: str) -> SampleBytes:
-    """The samples of a CAF file; see `settle`."""
+    """Find the samples of a CAF file; see `settle`."""
     position = 8
     for _ in count_parts(where):
         if position + 12 > len(data):
@@ -216,7 +216,7 @@ def check_matroska(data: bytes, where: str) -> None:
 
 
 def _ebml_number(data: bytes, position: int, keep_marker: bool) -> tuple[int, int]:
-    """A number of one to eight bytes, and where it ends; -1 if all its bits are set, which is "unknown"."""
+    """Read a number of one to eight bytes and find its end; all bits set means unknown, here -1."""
     first = data[position] if position < len(data) else 0
     length = 9 - first.bit_length()
     value = int.from_bytes(data[position : position + length])

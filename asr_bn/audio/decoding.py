@@ -1,4 +1,4 @@
-"""A file in memory as samples: the decoder that its format needs, and what holds for all of them."""
+"""Decoding a file in memory: the decoder that its format needs, and the checks common to all formats."""
 
 from collections.abc import Callable
 
@@ -14,11 +14,13 @@ from asr_bn.audio.sphere import decode_sphere
 from asr_bn.audio.wav import decode_wav
 
 MIN_FREQUENCY, MAX_FREQUENCY = 1000, 192_000
-"""Rates of recordings, in Hz; a header with another one is corrupt, or wants the resampler's time."""
+"""Rates of recordings, in Hz; a header with another one is corrupt, or an attack on the resampler."""
 
 
 def decode(data: bytes, where: str) -> Decoded:
-    """Samples ``[num_samples, num_channels]`` in int16 range, and the rate; told apart by the first bytes.
+    """Decode to samples ``[num_samples, num_channels]`` in int16 range, and the rate.
+
+    The first bytes tell the format.
 
     Raises:
         ValueError: unknown format, cut short or corrupt, empty, or a rate that no recording has.
@@ -35,7 +37,7 @@ def decode(data: bytes, where: str) -> Decoded:
 
 
 def check_format(head: bytes, where: str) -> str:
-    """The format of a file by its first bytes.
+    """Find the format of a file by its first bytes.
 
     Raises:
         ValueError: an empty file, or a format that is not read.
@@ -52,12 +54,12 @@ def check_format(head: bytes, where: str) -> str:
 
 
 def _sized(find: Callable[[bytes, str], SampleBytes], demuxer: str) -> Callable[[bytes, str], Decoded]:
-    """A decoder of files whose header tells how many bytes of samples follow."""
+    """Make a decoder of files whose header tells how many bytes of samples follow."""
     return lambda data, where: decode_with_sndfile(find(data, where).with_true_sizes(data), where, demuxer)
 
 
 def _checked(check: Callable[[bytes, str], None], demuxer: str) -> Callable[[bytes, str], Decoded]:
-    """A decoder by FFmpeg, which takes a part of a file for the whole."""
+    """Make a decoder by FFmpeg that first checks the file, since FFmpeg takes a part of it for the whole."""
 
     def decoder(data: bytes, where: str) -> Decoded:
         check(data, where)

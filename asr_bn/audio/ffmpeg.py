@@ -1,24 +1,27 @@
 """Decoding with FFmpeg's libraries (the ``av`` wheel); its demuxer is named, never guessed."""
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asr_bn.audio.samples import Decoded, Samples, decoder_errors, join
 
-# PyAV looks for the end of the planes by a null behind them, which is not there behind FFmpeg's eighth one.
+if TYPE_CHECKING:
+    from av import AudioFrame
+
+# PyAV finds the end of the planes by a null behind them, which FFmpeg's eighth one lacks.
 _MAX_PLANES = 7
 
 
 def decode_with_av(data: bytes, demuxer: str, where: str) -> Decoded:
-    """Samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency.
+    """Decode to samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency.
 
-    Naming the demuxer matters: one left to guess may take the bytes for a playlist that names other files.
+    A guessed demuxer might take the bytes for a playlist that names other files.
 
     Raises:
-        ValueError: it cannot be decoded, has no audio in it, more than 7 channels that are not interleaved,
-            or changes its rate or channels on the way.
+        ValueError: it cannot be decoded, has no audio, has more than 7 channels in planes, or changes its
+            rate or channels on the way.
     """
     import av
 
@@ -38,7 +41,7 @@ def decode_with_av(data: bytes, demuxer: str, where: str) -> Decoded:
     return join(blocks, where)
 
 
-def _to_int16_range(frame: Any) -> Samples:
+def _to_int16_range(frame: "AudioFrame") -> Samples:
     name, num_channels = frame.format.name, len(frame.layout.channels)
     array = frame.to_ndarray()
     samples = array.T if frame.format.is_planar else array.reshape(-1, num_channels)

@@ -22,7 +22,7 @@ _MAX_FRAME = 1 << 20
 
 
 def decode_flac(data: bytes, where: str) -> Decoded:
-    """Samples ``[num_samples, num_channels]`` in int16 range, and the rate; files joined to one are all read.
+    """Decode all joined files to samples ``[num_samples, num_channels]`` in int16 range, and the rate.
 
     Raises:
         ValueError: cut short, more frames than the header promises, a checksum of the samples that is not
@@ -61,14 +61,14 @@ def _decode_one(data: bytes, where: str) -> Decoded:
 
 
 def _total(data: bytes) -> int:
-    """The number of samples in the header, 0 where it is not known."""
+    """Read the number of samples in the header, 0 where it is not known."""
     return int.from_bytes(data[21:26]) & (1 << 36) - 1
 
 
 def _end_of_last_frame(data: bytes, proven: bool = False) -> int | None:
-    """Samples before the end of the last frame, if ``data`` end with a whole one.
+    """Count samples up to the end of the last frame; None if ``data`` does not end with a whole one.
 
-    Without ``proven``, a header where the samples end as promised is taken without its frame's checksum.
+    Without ``proven``, a header whose samples end as promised is taken without its frame's checksum.
     """
     total, budget = _total(data), _MAX_FRAME
     for position, end in _headers_from_the_end(data):
@@ -81,7 +81,7 @@ def _end_of_last_frame(data: bytes, proven: bool = False) -> int | None:
 
 
 def _headers_from_the_end(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where a frame may begin, and the number of samples up to its end; the last one first."""
+    """Yield where a frame may begin and the number of samples up to its end, the last frame first."""
     lowest = max(_STREAMINFO, len(data) - _MAX_FRAME)
     position = len(data)
     while (position := data.rfind(b"\xff", lowest, position)) >= 0:
@@ -92,7 +92,7 @@ def _headers_from_the_end(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _end_of_frame(head: bytes, block_size: int) -> int | None:
-    """Samples up to the end of the frame with this header, None if it is none."""
+    """Count samples up to the end of the frame with this header; None if it is no header."""
     if len(head) < 6 or head[2] >> 4 == 0 or head[2] & 15 == 15 or head[3] >> 4 > 10 or head[3] & 1:
         return None
     ones = 8 - (~head[4] & 0xFF).bit_length()  # as in UTF-8: how many bytes the number takes
@@ -123,7 +123,7 @@ def _crc_table(polynomial: int, bits: int) -> tuple[int, ...]:
 
 
 def _crc(data: bytes, polynomial: int, bits: int) -> int:
-    """The checksum of ``data``; 0 if they end with their own."""
+    """Compute the checksum of ``data``; 0 if it ends with its own."""
     table, crc, mask = _crc_table(polynomial, bits), 0, (1 << bits) - 1
     for byte in data:
         crc = crc << 8 & mask ^ table[crc >> bits - 8 ^ byte]

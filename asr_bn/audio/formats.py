@@ -1,13 +1,13 @@
 """Which audio formats are read, told by their first bytes, for the library and the server.
 
-A decoder left to guess may take the bytes for a playlist or a script that names other files.  So it is
-told the format that is found here.
+A decoder that guesses may take the bytes for a playlist or a script that names other files.  So it is told
+the format found here.
 """
 
 from asr_bn.audio.mpeg import FrameHeader, end_of_tags
 
 HEAD_BYTES = 64
-"""As many bytes of a file tell its format."""
+"""How many bytes of a file tell its format."""
 _SIGNATURES = {
     "flac": (b"fLaC",),
     "sphere": (b"NIST_1A\n",),
@@ -21,7 +21,7 @@ _SIGNATURES = {
 
 
 def audio_format(data: bytes) -> str | None:
-    """The format's name, None for anything else; tags in front of it (ID3v2) are passed over.
+    """Return the format's name, None for anything else; ID3v2 tags in front of it are passed over.
 
     >>> audio_format(b"RIFF....WAVEfmt ")
     'wav'

@@ -1,4 +1,4 @@
-"""MPEG audio (MP3 and its elder layers): a file without a length, unless an encoder wrote one.
+"""MPEG audio (MP3 and its older layers): a file without a length, unless an encoder wrote one.
 
 Source: ISO/IEC 11172-3 and 13818-3; the Xing header as LAME writes it (``VbrTag.c``).
 """
@@ -38,7 +38,7 @@ class FrameHeader:
 
     @classmethod
     def parse(cls, data: bytes, position: int) -> "FrameHeader | None":
-        """The frame at ``position``, None if none begins there (or one of free format)."""
+        """Parse the frame at ``position``; None if none begins there, or one of free format."""
         if position + 4 > len(data) or data[position] != 0xFF or data[position + 1] & 0xE0 != 0xE0:
             return None
         one, two, mono = data[position + 1], data[position + 2], data[position + 3] >> 6 == 3
@@ -57,7 +57,7 @@ class FrameHeader:
 
 @dataclass(frozen=True)
 class _Part:
-    """A file's frames, one after the other; ``promised`` are those that its encoder counted, if it did."""
+    """The consecutive frames of one file; ``promised`` is the number that its encoder counted, if it did."""
 
     start: int
     end: int
@@ -67,7 +67,7 @@ class _Part:
 
 
 def end_of_tags(data: bytes, position: int = 0) -> int:
-    """Find where the ID3v2 tags at ``position`` end, or some of them (``position``: there are none)."""
+    """Find the end of the ID3v2 tags at ``position``, up to 20 of them; ``position`` itself without any."""
     for _ in range(_TAGS_AT_ONCE):
         if data[position : position + 3] != b"ID3" or position + 10 > len(data):
             break
@@ -79,7 +79,7 @@ def end_of_tags(data: bytes, position: int = 0) -> int:
 
 
 def decode_mpeg(data: bytes, where: str) -> Decoded:
-    """Samples ``[num_samples, num_channels]`` in int16 range, and the rate; files joined to one are all read.
+    """Decode all joined files to samples ``[num_samples, num_channels]`` in int16 range, and the rate.
 
     Raises:
         ValueError: fewer frames than an encoder counted, something between frames that is no tag, or
@@ -101,7 +101,7 @@ def _decode_part(data: bytes, part: _Part, where: str) -> Decoded:
 
 
 def _parts(data: bytes, frames: Iterable[tuple[int, FrameHeader]]) -> list[_Part]:
-    """The files that were joined: a tag between frames, or an encoder's header, begins the next one."""
+    """Split joined files: a tag between frames, or an encoder's header, begins the next one."""
     parts: list[_Part] = []
     for position, header in frames:
         end, promised = position + header.size, _promised_frames(data, position, header)
@@ -117,7 +117,7 @@ def _parts(data: bytes, frames: Iterable[tuple[int, FrameHeader]]) -> list[_Part
 
 
 def _frames(data: bytes, where: str) -> Iterator[tuple[int, FrameHeader]]:
-    """Every whole frame and where it begins; what is left of one at the end is passed over."""
+    """Yield every whole frame and where it begins; a cut frame at the end is passed over."""
     position, found = 0, False
     tags = count_parts(where, _MAX_TAGS)
     while position < len(data):
@@ -141,7 +141,7 @@ def _frames(data: bytes, where: str) -> Iterator[tuple[int, FrameHeader]]:
 
 
 def _next_frame(data: bytes, position: int) -> int | None:
-    """Where the next frame begins that another one follows; None if there is none nearby."""
+    """Find the next frame that another one follows; None if there is none nearby."""
     end = min(len(data), position + _SEARCHED)
     while (position := data.find(b"\xff", position, end)) >= 0:
         header = FrameHeader.parse(data, position)
@@ -152,7 +152,7 @@ def _next_frame(data: bytes, position: int) -> int | None:
 
 
 def _end_of_tag(data: bytes, position: int) -> int | None:
-    """Where the tag ends that begins at ``position`` (of the next file, maybe); None if none does."""
+    """Find the end of the tag at ``position``, perhaps of the next file; None if there is none."""
     if (end := end_of_tags(data, position)) > position:
         return end
     if data.startswith(b"TAG", position):
@@ -165,7 +165,7 @@ def _end_of_tag(data: bytes, position: int) -> int | None:
 
 
 def _promised_frames(data: bytes, position: int, header: FrameHeader) -> int | None:
-    """The frames that an encoder's header counts (0: it does not say); None if this is a frame of audio."""
+    """Read the number of frames in an encoder's header, 0 if it has none; None for a frame of audio."""
     if header.layer != 3:
         return None
     xing = position + 4 + header.side_bytes

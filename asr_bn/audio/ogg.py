@@ -13,7 +13,7 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def decode_ogg(data: bytes, where: str) -> Decoded:
-    """Samples ``[num_samples, num_channels]`` in int16 range, and the rate, of all streams of the file.
+    """Decode all streams of a file to samples ``[num_samples, num_channels]`` in int16 range, and the rate.
 
     Raises:
         ValueError: cut short, a damaged page (decoders skip it and all that depends on it), or it cannot
@@ -25,7 +25,7 @@ def decode_ogg(data: bytes, where: str) -> Decoded:
 
 @dataclass(frozen=True)
 class _Page:
-    """A page that ends at byte ``end``: its stream and its place in it, the first or the last one maybe."""
+    """A page that ends at byte ``end``: its stream, its place there, and whether it is the first or last."""
 
     end: int
     serial: int
@@ -35,7 +35,7 @@ class _Page:
 
     @classmethod
     def read(cls, data: bytes, position: int, where: str) -> "_Page":
-        """The page at ``position``; its checksum must be right."""
+        """Read the page at ``position`` and check its checksum."""
         head_end = position + 27
         body = head_end + data[position + 26] if head_end <= len(data) else len(data)
         end = body + sum(data[head_end:body])
@@ -49,7 +49,7 @@ class _Page:
 
 
 def _links(data: bytes, where: str) -> list[tuple[int, int]]:
-    """Where the chained files begin and end; the streams of one file begin before any goes on."""
+    """Find where chained files begin and end; all streams of a file begin before any goes on."""
     starts, position, sequences, begun = [0], 0, dict[int, int](), False
     while data.startswith(b"OggS", position):
         page = _Page.read(data, position, where)
@@ -77,6 +77,6 @@ def _check_ended(sequences: dict[int, int], position: int, where: str) -> None:
 
 
 def checksum(page: bytes) -> int:
-    """Ogg's CRC-32, which takes the bits the other way round than zlib, and neither end inverted."""
+    """Compute Ogg's CRC-32, which reverses the order of zlib's bits and inverts neither start nor end."""
     crc = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(crc.to_bytes(4, "little").translate(_REVERSED), "big")

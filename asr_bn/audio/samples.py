@@ -1,4 +1,4 @@
-"""What every decoder gives: samples in int16 range and their rate; and what it raises: one sentence."""
+"""What all decoders share: their result, samples in int16 range and a rate; their errors, one sentence."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ _KEY = re.compile(rb"[^\s\0]{1,1000} ")
 
 
 def next_entry(data: bytes, position: int, magic: tuple[bytes, ...]) -> bool:
-    """Whether an archive's next entry begins at ``position``: a key, a blank, and a file like this one."""
+    """Return whether an archive's next entry begins at ``position``: a key, a blank, then ``magic``."""
     key = _KEY.match(data, position)
     return key is not None and data.startswith(magic, key.end())
 
@@ -27,14 +27,14 @@ def count_parts(where: str, most: int = 100_000) -> Iterator[int]:
     """Count the parts of a file from 0, for a loop that reads their headers.
 
     Raises:
-        ValueError: more than ``most``; a file of tiny parts would take the time of an hour of speech.
+        ValueError: more than ``most``: a file of tiny parts would take as long as an hour of speech.
     """
     yield from range(most)
     raise ValueError(f"{where}: corrupt: more than {most} parts (chunks, tags, elements)")
 
 
 def join(parts: Sequence[Decoded], where: str) -> Decoded:
-    """Streams that follow each other in one file, one after the other.
+    """Concatenate the streams of one file.
 
     Raises:
         ValueError: none, or they differ in rate or channels.
@@ -56,10 +56,10 @@ def join(parts: Sequence[Decoded], where: str) -> Decoded:
 
 @contextmanager
 def decoder_errors(where: str) -> Iterator[None]:
-    """Turn whatever a library raises into a ``ValueError`` that begins with ``where``.
+    """Turn all that a library raises into a ``ValueError`` that begins with ``where``.
 
-    Nothing of ours may be raised inside.  A ``MemoryError`` passes, for it says nothing about the file; but
-    FFmpeg's does, where a header asks for more than FFmpeg ever takes.
+    No error of ours may be raised inside.  A ``MemoryError`` passes, since it says nothing about the file.
+    FFmpeg's own is turned: there a header asks for more than FFmpeg ever takes.
     """
     try:
         yield
@@ -70,7 +70,7 @@ def decoder_errors(where: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """A library's words without the addresses of its objects and the numbers of its errors."""
+    """Clean a library's message of addresses of objects and numbers of errors."""
     words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
     words = re.sub(r"<[^<>]*>", "...", " ".join(str(words).split()))
     words = re.sub(r"Error number -?\d+ occurred", "an unknown error of the decoder", words)

@@ -1,4 +1,4 @@
-"""Decoding with libsndfile, and with FFmpeg what libsndfile has no decoder for."""
+"""Decoding with libsndfile, or with FFmpeg where libsndfile has no decoder."""
 
 import io
 
@@ -10,19 +10,19 @@ from asr_bn.audio.samples import Decoded, Samples, decoder_errors
 _BLOCK = 1 << 20
 # No coding packs more samples into a byte: FLAC puts up to 65,535 of silence into some 14.
 _MAX_SAMPLES_PER_BYTE = 8192
-# Float samples reach 1; a hundred times as much is the int16 range, which libsndfile would scale again.
+# Float samples reach 1.  Values a hundred times as large are in int16 range, which must not be scaled again.
 _MAX_FLOAT = 128.0
 
 
 def decode_with_sndfile(
     data: bytes, where: str, demuxer: str | None = None, expected: range | None = None
 ) -> Decoded:
-    """Samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency.
+    """Decode to samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency.
 
     Args:
         demuxer: FFmpeg's name of the format, for codings that libsndfile does not know.
-        expected: how many samples the file is known to hold, where libsndfile can only estimate it; FFmpeg
-            decodes the file if the estimate lies outside.
+        expected: the known number of samples, where libsndfile can only estimate it; FFmpeg decodes the file
+            if the estimate lies outside.
 
     Raises:
         ValueError: it cannot be decoded, is cut short, or has float samples in the int16 range.
@@ -53,7 +53,7 @@ def decode_with_sndfile(
 
 
 def _read(file: "soundfile.SoundFile", dtype: str) -> Samples:  # type: ignore[name-defined]  # noqa: F821
-    """All samples; in blocks where there is no seeking (GSM, G.721), for there their number is a guess."""
+    """Read all samples, in blocks if the file cannot seek (GSM, G.721): their number is then a guess."""
     if file.seekable():
         samples: Samples = file.read(dtype=dtype, always_2d=True)
         return samples

@@ -1,15 +1,15 @@
-"""NIST SPHERE: PCM, mu-law and A-law here, shorten-compressed PCM through FFmpeg (no ``sph2pipe``)."""
+"""NIST SPHERE: PCM here, mu-law and A-law by libsndfile, shortened PCM by FFmpeg (no ``sph2pipe``)."""
 
+import io
 import re
-from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.audio.ffmpeg import decode_with_av
 from asr_bn.audio.samples import Decoded, Samples, next_entry
 
 _MAGIC = b"NIST_1A\n"
+_COMPANDED = {"ulaw": "ULAW", "mu-law": "ULAW", "alaw": "ALAW", "a-law": "ALAW"}
 _MAX_HEADER = 1 << 20
 _MAX_DIGITS = 10
 _MAX_SHOWN = 40
@@ -18,12 +18,11 @@ _BLOCK = 1024
 
 
 def decode_sphere(data: bytes, where: str) -> Decoded:
-    """Samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency.
+    """Decode to samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency.
 
     Raises:
-        ValueError: cut short, more samples than the header counts, a malformed header, or a coding that
-            cannot be decoded: shorten-compressed mu-law and A-law, for which the message says how to use
-            a pipe.
+        ValueError: cut short, more samples than the header counts, a malformed header, or a coding without
+            a decoder; for shorten-compressed mu-law and A-law the message says how to use a pipe.
     """
     header, size = _parse_header(data, where)
     coding, _, compression = header.get("sample_coding", "pcm").lower().partition(",")
@@ -76,10 +75,8 @@ def _shown(value: str) -> str:
 
 def _decode_plain(body: bytes, coding: str, header: dict[str, str], num_channels: int, where: str) -> Samples:
     num_bytes = _positive(header, "sample_n_bytes", where)
-    if coding in ("ulaw", "mu-law") and num_bytes == 1:
-        flat = mu_law_table()[np.frombuffer(body, dtype=np.uint8)]
-    elif coding in ("alaw", "a-law") and num_bytes == 1:
-        flat = a_law_table()[np.frombuffer(body, dtype=np.uint8)]
+    if coding in _COMPANDED and num_bytes == 1:
+        flat = _expand(body, _COMPANDED[coding])
     elif coding == "pcm" and num_bytes == 2:
         order = {"01": "<i2", "10": ">i2"}.get(header.get("sample_byte_format", ""))
         if order is None:
@@ -102,20 +99,10 @@ def _decode_compressed(data: bytes, coding: str, compression: str, where: str) -
     return decode_with_av(data, "nistsphere", where)[0]
 
 
-@lru_cache(maxsize=1)
-def mu_law_table() -> NDArray[np.int16]:
-    """ITU-T G.711 mu-law: the sample of each of the 256 codes."""
-    code = ~np.arange(256, dtype=np.uint8)
-    exponent, mantissa = (code >> 4 & 7).astype(np.int32), (code & 15).astype(np.int32)
-    magnitude = ((mantissa << 3) + 0x84 << exponent) - 0x84
-    return np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
+def _expand(codes: bytes, subtype: str) -> Samples:
+    """Expand mu-law or A-law codes (ITU-T G.711), a byte a sample."""
+    import soundfile
 
-
-@lru_cache(maxsize=1)
-def a_law_table() -> NDArray[np.int16]:
-    """ITU-T G.711 A-law: the sample of each of the 256 codes."""
-    code = np.arange(256, dtype=np.uint8) ^ 0x55
-    exponent, mantissa = (code >> 4 & 7).astype(np.int32), (code & 15).astype(np.int32)
-    linear = (mantissa << 4) + 8
-    magnitude = np.where(exponent > 0, linear + 0x100 << np.maximum(exponent - 1, 0), linear)
-    return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
+    form = {"dtype": "int16", "samplerate": 8000, "channels": 1, "format": "RAW", "subtype": subtype}
+    samples: Samples = soundfile.read(io.BytesIO(codes), **form)[0]
+    return samples

@@ -24,11 +24,11 @@ class _Format:
     num_channels: int
     sample_frequency: int
     bits: int
-    num_samples: int | None = None  # that the last block is to be cut to, where it is filled up
+    num_samples: int | None = None  # where the last block is filled up
 
 
 def decode_wav(data: bytes, where: str) -> Decoded:
-    """Samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency.
+    """Decode to samples ``[num_samples, num_channels]`` in int16 range, and the sample frequency.
 
     Raises:
         ValueError: cut short, not made of proper chunks, several chunks of samples, or a coding that
@@ -81,7 +81,7 @@ def _parse_format(data: bytes, chunk: Chunk, order: str, where: str) -> _Format:
 
 
 def _riff_samples(data: bytes, chunk: Chunk, order: str, sizes: int | None, where: str) -> SampleBytes:
-    """The samples of the chunk ``data``; ``sizes`` is where an RF64 file's 64-bit sizes are."""
+    """Find the samples of the chunk ``data``; ``sizes`` is where an RF64 file's 64-bit sizes are."""
     (outer,) = struct.unpack_from(f"{order}I", data, 4)
     promised, to_end = chunk.size, chunk.start - 8
     fields: tuple[tuple[int, str, int], ...] = ((4, f"{order}I", to_end), (chunk.start - 4, f"{order}I", 0))

@@ -14,13 +14,14 @@ from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.system.arrays import Floats, IntVector
 
 _ALI_NAME = re.compile(r"ali\.(\d+)(\.gz)?", re.ASCII)
+_ANY_NUMBER = 1 << 31
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _PDF_NAMES = ("pdf*.ark", "pdf*.ark.gz", "pdf.*.gz")
 MODEL_NAMES = ("final.mdl", "final.mdl.txt", "final.mdl.gz", "final.mdl.txt.gz", "final.alimdl")
 
 
 def read_pdf_ids(ali_dir: Path) -> dict[str, IntVector]:
-    """Pdf-ids of every utterance, int32 ``[num_frames]`` each, in file order.
+    """Read the pdf-ids of every utterance, int32 ``[num_frames]`` each, in file order.
 
     ``ali_dir`` is a Kaldi alignment folder (``final.mdl`` and ``ali.*.gz``), a folder with ``pdf*.ark`` or
     ``pdf.*.gz`` as ``asr-bn alignments`` and ``ali-to-pdf`` write them, or such an archive itself.
@@ -41,7 +42,7 @@ def read_pdf_ids(ali_dir: Path) -> dict[str, IntVector]:
 
 
 def iter_pdf_ids(ali_dir: Path, phones: bool = False) -> Iterator[tuple[str, IntVector, Path]]:
-    """Utterance id, pdf-ids (or, with ``phones``, the phone of every frame) and source file."""
+    """Yield utterance id, pdf-ids (with ``phones`` the phone of each frame instead) and source file."""
     archives = ali_archives(ali_dir)
     if archives:
         _say_what_is_not_read(ali_dir, archives)
@@ -55,18 +56,21 @@ def iter_pdf_ids(ali_dir: Path, phones: bool = False) -> Iterator[tuple[str, Int
         return
     if phones:
         raise ValueError(f"{ali_dir}: phones need ali.*.gz and final.mdl; archives of pdf-ids have none")
-    limit = num_pdfs(ali_dir) if _has_num_pdfs(ali_dir) else None
+    limit = _find_num_pdfs(ali_dir)
     for archive in pdf_archives(ali_dir):
         for utt_id, pdf_ids in _vectors(archive):
-            _check_pdf_ids(utt_id, pdf_ids, limit, archive)
+            bad = _outside(pdf_ids, range(limit or _ANY_NUMBER))
+            if bad is not None:
+                expected = "at least 0" if limit is None else f"0 to {limit - 1}"
+                raise ValueError(f"{utt_id}: {archive}: pdf-id {bad}, expected {expected}")
             yield utt_id, pdf_ids, archive
 
 
 def _vectors(archive: Path) -> Iterator[tuple[str, IntVector]]:
-    """An archive's vectors; where it has none that is said, as Kaldi is content with it.
+    """Yield an archive's vectors; one without any gets a note only, since Kaldi accepts it.
 
     Raises:
-        ValueError: an empty file that should be a gzip file: what wrote it has failed.
+        ValueError: an empty file that should be a gzip file: its writer has failed.
     """
     is_empty = True
     for item in read_int_vectors(f"ark:{archive}"):
@@ -79,37 +83,42 @@ def _vectors(archive: Path) -> Iterator[tuple[str, IntVector]]:
 
 
 def num_pdfs(ali_dir: Path) -> int:
-    """Number of pdfs of the alignments' model: from its transition model, or the file ``num_pdfs``.
+    """Read the number of pdfs of the alignments' model: from its transition model, or the file ``num_pdfs``.
 
     Raises:
         ValueError: neither is there, or the file holds no number.
     """
-    folder = ali_dir if ali_dir.is_dir() else ali_dir.parent
-    path = folder / "num_pdfs"
-    if any((folder / name).exists() for name in MODEL_NAMES):
-        return TransitionModel.read(find_model(folder)).num_pdfs
-    if not path.exists():
+    number = _find_num_pdfs(ali_dir)
+    if number is None:
+        folder = ali_dir if ali_dir.is_dir() else ali_dir.parent
         raise ValueError(f"{folder}: neither final.mdl nor num_pdfs is there to tell the number of pdfs")
-    return read_count(path, "the number of pdfs")
+    return number
+
+
+def _find_num_pdfs(ali_dir: Path) -> int | None:
+    folder = ali_dir if ali_dir.is_dir() else ali_dir.parent
+    if (model := model_in(folder)) is not None:
+        return TransitionModel.read(model).num_pdfs
+    path = folder / "num_pdfs"
+    return read_count(path, "the number of pdfs") if path.exists() else None
 
 
 def count_pdfs(pdf_ids: Iterable[NDArray[np.integer]], num_pdfs: int) -> NDArray[np.int64]:
-    """Frames of each pdf, int64 ``[num_pdfs]``; a pdf that never occurs has 0.
+    """Count the frames of each pdf, int64 ``[num_pdfs]``; a pdf that never occurs has 0.
 
     Raises:
         ValueError: a pdf-id outside 0 to ``num_pdfs - 1``.
     """
     counts = np.zeros(num_pdfs, dtype=np.int64)
     for vector in pdf_ids:
-        if len(vector) and not 0 <= int(vector.min()) <= int(vector.max()) < num_pdfs:
-            bad = int(vector.min()) if vector.min() < 0 else int(vector.max())
+        if (bad := _outside(vector, range(num_pdfs))) is not None:
             raise ValueError(f"pdf-id {bad} is not one of the model's {num_pdfs} pdfs")
         counts += np.bincount(vector, minlength=num_pdfs)
     return counts
 
 
 def log_priors(counts: NDArray[np.integer], floor: float = 0.5) -> Floats:
-    """Log of each pdf's share of the frames, float32 ``[num_pdfs]``.
+    """Compute the log of each pdf's share of the frames, float32 ``[num_pdfs]``.
 
     ``floor`` frames are added to every count, as Kaldi's ``analyze-counts`` adds 0.5, so that a pdf that
     never occurs has a finite prior.
@@ -125,9 +134,9 @@ def log_priors(counts: NDArray[np.integer], floor: float = 0.5) -> Floats:
 
 
 def ali_archives(ali_dir: Path) -> list[Path]:
-    """``ali.1.gz`` to ``ali.N.gz`` (or without ``.gz``) by number; none if it is not a folder of such.
+    """List ``ali.1.gz`` to ``ali.N.gz`` (or without ``.gz``) by number; none if it is not a folder of such.
 
-    Where there is ``num_jobs``, it is N, as for Kaldi's scripts; those above are of an earlier run.
+    A file ``num_jobs`` tells N, as for Kaldi's scripts; archives above are of an earlier run.
 
     Raises:
         ValueError: some of the ``num_jobs`` archives are missing.
@@ -156,41 +165,40 @@ def _say_what_is_not_read(ali_dir: Path, archives: list[Path]) -> None:
 
 
 def find_model(ali_dir: Path) -> Path:
-    """The folder's ``final.mdl`` (also as text, gzipped), or its ``final.alimdl``.
+    """Find the folder's ``final.mdl`` (also as text, gzipped), or its ``final.alimdl``.
 
     Raises:
         ValueError: there is none.
     """
-    for name in MODEL_NAMES:
-        if (ali_dir / name).exists():
-            return ali_dir / name
-    raise ValueError(f"{ali_dir}: there is no final.mdl, which maps transition-ids to pdf-ids")
+    if (model := model_in(ali_dir)) is None:
+        raise ValueError(f"{ali_dir}: there is no final.mdl, which maps transition-ids to pdf-ids")
+    return model
+
+
+def model_in(folder: Path) -> Path | None:
+    """Find a folder's transition model as `find_model`; None if there is none."""
+    return next((path for name in MODEL_NAMES if (path := folder / name).exists()), None)
 
 
 def check_transition_ids(
     utt_id: str, tids: IntVector, model: TransitionModel, archive: Path, model_path: Path
 ) -> None:
     """Refuse a transition-id that ``model`` does not have."""
-    if len(tids) and not 1 <= int(tids.min()) <= int(tids.max()) <= model.num_transition_ids:
-        bad = int(tids.min()) if tids.min() < 1 else int(tids.max())
+    if (bad := _outside(tids, range(1, model.num_transition_ids + 1))) is not None:
         raise ValueError(
             f"{utt_id}: {archive}: transition-id {bad}, but {model_path} has 1 to {model.num_transition_ids};"
             " is this an alignment of another model?"
         )
 
 
-def _check_pdf_ids(utt_id: str, pdf_ids: IntVector, limit: int | None, archive: Path) -> None:
-    if not len(pdf_ids):
-        return
-    low, high = int(pdf_ids.min()), int(pdf_ids.max())
-    if low < 0 or (limit is not None and high >= limit):
-        bad = low if low < 0 else high
-        expected = "at least 0" if limit is None else f"0 to {limit - 1}"
-        raise ValueError(f"{utt_id}: {archive}: pdf-id {bad}, expected {expected}")
+def _outside(vector: NDArray[np.integer], allowed: range) -> int | None:
+    """Return the smallest or else the largest value that is not ``allowed``; None if all are."""
+    ends = (int(vector.min()), int(vector.max())) if len(vector) else ()
+    return next((value for value in ends if value not in allowed), None)
 
 
 def pdf_archives(ali_dir: Path) -> list[Path]:
-    """The folder's archives of pdf-ids by number, or ``ali_dir`` itself if it is a file.
+    """List the folder's archives of pdf-ids by number, or ``ali_dir`` itself if it is a file.
 
     Raises:
         ValueError: there are none.
@@ -206,8 +214,3 @@ def pdf_archives(ali_dir: Path) -> list[Path]:
 def _natural(path: Path) -> list[tuple[int, str]]:
     parts = path.name.split(".")
     return [(int(part), "") if _NUMBER.fullmatch(part) else (-1, part) for part in parts]
-
-
-def _has_num_pdfs(ali_dir: Path) -> bool:
-    folder = ali_dir if ali_dir.is_dir() else ali_dir.parent
-    return any((folder / name).exists() for name in ("num_pdfs", *MODEL_NAMES))

@@ -42,7 +42,7 @@ class Batch:
     lengths: Tensor
 
     def pin_memory(self) -> "Batch":
-        """The same in memory that a GPU copies from while the program goes on."""
+        """Copy to pinned memory, which a GPU reads while the program goes on."""
         return Batch(self.utt_ids, self.feats.pin_memory(), self.pdf_ids.pin_memory(), self.lengths)
 
 
@@ -64,8 +64,8 @@ class Corpus(Dataset[Utterance]):
         feats: the features, by ``utt_id``.
         pdf_ids: the alignment of every utterance.
         max_frames: longer utterances are left out; None keeps all.
-        utt2num_frames: lengths that are known already.  One that agrees with the alignment is taken for
-            true until the features are read, any other is looked up in the archive.
+        utt2num_frames: known lengths.  One that agrees with the alignment is trusted until the features are
+            read, any other is looked up in the archive.
         num_static: columns that the features must have; None takes any.
 
     Attributes:
@@ -111,7 +111,7 @@ class Corpus(Dataset[Utterance]):
         max_frames: int | None,
         num_static: int | None = None,
     ) -> "Corpus":
-        """The corpus of ``feats_dir/feats.scp``, and of ``feats_dir/utt2num_frames`` where there is one."""
+        """Load the corpus of ``feats_dir/feats.scp``, with ``feats_dir/utt2num_frames`` if there is one."""
         known = read_utt2num_frames(feats_dir / "utt2num_frames")
         return cls(MatrixScp(feats_dir / "feats.scp"), pdf_ids, max_frames, known, num_static)
 
@@ -119,7 +119,7 @@ class Corpus(Dataset[Utterance]):
         return len(self.utt_ids)
 
     def __getitem__(self, index: int) -> Utterance:
-        """Name, static features ``[num_frames, num_static]`` and pdf-ids ``[num_frames]``.
+        """Return name, static features ``[num_frames, num_static]`` and pdf-ids ``[num_frames]``.
 
         Raises:
             ValueError: the features cannot be read, are of another shape than expected, or are not those
@@ -141,12 +141,12 @@ class Corpus(Dataset[Utterance]):
         return None
 
     def pdf_ids(self, index: int) -> IntVector:
-        """The alignment of an utterance."""
+        """Return the alignment of an utterance, int32 ``[num_frames]``."""
         end = self._ends[index]
         return self._pdf_ids[end - self.num_frames[index] : end].astype(np.int32)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names, lengths and pdf-ids."""
+        """Compute the SHA-256 over names, lengths and pdf-ids."""
         digest = hashlib.sha256()
         for index, utt_id in enumerate(self.utt_ids):
             digest.update(utt_id.encode() + b"\0" + self.pdf_ids(index).tobytes())
@@ -154,7 +154,7 @@ class Corpus(Dataset[Utterance]):
 
 
 def checksum(feats: Floats) -> int:
-    """CRC-32 of an utterance's features."""
+    """Compute the CRC-32 of an utterance's features."""
     return zlib.crc32(np.ascontiguousarray(feats).data)
 
 
@@ -165,7 +165,7 @@ def _check_lengths(num_frames: Mapping[str, int], num_aligned: Mapping[str, int]
 
 
 def _joined(pdf_ids: Sequence[IntVector]) -> NDArray[np.uint16] | IntVector:
-    """All alignments one after the other, in half the memory where the pdf-ids allow."""
+    """Concatenate all alignments, in half the memory if the pdf-ids allow it."""
     largest = max((int(vector.max()) for vector in pdf_ids if len(vector)), default=0)
     if largest < 1 << 16:
         return np.concatenate(pdf_ids, dtype=np.uint16, casting="unsafe")
@@ -175,15 +175,15 @@ def _joined(pdf_ids: Sequence[IntVector]) -> NDArray[np.uint16] | IntVector:
 def epoch_batches(
     num_frames: NDArray[np.int64], batch_size: int, seed: int, epoch: int, batch_frames: int | None = None
 ) -> list[list[int]]:
-    """The mini-batches of an epoch: indices of utterances of similar length, in a random order.
+    """Draw the mini-batches of an epoch: indices of utterances of similar length, in a random order.
 
     The same ``seed`` and ``epoch`` give the same batches on every machine.
 
     Args:
         num_frames: of every utterance.
         batch_size: utterances of a mini-batch.
-        batch_frames: where given, in the place of ``batch_size``: as many utterances as fit in so many
-            padded frames (a longer utterance is a mini-batch by itself).
+        batch_frames: most padded frames of a mini-batch, instead of ``batch_size`` (a longer utterance is a
+            mini-batch by itself); None uses ``batch_size``.
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(num_frames))
@@ -201,7 +201,7 @@ def epoch_batches(
 def sorted_batches(
     num_frames: NDArray[np.int64], batch_size: int, batch_frames: int | None = None
 ) -> list[list[int]]:
-    """Every utterance once, batched from the shortest to the longest, for evaluation."""
+    """Batch every utterance once, from the shortest to the longest, for evaluation."""
     return _cut(np.argsort(num_frames, kind="stable").tolist(), num_frames, batch_size, batch_frames)
 
 
@@ -241,7 +241,7 @@ class _BatchReader(Dataset[Batch]):
 
 
 def collate(utterances: Sequence[Utterance]) -> Batch:
-    """Pad utterances with zeros to the longest; none make a batch of none.
+    """Pad utterances with zeros to the longest; no utterances make an empty batch.
 
     Raises:
         ValueError: features of unlike dimensions.

@@ -29,7 +29,7 @@ class LengthMatcher:
     script: list[str] = field(default_factory=list)
 
     def match(self, utt_id: str, pdf_ids: IntVector) -> IntVector | None:
-        """``pdf_ids`` ``[num_frames]`` as long as the features; None if there are none, or nothing is left.
+        """Trim ``pdf_ids`` ``[num_frames]`` to the features; None if there are none, or nothing is left.
 
         Raises:
             ValueError: the lengths differ by more than ``max_trim``.

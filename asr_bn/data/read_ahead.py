@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -17,11 +17,11 @@ class _Failure:
     message: str
 
 
-class _Guarded(Dataset[Any], Generic[T]):
+class _Guarded(Dataset[T | _Failure], Generic[T]):
     def __init__(self, items: Dataset[T]) -> None:
         self.items = items
 
-    def __getitem__(self, key: Any) -> T | _Failure:
+    def __getitem__(self, key: object) -> T | _Failure:
         try:
             return self.items[key]
         except (ValueError, OSError) as error:
@@ -29,18 +29,17 @@ class _Guarded(Dataset[Any], Generic[T]):
 
 
 def read_ahead(
-    items: Dataset[T], keys: Sequence[Any], num_workers: int = 0, pin_memory: bool = False
+    items: Dataset[T], keys: Sequence[object], num_workers: int = 0, pin_memory: bool = False
 ) -> Iterator[T]:
-    """``items[key]`` for each of ``keys``, in this order, read by ``num_workers`` processes (0: by this one).
+    """Yield ``items[key]`` for each of ``keys`` in order, read by ``num_workers`` processes (0: by this one).
 
     Args:
-        pin_memory: whether what is read is copied to pinned memory (it then has ``pin_memory()``).
+        pin_memory: copy items to pinned memory by their ``pin_memory()``.
 
     Raises:
         ValueError: an item cannot be read, or a process died.
     """
-    # A generator of its own: the loader's seed must not come from the one that dropout draws from, which
-    # a resumed epoch has to find as it was.
+    # Its own generator: drawing the loader's seed from dropout's would change what a resumed epoch draws.
     loader: DataLoader[T | _Failure] = DataLoader(
         _Guarded(items),
         batch_size=None,

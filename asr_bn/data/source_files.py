@@ -1,6 +1,6 @@
-"""The files that a data folder, a table or an alignment folder is read from: what stamps have to know.
+"""The files behind a data folder, a table or an alignment folder, for the fingerprints of stamps.
 
-What a command in a script file reads is not known, so that a change there goes unseen.
+A change in what a command in a script file reads is not noticed.
 """
 
 from collections.abc import Iterable
@@ -34,17 +34,17 @@ class SourceFiles:
 
     @property
     def remark(self) -> str:
-        """What to add to "done already", where something was not looked at."""
+        """A remark for "done already" messages, if commands were not compared."""
         return " (what the commands in it read was not compared)" if self.num_commands else ""
 
     @classmethod
     def of(cls, paths: Iterable[Path]) -> "SourceFiles":
-        """Those of ``paths`` that are there, by their contents."""
+        """Collect those of ``paths`` that exist, compared by contents."""
         return cls(tuple(path for path in paths if path.is_file()))
 
     @classmethod
     def of_names(cls, rxfilenames: Iterable[tuple[str, str]], root: Path | None = None) -> "SourceFiles":
-        """What (utterance id, rxfilename) pairs name, each file once.
+        """Collect what (utterance id, rxfilename) pairs name, each file once.
 
         Raises:
             ValueError: a name that no file can have.
@@ -60,7 +60,7 @@ class SourceFiles:
 
     @classmethod
     def of_data_dir(cls, folder: Path, root: Path | None = None) -> "SourceFiles":
-        """A data folder's tables, and the audio and archives that they name.
+        """Collect a data folder's tables, and the audio and archives that they name.
 
         Raises:
             ValueError: a script file that is malformed.
@@ -73,7 +73,7 @@ class SourceFiles:
 
     @classmethod
     def of_table(cls, rspecifier: str | Path, root: Path | None = None) -> "SourceFiles":
-        """A script file and the archives that it names, or an archive."""
+        """Collect a script file and the archives that it names, or an archive."""
         source = parse_rspecifier(rspecifier)
         path = Path(source.rxfilename)
         if not source.is_script or not path.is_file():
@@ -82,7 +82,7 @@ class SourceFiles:
 
     @classmethod
     def of_alignments(cls, ali_dir: Path) -> "SourceFiles":
-        """An alignment folder's archives and model, or an archive of pdf-ids and the model beside it.
+        """Collect an alignment folder's archives and model, or an archive of pdf-ids and the model beside it.
 
         Raises:
             ValueError: there are no alignments.

@@ -5,14 +5,15 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from asr_bn.decoding.fst_file import Fst
+from asr_bn.decoding.fst_file import Fst, kaldifst
 from asr_bn.kaldi_io.plain_text import parse_floats
 from asr_bn.kaldi_io.rxfilename import open_input
+from asr_bn.kaldi_io.utterance_id import prefix_errors
 
 BACKOFF, BEGIN, END = "#0", "<s>", "</s>"
 RESERVED = ("<eps>", BACKOFF, BEGIN, END)
@@ -20,7 +21,7 @@ RESERVED = ("<eps>", BACKOFF, BEGIN, END)
 _SECTION = re.compile(rb"\\([0-9]+)-grams:$")
 _UNKNOWN = ("<unk>", "[unk]")
 _SHOWN = 5
-# kaldilm runs in a process of its own: it brings its own OpenFst, and hangs where another one is loaded.
+# kaldilm needs its own process: it hangs where another OpenFst than its own is loaded.
 _PROGRAM = """
 import sys, kaldilm
 
@@ -45,8 +46,6 @@ def arpa_fst(arpa: Path, word_ids: Mapping[str, int], lexicon: Path, say: Callab
         OSError: no such file.
         ValueError: not an ARPA file, one without ``<s>`` or ``</s>``, or none of its words is in the lexicon.
     """
-    import kaldifst
-
     if not arpa.is_file():
         raise FileNotFoundError(2, "no such ARPA file", str(arpa))
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +96,7 @@ def describe_left_out(path: Path, what: str, number: int, words: list[str]) -> s
 
 def _copy(source: IO[bytes], copy: IO[bytes], known: set[bytes], arpa: Path) -> _Survey:
     survey, order = _Survey(), 0
-    for number, line in enumerate(_lines(source), start=1):
+    for number, line in enumerate(map(bytes.rstrip, source), start=1):
         if line.startswith(codecs.BOM_UTF8):
             raise ValueError(f"{arpa}: begins with a byte-order mark, which Kaldi does not skip")
         copy.write(line + b"\n")
@@ -106,7 +105,9 @@ def _copy(source: IO[bytes], copy: IO[bytes], known: set[bytes], arpa: Path) -> 
             order = int(match[1]) if match else 0
         elif order and line:
             probability, *words = line.split()
-            _check_numbers([probability, *words[order:]], f"{arpa}: line {number}")
+            # kaldilm reads up to the first odd character, as ``-0`` of ``-0,5``, and Kaldi refuses it.
+            with prefix_errors(f"{arpa}: line {number}"):
+                parse_floats(b" ".join([probability, *words[order:]]))
             words = words[:order]
             if order == 1:
                 survey.words.update(words)
@@ -114,16 +115,3 @@ def _copy(source: IO[bytes], copy: IO[bytes], known: set[bytes], arpa: Path) -> 
             survey.unknown.update(dict.fromkeys(unknown))
             survey.num_left_out += bool(unknown)
     return survey
-
-
-def _check_numbers(words: list[bytes], where: str) -> None:
-    """Refuse what kaldilm reads up to its first odd character, as ``-0`` of ``-0,5``, and Kaldi does not."""
-    try:
-        parse_floats(b" ".join(words))
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-
-
-def _lines(source: IO[bytes]) -> Iterator[bytes]:
-    for line in source:
-        yield line.rstrip()

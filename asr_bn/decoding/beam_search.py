@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asr_bn.decoding.fst_file import Fst
+from asr_bn.decoding.fst_file import Fst, kaldifst
 from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.system.arrays import Floats, IntVector
 
@@ -137,8 +137,6 @@ class BeamSearch:
             raise ValueError("scores hold a value that is not finite")
 
     def _best_path(self, decoder: "FasterDecoder", weight: ScoreWeights) -> Hypothesis:
-        import kaldifst
-
         is_complete = decoder.reached_final()
         found, lattice = decoder.get_best_path(use_final_probs=True)
         if not found:

@@ -15,7 +15,7 @@ import numpy as np
 
 from asr_bn.decoding.arpa import arpa_fst
 from asr_bn.decoding.context import HmmLabels, in_context
-from asr_bn.decoding.fst_file import Fst, FstArrays
+from asr_bn.decoding.fst_file import Fst, FstArrays, kaldifst
 from asr_bn.decoding.grammar import Grammar
 from asr_bn.decoding.graph import to_kaldifst
 from asr_bn.decoding.hmms import Hmm, Hmms
@@ -24,6 +24,7 @@ from asr_bn.decoding.lexicon_fst import Lexicon
 from asr_bn.decoding.self_loops import add_self_loops
 from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.rxfilename import open_input
+from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.system.files import write_bytes, write_text
 
 TRANSITION_SCALE = 1.0
@@ -66,20 +67,18 @@ def make_graph(
     """Write ``out_dir/{words.txt,final.mdl,num_pdfs}`` and last ``HCLG.fst``, a const FST as Kaldi's.
 
     Args:
-        lexicon_dir: a folder that `Lexicon.read` reads, ``phones.txt`` being taken from beside ``mdl`` where
-            it is there; or a lang folder.
+        lexicon_dir: a folder that `Lexicon.read` reads, or a lang folder.  A ``phones.txt`` beside ``mdl``
+            replaces its own.
         mdl: transition model.
         arpa, grammar, lang: one of them; ``lang`` is a folder with ``G.fst``, and its ``words.txt`` numbers
-            the words.  None of them takes the ``G.fst`` of ``lexicon_dir``.
-        tree: the decision tree that the model's pdfs come from; a monophone system needs none.
+            the words.  Without any, the ``G.fst`` of ``lexicon_dir`` is used.
+        tree: the decision tree of the model's pdfs; a monophone system needs none.
         say: called with remarks, such as which words were left out; None prints them.
 
     Raises:
         OSError: a file is missing.
         ValueError: a file is malformed, or they do not belong together.
     """
-    import kaldifst
-
     is_lang = LangDir.is_one(lexicon_dir)
     if is_lang and arpa is None and grammar is None:
         lang = lang or lexicon_dir
@@ -105,8 +104,6 @@ def make_graph(
 
 
 def _write(out_dir: Path, arrays: FstArrays, word_ids: dict[str, int], mdl: Path) -> None:
-    from asr_bn.kaldi_io.transition_model import TransitionModel
-
     write_text(out_dir / "words.txt", "".join(f"{name} {number}\n" for name, number in word_ids.items()))
     write_text(out_dir / "num_pdfs", f"{TransitionModel.read(mdl).num_pdfs}\n")
     with open_input(str(mdl)) as stream:
@@ -144,8 +141,6 @@ def _over_hmms(
 
 def h_transducer(labels: HmmLabels, num_transition_ids: int) -> Fst:
     """Build H: transition-ids (no self-loops) to HMMs; labels above them are disambiguation symbols."""
-    import kaldifst
-
     fst = kaldifst.StdVectorFst()
     loop = fst.add_state()
     fst.start = loop
@@ -159,8 +154,6 @@ def h_transducer(labels: HmmLabels, num_transition_ids: int) -> Fst:
 
 
 def _add_hmm(fst: Fst, loop: int, label: int, hmm: Hmm) -> None:
-    import kaldifst
-
     states = {hmm.end_state: loop}
     self_loops = {t.source: t.log_prob for t in hmm.transitions if t.source == t.target}
     for t in hmm.transitions:
@@ -191,8 +184,6 @@ def to_arrays(fst: Fst) -> FstArrays:
 
 
 def _minimized(arrays: FstArrays) -> Fst:
-    import kaldifst
-
     fst = to_kaldifst(arrays)
     kaldifst.rmepsilon(fst)
     kaldifst.minimize_encoded(fst)
@@ -200,8 +191,6 @@ def _minimized(arrays: FstArrays) -> Fst:
 
 
 def _determinize(fst: Fst) -> None:
-    import kaldifst
-
     kaldifst.connect(fst)
     if fst.num_states == 0:
         raise ValueError("the graph is empty: lexicon, grammar and transition model have nothing in common")

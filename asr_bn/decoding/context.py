@@ -102,7 +102,7 @@ class _Expansion:
         return number
 
     def _label(self, window: tuple[int, ...]) -> int:
-        """Of the HMM in the middle; 0 where no phone is there."""
+        """Return the label of the HMM in the middle; 0 where no phone is there."""
         if window[self.tree.central_position] == 0:
             return 0
         if window not in self.label_of_window:

@@ -19,13 +19,11 @@ from asr_bn.scoring.inputs import ScoringInput
 from asr_bn.scoring.scorer import AcousticScorer, floor_priors, to_output
 from asr_bn.system.files import write_json, write_text
 
-# Kaldi's scoring tries 1/7 to 1/17; networks trained frame by frame may want more.
+# Kaldi's scoring tries 1/7 to 1/17; networks trained frame by frame may need more.
 SCALES = tuple(1 / divisor for divisor in (20, 17, 15, 13, 11, 10, 9, 7, 5, 3))
 DEFAULT_SCALE = 0.1
-# As Kaldi's score.sh; 0 comes with the scales.
+# As in Kaldi's score.sh; 0 is tried with the scales.
 PENALTIES = (0.5, 1.0)
-
-
 Summary = dict[str, object]
 """What ``decode.json`` holds."""
 

@@ -3,22 +3,26 @@
 Source: OpenFst 1.7 ``fst.cc`` (``FstHeader``), ``const-fst.h``, ``vector-fst.h``; tropical weights only.
 """
 
-import gzip
 import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+import lazy_loader as lazy
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.kaldi_io.rxfilename import open_file
 from asr_bn.system.arrays import Floats
+from asr_bn.system.files import write_bytes
 
 if TYPE_CHECKING:
     from kaldifst import StdVectorFst
 
-Fst: TypeAlias = "StdVectorFst"  # by name: an extra that is imported where it is used
+# An extra, which is loaded at its first use.
+kaldifst = lazy.load("kaldifst")
+Fst: TypeAlias = "StdVectorFst"
+_Item = TypeVar("_Item", bound=np.generic)
 
 _MAGIC = 2125659606
 _HAS_SYMBOLS = 0x3
@@ -58,18 +62,11 @@ class FstArrays:
             OSError: no such file.
             ValueError: not such an FST, cut short or corrupt.
         """
-        data = path.read_bytes()
-        if data.startswith(b"\x1f\x8b"):
-            try:
-                data = gzip.decompress(data)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise ValueError(f"{path}: gzip file cut short or corrupt ({error})") from error
+        with open_file(path) as stream:
+            data = stream.read()
         header, position = _read_header(data, path)
-        fst = (
-            _read_const(data, header, position)
-            if header.kind == "const"
-            else _read_vector(data, header, position)
-        )
+        read_states = _read_const if header.kind == "const" else _read_vector
+        fst = read_states(data, header, position)
         fst._check(path)
         return fst
 
@@ -84,8 +81,6 @@ class FstArrays:
 
     def write_const(self, path: Path) -> None:
         """Write ``path`` as ``fstconvert --fst_type=const`` does."""
-        from asr_bn.system.files import write_bytes
-
         states = np.zeros(len(self.finals), dtype=_STATE)
         states["final"], states["first"] = self.finals, self.first_arcs[:-1]
         states["num_arcs"] = np.diff(self.first_arcs)
@@ -195,8 +190,8 @@ def _read_vector(data: bytes, header: _Header, position: int) -> FstArrays:
 
 
 def _array(
-    data: bytes, dtype: np.dtype[Any], count: int, position: int, path: Path
-) -> tuple[NDArray[Any], int]:
+    data: bytes, dtype: np.dtype[_Item], count: int, position: int, path: Path
+) -> tuple[NDArray[_Item], int]:
     end = position + count * dtype.itemsize
     if end > len(data):
         raise ValueError(f"{path}: cut short: expected {end} bytes, found {len(data)}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asr_bn.decoding.arpa import RESERVED
-from asr_bn.decoding.fst_file import Fst
+from asr_bn.decoding.fst_file import Fst, kaldifst
 from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.script_file import read_lines
 
@@ -56,8 +56,6 @@ class Grammar:
         Raises:
             ValueError: a word that is not in ``word_ids``.
         """
-        import kaldifst
-
         missing = sorted(self.words() - (set(word_ids) - set(RESERVED)))
         if missing:
             raise ValueError(
@@ -81,8 +79,6 @@ class Grammar:
         known: dict[tuple[str, int], int],
     ) -> int:
         """Make or find the state from which ``symbol`` leads to ``target``; ``known`` caches states."""
-        import kaldifst
-
         if symbol == NOTHING:
             return target
         if (symbol, target) in known:

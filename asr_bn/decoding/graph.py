@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from asr_bn.data.alignments import MODEL_NAMES
-from asr_bn.decoding.fst_file import Fst, FstArrays
+from asr_bn.data.alignments import model_in
+from asr_bn.decoding.fst_file import Fst, FstArrays, kaldifst
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.script_file import read_count
 from asr_bn.kaldi_io.transition_model import TransitionModel
@@ -59,8 +59,6 @@ class DecodingGraph:
 
 def to_kaldifst(arrays: FstArrays) -> Fst:
     """Convert to a ``kaldifst.StdVectorFst``, which cannot read const FSTs itself."""
-    import kaldifst
-
     with tempfile.NamedTemporaryFile(suffix=".fst") as stream:
         stream.write(arrays.vector_bytes())
         stream.flush()
@@ -76,13 +74,10 @@ def find_transition_model(graph_dir: Path) -> Path:
         ValueError: there is none, or the alignment folders' are not the same.
     """
     system = graph_dir.resolve().parent
-    for folder in (graph_dir, system):
-        for name in MODEL_NAMES:
-            if (folder / name).exists():
-                return folder / name
-    folders = sorted(system.parent.glob(f"{system.name}_ali*"))
+    if own := model_in(graph_dir) or model_in(system):
+        return own
     copies = [
-        found[0] for folder in folders if (found := [p for n in MODEL_NAMES if (p := folder / n).exists()])
+        model for path in sorted(system.parent.glob(f"{system.name}_ali*")) if (model := model_in(path))
     ]
     if not copies:
         raise ValueError(f"{graph_dir}: no final.mdl in or beside it; name it with --mdl")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from asr_bn.decoding.arpa import BACKOFF, RESERVED, describe_left_out
-from asr_bn.decoding.fst_file import Fst, FstArrays
+from asr_bn.decoding.fst_file import Fst, FstArrays, kaldifst
 from asr_bn.decoding.graph import to_kaldifst
 from asr_bn.decoding.lexicon_fst import read_phone_ids
 from asr_bn.kaldi_io.phone_table import read_phone_names
@@ -53,7 +53,7 @@ class LangDir:
 
     @staticmethod
     def is_one(folder: Path) -> bool:
-        """True if ``folder`` is a lang folder, and not one of a dictionary."""
+        """Return whether ``folder`` is a lang folder, and not one of a dictionary."""
         return (folder / "L_disambig.fst").is_file()
 
     def word_ids(self) -> dict[str, int]:
@@ -67,8 +67,6 @@ class LangDir:
             OSError: it is missing.
             ValueError: it is damaged, or has a word that is not in ``word_ids``.
         """
-        import kaldifst
-
         arrays = FstArrays.read(self.path)
         _check_labels(self.path, arrays.arcs["olabel"], word_ids)
         fst = to_kaldifst(arrays)
@@ -104,14 +102,12 @@ def read_word_fst(
 
     Args:
         word_ids: of its ``words.txt``.
-        spoken: the words that the lexicon has; arcs of others will be left out, which is said.
+        spoken: the words of the lexicon; arcs of others are left out, and reported.
 
     Raises:
         OSError: it is missing.
         ValueError: it is damaged, has a word that is not in ``word_ids``, or none of its words is spoken.
     """
-    import kaldifst
-
     path = folder / "G.fst"
     arrays = FstArrays.read(path)
     _check_labels(path, arrays.arcs["ilabel"], word_ids)

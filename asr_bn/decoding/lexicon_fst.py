@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_bn.decoding.arpa import BACKOFF, BEGIN, END, RESERVED
-from asr_bn.decoding.fst_file import Fst
+from asr_bn.decoding.fst_file import Fst, kaldifst
 from asr_bn.decoding.silence import SilenceProbabilities, WordSilence
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_float, split_words
@@ -109,8 +109,6 @@ class Lexicon:
         Raises:
             ValueError: a word that is not in ``word_ids``.
         """
-        import kaldifst
-
         missing = [word for word, _, _ in self.entries if word not in word_ids]
         if missing:
             raise ValueError(f"{self.path}: {missing[0]!r} is not in words.txt ({len(missing)} missing)")
@@ -139,16 +137,12 @@ class _Graph:
     """A transducer in the making; arcs of infinite cost are left out."""
 
     def __init__(self, num_states: int) -> None:
-        import kaldifst
-
         self.fst = kaldifst.StdVectorFst()
         for _ in range(num_states):
             self.fst.add_state()
         self.fst.start = 0
 
     def arc(self, source: int, phone: int, word: int, cost: float, target: int) -> None:
-        import kaldifst
-
         if cost < math.inf:
             self.fst.add_arc(source, kaldifst.StdArc(phone, word, cost, target))
 

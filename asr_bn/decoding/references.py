@@ -152,7 +152,7 @@ def run_filter(path: Path | None, words: Words) -> Words:
 
 
 def _interpreter(path: Path) -> list[str]:
-    """What runs ``path``.
+    """Choose the program that runs ``path``.
 
     Kaldi's filters begin with ``#!/bin/sed -f`` or ``#!/usr/bin/env sed -f``: the first is not everywhere,
     and Linux hands ``env`` the second as one word.

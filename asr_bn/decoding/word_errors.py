@@ -1,8 +1,9 @@
 """Word error rate, counted by ``kaldialign``, in the form of Kaldi's ``compute-wer``."""
 
 import math
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,7 @@ class WordErrors:
         return self.total / self.num_words
 
     def __add__(self, other: "WordErrors") -> "WordErrors":
-        return WordErrors(
-            self.insertions + other.insertions,
-            self.deletions + other.deletions,
-            self.substitutions + other.substitutions,
-            self.num_words + other.num_words,
-            self.num_absent + other.num_absent,
-        )
+        return WordErrors(*map(operator.add, astuple(self), astuple(other)))
 
     def __str__(self) -> str:
         return (

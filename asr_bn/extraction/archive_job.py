@@ -1,4 +1,4 @@
-"""An archive that grows over several runs: what is written stays, and a run goes on where one stopped.
+"""An archive that grows over several runs: what is written stays, and a run goes on where the last stopped.
 
 The data go to ``.feats.partial.ark``; ``.feats.partial.journal`` has a line for every finished utterance,
 written after its data.  Only when all are there do ``feats.ark`` and then ``feats.scp`` get their names.
@@ -24,7 +24,7 @@ class ArchiveJob:
 
     Args:
         out_dir: the folder.
-        made_from: fingerprint of the inputs; a partial archive made from others is thrown away.
+        made_from: fingerprint of the inputs; a partial archive of other inputs is deleted.
 
     Attributes:
         spool: an empty folder beside the archive, while the job is open.
@@ -83,7 +83,7 @@ class ArchiveJob:
         self.entries += entries
 
     def written(self) -> list[Entry]:
-        """The entries in the archive: all but the segments that were left out."""
+        """List the entries in the archive: all but the segments that were left out."""
         return [entry for entry in self.entries if entry.end > entry.start]
 
     def finish(self) -> None:

@@ -32,9 +32,9 @@ def run_chunks(
 ) -> Iterator[Chunk]:
     """Compute ``chunks`` with ``num_jobs`` processes (1: this one) and yield the results in order.
 
-    Processes leave their results in files of the folder ``spool``, which must be empty, and write over those
-    that were read: a pipe would copy them six times, and the kernel clears the pages of a new file.  So a
-    chunk's data are only good until the next one is asked for.
+    Processes write their results to files in the empty folder ``spool``, over those already read.  A pipe
+    would copy them six times, and the kernel clears the pages of a new file.  So a chunk's data are valid
+    only until the next one is asked for.
 
     Raises:
         ValueError: an utterance cannot be computed, a process died (out of memory, say), or Ray is asked
@@ -58,7 +58,7 @@ def _in_order(
     chunks: Iterable[list[Utterance]],
     num_ahead: int,
 ) -> Iterator[Chunk]:
-    """Submit with a number below ``num_ahead`` that no other chunk in flight has."""
+    """Submit each chunk with a number below ``num_ahead`` that no other chunk in flight has."""
     pending: collections.deque[_Handle] = collections.deque()
     for index, chunk in enumerate(chunks):
         pending.append(submit(chunk, index % num_ahead))
@@ -86,7 +86,7 @@ def _run_in_processes(
 
 
 def _may_fork() -> bool:
-    """Forking saves the processes their imports, but is only safe while this process has one thread."""
+    """Return whether this process has one thread: only then is forking safe, which saves imports."""
     tasks = Path("/proc/self/task")
     return tasks.is_dir() and len(list(tasks.iterdir())) == 1
 
@@ -99,7 +99,7 @@ def _start(computation: Computation, spool: Path) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot stop its processes, and they would wait for work forever."""
+    """Exit with the parent: killed, it cannot stop its processes, which would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -127,7 +127,7 @@ def _collected(future: Future[tuple[list[Entry], Path]]) -> Chunk:
 def _run_on_ray(
     computation: Computation, chunks: Iterable[list[Utterance]], num_jobs: int
 ) -> Iterator[Chunk]:
-    """Ray tasks on the cluster that ``RAY_ADDRESS`` names, or on a local one of ``num_jobs`` processes."""
+    """Run Ray tasks on the cluster at ``RAY_ADDRESS``, or on a local one of ``num_jobs`` processes."""
     try:
         import ray  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:

@@ -12,7 +12,7 @@ from asr_bn.kaldi_io.data_dir import Utterance
 from asr_bn.system.files import write_bytes
 from asr_bn.system.stamps import is_done, mark_done
 
-# Utterances at a time: few stay in the cache, but handing them to another process should cost little, too.
+# Utterances at a time: few stay in the cache, more make handing them to another process cheap.
 CHUNK_SIZE, CHUNK_SIZE_OF_JOBS = 8, 32
 _COPIED = ("utt2spk", "spk2utt", "text")
 
@@ -33,7 +33,8 @@ def extract_features(
 ) -> ExtractionSummary | None:
     """Write ``feats.ark``, ``fbank.conf``, copies of ``utt2spk`` and ``text``, and last ``feats.scp``.
 
-    Returns None if an earlier run made the same from the same.
+    Returns:
+        None if an earlier run has made the same archive from the same inputs.
 
     Raises:
         OSError, ValueError: something cannot be read or written, or no utterance has a frame; nothing is left

@@ -16,6 +16,7 @@ from asr_bn.kaldi_io.matrix_table import MatrixWriter, read_matrices
 from asr_bn.kaldi_io.plain_text import WHITESPACE
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_input
 from asr_bn.kaldi_io.specifiers import is_specifier, parse_rspecifier
+from asr_bn.kaldi_io.utterance_id import prefix_errors
 from asr_bn.system.arrays import Floats
 
 Stats = NDArray[np.float64]
@@ -26,7 +27,7 @@ GLOBAL = "global"
 
 
 def accumulate_stats(feats: NDArray[np.floating]) -> Stats:
-    """Statistics ``[2, D + 1]`` of features ``[num_frames, D]``; add them up for a speaker or a corpus."""
+    """Compute statistics ``[2, D + 1]`` of features ``[num_frames, D]``; those of a corpus are their sum."""
     values = np.asarray(feats, dtype=np.float64)
     stats = np.zeros((_STATS_ROWS, values.shape[1] + 1))
     stats[0, :-1] = values.sum(axis=0)
@@ -38,11 +39,11 @@ def accumulate_stats(feats: NDArray[np.floating]) -> Stats:
 def compute_stats(
     feats: Iterable[tuple[str, NDArray[np.floating]]], utt2spk: Mapping[str, str] | None = None
 ) -> dict[str, Stats]:
-    """Statistics of each utterance or, with ``utt2spk``, of each speaker, from ids and features.
+    """Compute statistics of each utterance or, with ``utt2spk``, of each speaker, from ids and features.
 
     For statistics of a whole corpus let ``utt2spk`` give every utterance the same speaker.  As in Kaldi,
-    utterances that ``utt2spk`` lacks have no part in them, nor have those without frames; those of its
-    utterances that have no features are counted on standard error.
+    utterances that ``utt2spk`` lacks are left out, and so are those without frames.  Utterances of
+    ``utt2spk`` without features are reported on standard error.
 
     Raises:
         ValueError: features of another width.
@@ -65,7 +66,7 @@ def compute_stats(
 
 
 def apply_cmvn(feats: NDArray[np.floating], stats: Stats, norm_vars: bool = False) -> Floats:
-    """Features ``[num_frames, D]`` minus the mean and, with ``norm_vars``, over the deviation.
+    """Subtract the mean from features ``[num_frames, D]`` and, with ``norm_vars``, divide by the deviation.
 
     The arithmetic is ``ApplyCmvn``'s: the variance is floored at 1e-20, offset and scale are in float64.
 
@@ -95,7 +96,7 @@ def apply_cmvn(feats: NDArray[np.floating], stats: Stats, norm_vars: bool = Fals
 def read_stats(
     rspecifier: str | Path, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES
 ) -> dict[str, Stats]:
-    """Kaldi's ``cmvn.scp`` or archive: statistics by speaker (or utterance).
+    """Read Kaldi's ``cmvn.scp`` or archive: statistics by speaker (or utterance).
 
     Raises:
         ValueError: a matrix that is not CMVN statistics.
@@ -108,13 +109,13 @@ def read_stats(
 
 
 def read_global_stats(path: str | Path, pipes: PipePolicy = DEFAULT_PIPES) -> Stats:
-    """Statistics of a whole corpus: one matrix and no key, as ``compute-cmvn-stats`` writes to a file."""
+    """Read a corpus's statistics: one matrix without a key, as ``compute-cmvn-stats`` writes to a file."""
     with open_input(str(path), pipes=pipes) as stream:
         return _checked(read_matrix(stream, str(path), text_dtype=np.float64), str(path))
 
 
 def _checked(matrix: NDArray[np.floating], where: str) -> Stats:
-    """Sums and, but for means only, sums of squares: as float64."""
+    """Check statistics, one row of sums or also one of sums of squares, and convert them to float64."""
     if matrix.shape[0] not in (1, _STATS_ROWS) or matrix.shape[1] < 2:
         raise ValueError(f"{where}: a matrix of {matrix.shape}, expected CMVN statistics")
     return np.asarray(matrix, dtype=np.float64)
@@ -143,8 +144,12 @@ class Cmvn:
         root: Path | None = None,
         pipes: PipePolicy = DEFAULT_PIPES,
     ) -> "Cmvn":
-        """``source`` is a table (``cmvn.scp``, ``ark:...``), or one matrix for all: a file, a place in an
-        archive (``cmvn.ark:4``), a pipe.  Names inside a script file start from ``root``.
+        """Read the statistics of ``source``, with which utterances are normalized.
+
+        Args:
+            source: a table (``cmvn.scp``, ``ark:...``), or one matrix for all: a file, a place in an archive
+                (``cmvn.ark:4``), a pipe.
+            root: where names inside a script file start from.
 
         Raises:
             OSError: no such file.
@@ -166,15 +171,13 @@ class Cmvn:
         """
         for key in (utt_id, self.utt2spk.get(utt_id), None):
             if key in self.stats:
-                try:
+                with prefix_errors(utt_id):
                     return apply_cmvn(feats, self.stats[key], self.norm_vars)
-                except ValueError as error:
-                    raise ValueError(f"{utt_id}: {error}") from error
         raise ValueError(f"{utt_id}: no CMVN statistics for it or its speaker {self.utt2spk.get(utt_id)!r}")
 
 
 def _is_matrix(rxfilename: str) -> bool:
-    """False for an archive, which begins with a key; what is read only once holds a matrix, as in Kaldi."""
+    """Return False for an archive, which begins with a key; a pipe or FIFO holds a matrix, as in Kaldi."""
     if is_pipe(rxfilename) or rxfilename in ("", "-") or Path(rxfilename).is_fifo():
         return True
     with open_input(rxfilename) as stream:

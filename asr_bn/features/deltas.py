@@ -7,7 +7,7 @@ from asr_bn.system.arrays import Floats
 
 
 def delta_kernels(order: int = 2, window: int = 2) -> list[Floats]:
-    """Filters of the static features for the deltas of order 0 to ``order``; the lengths are odd.
+    """Make the filters of the static features for the deltas of order 0 to ``order``, of odd lengths.
 
     Kernel ``i`` has ``2 * i * window + 1`` taps and is centred on the frame.
 
@@ -26,7 +26,7 @@ def delta_kernels(order: int = 2, window: int = 2) -> list[Floats]:
 
 
 def add_deltas(feats: NDArray[np.floating], order: int = 2, window: int = 2) -> Floats:
-    """Statics and deltas side by side, float32 ``[num_frames, (order + 1) * D]``, from ``[num_frames, D]``.
+    """Append deltas to ``[num_frames, D]`` static features: float32 ``[num_frames, (order + 1) * D]``.
 
     Every order filters the static features, with the first and last frame repeated past the edges.
     """

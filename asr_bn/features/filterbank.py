@@ -1,4 +1,4 @@
-"""Kaldi's log mel filter bank with energy, in numpy (``src/feat/feature-fbank.cc``)."""
+"""Kaldi's log mel filter bank with energy, in NumPy (``src/feat/feature-fbank.cc``)."""
 
 from functools import lru_cache
 
@@ -11,20 +11,20 @@ from asr_bn.features.options import FbankOptions
 from asr_bn.features.windows import extract_frames, window_function
 from asr_bn.system.arrays import Floats
 
-_BLOCK = 128  # frames worked on at a time: their spectra stay in the processor's cache
+_BLOCK = 128  # frames at a time: their spectra stay in the processor's cache
 _MAX_PRODUCT = 1 << 17  # multiplications of a product; OpenBLAS starts threads above twice that
 _EPSILON = np.finfo(np.float32).eps
 
 
 def fbank(waveform: NDArray[np.floating], options: FbankOptions, seed: int = 0) -> Floats:
-    """Features of a waveform, float32 ``[num_frames, num_features]``, the energy first.
+    """Compute a waveform's features, float32 ``[num_frames, num_features]``, the energy first.
 
     Args:
         waveform: samples ``[num_samples]`` in int16 range, as Kaldi's (not -1 to 1).
         options: the waveform must have ``options.sample_frequency``.
         seed: of the dither, when ``options.dither`` is above 0.
 
-    Shorter than a frame gives no frames and no error, as in Kaldi.
+    A waveform shorter than a frame gives no frames and no error, as in Kaldi.
 
     Raises:
         ValueError: not one channel, or a sample that is NaN or infinite.
@@ -51,8 +51,8 @@ def fbank(waveform: NDArray[np.floating], options: FbankOptions, seed: int = 0) 
 def _group(weights: Floats) -> list[tuple[slice, slice, Floats]]:
     """Split ``weights`` ``[num_values, num_mel_bins]`` into runs of mel bins and the values they use.
 
-    The triangles are narrow, so this saves most of the product; and each piece stays below the size from
-    which OpenBLAS starts threads, which for products as small as these cost more than they save.
+    The triangles are narrow, so this saves most of the product.  Each piece stays below the size from which
+    OpenBLAS starts threads, which cost more than they save here.
     """
     groups, num_mel_bins, start = [], weights.shape[1], 0
     while start < num_mel_bins:
@@ -73,7 +73,7 @@ def _cost(weights: Floats) -> int:
 
 
 class _Room:
-    """Arrays to work in, of one call (so that threads do not share them)."""
+    """Work arrays of one call, so that threads do not share them."""
 
     def __init__(self, num_frames: int, options: FbankOptions) -> None:
         self.frames = np.empty((num_frames, options.window_size), dtype=np.float32)
@@ -101,7 +101,7 @@ class _Plan:
     def compute(
         self, block: Floats, feats: Floats, room: _Room, generator: np.random.Generator | None
     ) -> None:
-        """Features of ``block`` ``[num_frames, window_size]`` into ``feats``."""
+        """Write the features of ``block`` ``[num_frames, window_size]`` into ``feats``."""
         options = self._options
         frames = room.frames[: len(block)]
         if generator is not None:

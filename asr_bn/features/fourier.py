@@ -1,8 +1,8 @@
 """The Fourier transform with the rounding of Kaldi's (``SplitRadixRealFft``, ``src/matrix/srfft.cc``).
 
 Kaldi finishes its real transform with twiddle factors made by repeated multiplication in float32.  Their
-error, up to 1e-6, is systematic: it leaks the mirrored half of the spectrum into quiet bins, and some 18 nats
-under the peak it is larger than all other rounding.  A correction of the exact transform reproduces it.
+error, up to 1e-6, is systematic: it leaks the mirrored half of the spectrum into quiet bins.  Some 18 nats
+below the peak it exceeds all other rounding.  A correction of the exact transform reproduces it.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ Complexes = NDArray[np.complex64]
 
 
 def twiddle_errors(size: int) -> Complexes:
-    """Half the relative error of Kaldi's twiddle factors, complex64 ``[size / 2 + 1]``."""
+    """Compute half the relative error of Kaldi's twiddle factors, complex64 ``[size / 2 + 1]``."""
     half = size // 2
     angle = np.float32(-2.0 * np.pi / size)
     root_re, root_im = np.cos(angle), np.sin(angle)
@@ -29,7 +29,7 @@ def twiddle_errors(size: int) -> Complexes:
 
 
 def kaldi_rfft(frames: Floats, errors: Complexes | None) -> Complexes:
-    """Spectrum ``[num_frames, size / 2 + 1]`` of ``frames`` ``[num_frames, size]``.
+    """Compute the spectrum ``[num_frames, size / 2 + 1]`` of ``frames`` ``[num_frames, size]``.
 
     ``errors`` is ``twiddle_errors(size)``, or None for the exact transform (Kaldi has its own only for
     sizes that are a power of two).

@@ -7,14 +7,14 @@ from asr_bn.system.arrays import Floats
 
 
 def mel_scale(freq: Floats | float) -> Floats:
-    """Hz to mel, in float32 as Kaldi."""
+    """Convert Hz to mel, in float32 as Kaldi."""
     hertz = np.asarray(freq, dtype=np.float32)
     mel: Floats = np.float32(1127.0) * np.log(np.float32(1.0) + hertz / np.float32(700.0))
     return mel
 
 
 def mel_weights(options: FbankOptions) -> Floats:
-    """Weights ``[num_fft_bins, num_mel_bins]``; the Nyquist bin has none, as in Kaldi.
+    """Compute weights ``[num_fft_bins, num_mel_bins]``; the Nyquist bin has none, as in Kaldi.
 
     Raises:
         ValueError: a mel bin so narrow that no Fourier bin falls into it.

@@ -5,18 +5,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from asr_bn.kaldi_io.plain_text import WHITESPACE, parse_float, parse_int
 from asr_bn.kaldi_io.script_file import read_lines
+from asr_bn.kaldi_io.utterance_id import prefix_errors
 from asr_bn.system.files import write_text
 
+OptionValue: TypeAlias = bool | int | float | str
 WINDOW_TYPES = ("hamming", "hanning", "povey", "rectangular", "sine", "blackman")
 _KALDI_NAMES = {"frame_length_ms": "frame-length", "frame_shift_ms": "frame-shift"}
-# Of Kaldi's program, not of the features: what they would ask for is done here by other means, or nothing.
-# The one value that is accepted, or None for any.
+# Options of Kaldi's program that change no feature, or that are set here by other means.
+# The value is the only one accepted, None accepts any.
 _IGNORED: dict[str, tuple[type, object]] = {
     "debug": (bool, False),
     "debug-mel": (bool, False),
@@ -32,7 +34,7 @@ _IGNORED: dict[str, tuple[type, object]] = {
     "vtln-high": (float, None),
     "vtln-warp": (float, 1.0),
 }
-_PARSERS: dict[type, Callable[[str], Any]] = {int: parse_int, float: parse_float, str: str}
+_PARSERS: dict[type, Callable[[str], OptionValue]] = {int: parse_int, float: parse_float, str: str}
 
 
 @dataclass(frozen=True)
@@ -118,19 +120,16 @@ class FbankOptions:
         return self.num_mel_bins + int(self.use_energy)
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames that ``num_samples`` samples give (``NumFrames`` in ``src/feat/feature-window.cc``)."""
+        """Count the frames of ``num_samples`` samples (``NumFrames`` in ``src/feat/feature-window.cc``)."""
         if self.snip_edges:
             if num_samples < self.window_size:
                 return 0
             return 1 + (num_samples - self.window_size) // self.window_shift
         return (num_samples + self.window_shift // 2) // self.window_shift
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; later options only where they are set, so that what older runs wrote stays equal."""
-        values = asdict(self)
-        if not self.subtract_mean:
-            del values["subtract_mean"]
-        return values
+    def to_dict(self) -> dict[str, OptionValue]:
+        """Return plain values, as checkpoints hold them."""
+        return asdict(self)
 
     def write_conf(self, path: Path) -> None:
         """Write every option as Kaldi's ``--name=value`` lines."""
@@ -138,8 +137,11 @@ class FbankOptions:
         write_text(path, "\n".join(lines) + "\n")
 
     @classmethod
-    def read_conf(cls, path: Path, **defaults: Any) -> "FbankOptions":
-        """Read a Kaldi conf file; options it does not name keep ``defaults`` or this class's defaults.
+    def read_conf(cls, path: Path, sample_frequency: float | None = None) -> "FbankOptions":
+        """Read a Kaldi conf file; options that it does not name have their defaults.
+
+        Args:
+            sample_frequency: default of that option, in Hz; None is this class's.
 
         Raises:
             OSError: no such file.
@@ -147,6 +149,8 @@ class FbankOptions:
         """
         known = {kaldi_name(field.name): field.name for field in fields(cls)}
         values: dict[str, Any] = {}
+        if sample_frequency is not None:
+            values["sample_frequency"] = sample_frequency
         for name, value, where in _read_options(path):
             if name in known:
                 kind = type(getattr(cls(), known[name]))
@@ -157,15 +161,14 @@ class FbankOptions:
                     raise ValueError(f"{where}: --{name}={value} is not supported")
             else:
                 raise ValueError(f"{where}: unknown option --{name}")
-        try:
-            return replace(cls(**{k: v for k, v in defaults.items() if k not in values}), **values)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        with prefix_errors(str(path)):
+            options = replace(cls(), **values)
+        return options
 
 
-@lru_cache  # asked 15 times for an utterance
+@lru_cache  # called 15 times for an utterance
 def _num_samples(sample_frequency: float, milliseconds: float) -> int:
-    """``WindowSize`` of ``src/feat/feature-window.h``: its options are float32, their product is not."""
+    """Compute ``WindowSize`` of ``src/feat/feature-window.h``: float32 options, but a float64 product."""
     with np.errstate(over="ignore"):
         rate, length = float(np.float32(sample_frequency)), float(np.float32(milliseconds))
     product = rate * 0.001 * length
@@ -173,7 +176,7 @@ def _num_samples(sample_frequency: float, milliseconds: float) -> int:
 
 
 def kaldi_name(field_name: str) -> str:
-    """Kaldi's name of an option, as in ``--frame-length``."""
+    """Return Kaldi's name of an option, as in ``--frame-length``."""
     return _KALDI_NAMES.get(field_name, field_name.replace("_", "-"))
 
 
@@ -182,7 +185,7 @@ def _format(value: object) -> str:
 
 
 def read_channel(path: Path) -> int | None:
-    """The channel, from 0, that a Kaldi conf file asks for; None where it does not, or by -1.
+    """Read the channel, from 0, of a Kaldi conf file; None if it names none, or -1.
 
     Raises:
         ValueError: a line that is no option, or not a number.
@@ -190,13 +193,13 @@ def read_channel(path: Path) -> int | None:
     channel = None
     for name, value, where in _read_options(path):
         if name == "channel":
-            number: int = _parse_value(value, int, f"{where}: --{name}")
+            number = int(_parse_value(value, int, f"{where}: --{name}"))
             channel = None if number == -1 else number
     return channel
 
 
 def _read_options(path: Path) -> Iterator[tuple[str, str | None, str]]:
-    """Name in small letters, value (None without ``=``) and place of each option (``ReadConfigFile``)."""
+    """Yield name in small letters, value (None without ``=``) and place of options (``ReadConfigFile``)."""
     for number, line in read_lines(path, comment=b"#"):
         name, equals, value = line.partition("=")
         name = name.strip(WHITESPACE).lower().replace("_", "-")
@@ -205,7 +208,7 @@ def _read_options(path: Path) -> Iterator[tuple[str, str | None, str]]:
         yield name[2:], value.strip(WHITESPACE) if equals else None, f"{path}, line {number}"
 
 
-def _parse_value(value: str | None, kind: type, where: str) -> Any:
+def _parse_value(value: str | None, kind: type, where: str) -> OptionValue:
     if kind is bool:
         # Kaldi: a bare --use-energy is true.
         truth = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}

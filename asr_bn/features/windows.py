@@ -8,7 +8,7 @@ from asr_bn.system.arrays import Floats
 
 
 def window_function(options: FbankOptions) -> Floats:
-    """The window's ``[window_size]`` factors (``FeatureWindowFunction``)."""
+    """Compute the window's ``[window_size]`` factors (``FeatureWindowFunction``)."""
     size = options.window_size
     phase = np.arange(size, dtype=np.float64) * (2.0 * np.pi / (size - 1))
     blackman = options.blackman_coeff
@@ -24,7 +24,7 @@ def window_function(options: FbankOptions) -> Floats:
 
 
 def extract_frames(waveform: Floats, options: FbankOptions) -> Floats:
-    """A read-only view of all frames, ``[num_frames, window_size]``.
+    """Return a read-only view of all frames, ``[num_frames, window_size]``.
 
     With ``snip_edges`` off the frames at the ends reach past the waveform, which is mirrored there.
     """

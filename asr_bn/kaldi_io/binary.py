@@ -20,12 +20,12 @@ _INT32 = struct.Struct("<i")
 
 
 def read_key(stream: IO[bytes], where: str) -> tuple[str, bytes] | None:
-    """The next utterance id of an archive and the byte after it; None at the end.
+    """Read the next utterance id of an archive and the byte after it; None at the end.
 
-    As Kaldi, the byte is a blank, a tab, or the end of the line that a text entry without words is.
+    As in Kaldi the byte is a blank, a tab, or the line end of a text entry without words.
 
     Raises:
-        ValueError: not an id, another byte after it, or the archive ends there.
+        ValueError: not an id, another byte after it, or the archive ends after it.
     """
     if found := _KEY.match(peek(stream)):
         stream.read(found.end())
@@ -43,7 +43,7 @@ def read_key(stream: IO[bytes], where: str) -> tuple[str, bytes] | None:
 
 
 def _read_key_by_bytes(stream: IO[bytes], where: str) -> tuple[bytes, bytes]:
-    """The same where what can be looked at ahead ends within the id: the id and the byte after it."""
+    """Read the id and the byte after it where the stream's buffer ends within the id."""
     key = bytearray()
     while (byte := stream.read(1)) not in _WHITESPACE or (byte and not key):
         key += byte.strip()
@@ -53,13 +53,13 @@ def _read_key_by_bytes(stream: IO[bytes], where: str) -> tuple[bytes, bytes]:
 
 
 def read_int32(stream: IO[bytes], where: str) -> int:
-    """A raw little-endian int32 (no size byte)."""
+    """Read a raw little-endian int32, without a size byte."""
     value: int = _INT32.unpack(read_exact(stream, 4, where))[0]
     return value
 
 
 def read_basic_int32(stream: IO[bytes], where: str) -> int:
-    """``ReadBasicType<int32>``: a size byte of 4, then the value."""
+    """Read a size byte of 4 and an int32 (``ReadBasicType<int32>``)."""
     size = read_exact(stream, 1, where)
     if size != b"\x04":
         raise ValueError(f"{where}: expected a 4-byte integer, found the size byte {size[0]}")
@@ -67,7 +67,7 @@ def read_basic_int32(stream: IO[bytes], where: str) -> int:
 
 
 def read_basic_uint32(stream: IO[bytes], where: str) -> int:
-    """``ReadBasicType<uint32>``: a size byte of -4, then the value."""
+    """Read a size byte of -4 and a uint32 (``ReadBasicType<uint32>``)."""
     size = read_exact(stream, 1, where)
     if size != b"\xfc":
         raise ValueError(f"{where}: expected an unsigned 4-byte integer, found the size byte {size[0]}")
@@ -75,7 +75,7 @@ def read_basic_uint32(stream: IO[bytes], where: str) -> int:
 
 
 def read_basic_float(stream: IO[bytes], where: str) -> float:
-    """``ReadBasicType<float>``: a size byte of 4 or 8, then the value."""
+    """Read a size byte of 4 or 8 and a float of that size (``ReadBasicType<float>``)."""
     size = read_exact(stream, 1, where)[0]
     if size not in (4, 8):
         raise ValueError(f"{where}: expected a 4- or 8-byte number, found the size byte {size}")
@@ -84,7 +84,7 @@ def read_basic_float(stream: IO[bytes], where: str) -> float:
 
 
 def read_int_vector(stream: IO[bytes], where: str) -> IntVector:
-    """``ReadIntegerVector<int32>`` in binary: size byte 4, int32 length, the values."""
+    """Read a size byte of 4, an int32 length and int32 values (``ReadIntegerVector<int32>``)."""
     size = read_exact(stream, 1, where)
     if size != b"\x04":
         raise ValueError(f"{where}: expected a vector of 4-byte integers, found the size byte {size[0]}")
@@ -95,7 +95,7 @@ def read_int_vector(stream: IO[bytes], where: str) -> IntVector:
 
 
 def read_token(stream: IO[bytes], where: str) -> str:
-    """The next whitespace-ended word; leading whitespace is skipped (also the text form's)."""
+    """Read the next word and the whitespace that ends it, after any leading whitespace."""
     token = bytearray()
     while True:
         byte = stream.read(1)

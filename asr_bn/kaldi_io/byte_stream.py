@@ -1,4 +1,4 @@
-"""Reading a stream to the byte, with errors that name what was read; unpacked gzip files too."""
+"""Reading exact numbers of bytes from a stream, gzip streams too, with errors that name what was read."""
 
 import gzip
 import io
@@ -12,7 +12,7 @@ _READ_BLOCK = 1 << 20
 
 @contextmanager
 def gzip_errors(name: str) -> Iterator[None]:
-    """Turn what a cut or corrupt gzip file raises into a ``ValueError`` that begins with ``name``."""
+    """Turn the errors of a cut or corrupt gzip file into a ``ValueError`` that begins with ``name``."""
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -20,10 +20,10 @@ def gzip_errors(name: str) -> Iterator[None]:
 
 
 def read_exact(stream: IO[bytes], num_bytes: int, where: str) -> bytes:
-    """Exactly ``num_bytes`` bytes; never allocates much more than the stream really holds.
+    """Read exactly ``num_bytes`` bytes, without allocating much more than the stream holds.
 
     Raises:
-        ValueError: the stream ends before (``where`` says which file and utterance).
+        ValueError: the stream ends earlier (``where`` names file and utterance).
     """
     if num_bytes <= _READ_BLOCK:
         with gzip_errors(where):
@@ -42,10 +42,10 @@ def read_exact(stream: IO[bytes], num_bytes: int, where: str) -> bytes:
 
 
 def read_until(stream: IO[bytes], mark: bytes, most_bytes: int, where: str) -> bytes:
-    """Everything before the byte ``mark``, which is read too, and nothing after it.
+    """Read up to and including the byte ``mark``; return what stands before it.
 
     Raises:
-        ValueError: the stream ends before, or there is no mark within ``most_bytes``.
+        ValueError: no mark before the stream's end, or within ``most_bytes``.
     """
     data = bytearray()
     with gzip_errors(where):
@@ -61,6 +61,6 @@ def read_until(stream: IO[bytes], mark: bytes, most_bytes: int, where: str) -> b
 
 
 def peek(stream: IO[bytes]) -> bytes:
-    """Some of the bytes that come next, which stay; none at the end, or where a stream cannot tell."""
+    """Return some of the next bytes without consuming them; none at the end, or if the stream cannot peek."""
     look_ahead = getattr(stream, "peek", None)
     return b"" if look_ahead is None else bytes(look_ahead(1))

@@ -19,7 +19,7 @@ _MAX_ROWS_TWO_BYTE = 8  # kAutomaticMethod: up to here two bytes a value are sma
 
 
 def read_shape(stream: IO[bytes], where: str) -> tuple[float, float, int, int]:
-    """The header: minimum, range, number of rows, number of columns."""
+    """Read the header: minimum, range, number of rows, number of columns."""
     min_value, value_range, num_rows, num_cols = _HEADER.unpack(read_exact(stream, _HEADER.size, where))
     if num_rows < 0 or num_cols < 0 or (num_rows == 0) != (num_cols == 0):
         raise ValueError(f"{where}: corrupt: a compressed matrix of {num_rows} x {num_cols}")
@@ -29,7 +29,7 @@ def read_shape(stream: IO[bytes], where: str) -> tuple[float, float, int, int]:
 
 
 def read_compressed(stream: IO[bytes], token: str, where: str) -> Floats:
-    """The matrix after its token ``CM``, ``CM2`` or ``CM3``; float32 ``[num_rows, num_cols]``.
+    """Read the float32 matrix ``[num_rows, num_cols]`` behind its token ``CM``, ``CM2`` or ``CM3``.
 
     Raises:
         ValueError: corrupt header, or cut short.
@@ -61,7 +61,7 @@ def _read_with_column_headers(
 
 
 def encode_compressed(matrix: Floats, method: int = 1) -> bytes:
-    """Token, header and data of ``matrix`` ``[num_rows, num_cols]``.
+    """Encode ``matrix`` ``[num_rows, num_cols]``: token, header and data.
 
     ``method`` is ``copy-feats --compression-method``: 1 automatic (by size), 2 one byte with column
     headers, 3 two bytes, 5 one byte.
@@ -116,7 +116,7 @@ def _segment_code(matrix: Floats, low: Floats, high: Floats, first: int, last: i
 
 
 def _column_percentiles(matrix: Floats, min_value: np.float32, value_range: np.float32) -> Codes:
-    """Uint16 codes of the 0th, 25th, 75th and 100th percentile of every column, strictly increasing."""
+    """Encode the 0th, 25th, 75th and 100th percentile of every column as strictly increasing uint16."""
     num_rows = matrix.shape[0]
     quarter = num_rows // 4
     ranks = [0, quarter, 3 * quarter, num_rows - 1] if num_rows >= 5 else list(range(num_rows))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from asr_bn.kaldi_io.model_stream import ModelStream, open_model
 
-# What a node may ask for beside the places of the window: the state's pdf class.
+# The key of a node that asks for the state's pdf class, not for a place of the window.
 _PDF_CLASS = -1
 _MAX_WIDTH = 16
 _MAX_CHILDREN = 1 << 20
@@ -73,7 +73,7 @@ class ContextDependency:
         return cls(width, position, root)
 
     def pdf_id(self, window: Sequence[int], pdf_class: int) -> int | None:
-        """The pdf-id of a state (``ContextDependency::Compute``); None where the tree has no answer.
+        """Return a state's pdf-id (``ContextDependency::Compute``); None where the tree has no answer.
 
         Args:
             window: ``context_width`` phones, 0 where the utterance has none.

@@ -115,7 +115,7 @@ def _speaker(utt2spk: dict[str, str] | None, utt_id: str, folder: Path) -> str |
 
 
 def read_spk2utt(path: Path) -> dict[str, str]:
-    """Speaker by utterance, from a ``spk2utt`` file, which may be named ``ark:FILE`` as in Kaldi.
+    """Read speakers by utterance from a ``spk2utt`` file, which may be named ``ark:FILE`` as in Kaldi.
 
     Raises:
         ValueError: an utterance of two speakers.
@@ -133,7 +133,7 @@ def read_spk2utt(path: Path) -> dict[str, str]:
 
 
 def read_utt2num_frames(path: Path) -> dict[str, int]:
-    """Kaldi's ``utt2num_frames``; nothing where there is no such file.
+    """Read Kaldi's ``utt2num_frames``; an absent file is an empty one.
 
     Raises:
         ValueError: a value that is not a number.

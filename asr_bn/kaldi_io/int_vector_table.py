@@ -25,10 +25,10 @@ _ELEMENT = np.dtype([("size", "u1"), ("value", "<i4")])
 def read_int_vectors(
     rspecifier: str | Path, root: Path | None = None, pipes: PipePolicy = DEFAULT_PIPES
 ) -> Iterator[tuple[str, IntVector]]:
-    """Utterance id and int32 vector, in file order, one in memory at a time.
+    """Yield utterance ids and int32 vectors in file order, one in memory at a time.
 
-    ``rspecifier`` is ``ark:...`` or ``scp:...`` (files, gzip files, pipes, ``-``), or a bare path; whether
-    an entry is binary or text is seen from its first byte.
+    ``rspecifier`` is ``ark:...`` or ``scp:...`` (files, gzip files, pipes, ``-``), or a bare path.  The first
+    byte of an entry tells binary from text.
 
     Raises:
         OSError: a file is missing.
@@ -87,11 +87,10 @@ def _parse_line(line: bytes, where: str) -> IntVector:
 
 
 def write_int_vectors(wspecifier: str | Path, items: Iterable[tuple[str, NDArray[np.integer]]]) -> int:
-    """Write an archive (and script file); returns how many vectors were written.
+    """Write an archive (and script file); return the number of vectors written.
 
     ``wspecifier`` is ``ark:A``, ``ark,t:A``, ``ark,scp:A,S`` or a bare path; ``A`` and ``S`` may be
-    ``| command``, ``-`` is standard output.
-    The files get their names only when all is written.
+    ``| command``, ``-`` is standard output.  The files get their names only when all is written.
 
     Raises:
         ValueError: an id that is empty, has spaces or comes twice.
@@ -111,7 +110,7 @@ def write_int_vectors(wspecifier: str | Path, items: Iterable[tuple[str, NDArray
 
 
 def encode_int_vector(vector: NDArray[np.integer]) -> bytes:
-    """The binary form with its ``\\0B`` mark."""
+    """Encode the binary form with its ``\\0B`` mark."""
     elements = np.empty(len(vector), dtype=_ELEMENT)
     elements["size"] = 4
     elements["value"] = vector

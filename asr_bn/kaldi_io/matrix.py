@@ -9,6 +9,7 @@ from asr_bn.kaldi_io.binary import read_basic_int32, read_token
 from asr_bn.kaldi_io.byte_stream import read_exact, read_until
 from asr_bn.kaldi_io.compressed_matrix import TOKENS, read_compressed, read_shape
 from asr_bn.kaldi_io.plain_text import parse_floats
+from asr_bn.kaldi_io.utterance_id import prefix_errors
 from asr_bn.system.arrays import Floats
 
 Matrix = Floats | NDArray[np.float64]
@@ -18,9 +19,9 @@ _MAX_TEXT = 1 << 30
 
 
 def read_matrix(stream: IO[bytes], where: str, text_dtype: DTypeLike = np.float32) -> Matrix:
-    """The matrix at the stream's position, binary or text; ``[num_rows, num_cols]``.
+    """Read the matrix ``[num_rows, num_cols]`` at the stream's position, binary or text.
 
-    float64 for Kaldi's ``DM``, ``text_dtype`` for the text form, float32 for everything else.
+    Kaldi's ``DM`` gives float64, the text form ``text_dtype``, everything else float32.
 
     Raises:
         ValueError: cut short, corrupt, or not a matrix (``where`` names file and utterance).
@@ -40,7 +41,7 @@ def read_matrix(stream: IO[bytes], where: str, text_dtype: DTypeLike = np.float3
 
 
 def read_matrix_shape(stream: IO[bytes], where: str) -> tuple[int, int]:
-    """Rows and columns, from the header alone where the matrix is binary."""
+    """Read rows and columns, from the header alone if the matrix is binary."""
     first = stream.read(1)
     if first != b"\0":
         num_rows, num_cols = _read_text(stream, first, where, np.float32).shape
@@ -53,7 +54,7 @@ def read_matrix_shape(stream: IO[bytes], where: str) -> tuple[int, int]:
 
 
 def encode_matrix(matrix: NDArray[np.floating]) -> bytes:
-    """The binary form with its ``\\0B`` mark: ``DM`` for float64, ``FM`` for anything else."""
+    """Encode the binary form with its ``\\0B`` mark: float64 as ``DM``, anything else as ``FM``."""
     token, dtype = ("DM", "<f8") if matrix.dtype == np.float64 else ("FM", "<f4")
     num_rows, num_cols = (0, 0) if matrix.size == 0 else matrix.shape
     values = np.ascontiguousarray(matrix, dtype=dtype)
@@ -61,18 +62,18 @@ def encode_matrix(matrix: NDArray[np.floating]) -> bytes:
 
 
 def encode_header(num_rows: int, num_cols: int, token: str = "FM") -> bytes:
-    """What comes before the values of a plain matrix, float32 (``FM``) or float64 (``DM``)."""
+    """Encode all that precedes the values of a plain matrix, float32 (``FM``) or float64 (``DM``)."""
     sizes = b"".join(b"\x04" + int(size).to_bytes(4, "little") for size in (num_rows, num_cols))
     return b"\0B" + token.encode() + b" " + sizes
 
 
 def format_matrix(matrix: NDArray[np.floating]) -> str:
-    """Kaldi's text form, with as many digits as it takes to read the same values back."""
+    """Format Kaldi's text form, with the digits needed to read the same values back."""
     return " [ ]\n" if matrix.size == 0 else f" [{format_rows(matrix)}]\n"
 
 
 def format_rows(rows: NDArray[np.floating]) -> str:
-    """What stands between the brackets of the text form."""
+    """Format the rows between the brackets of the text form."""
     return "".join("\n  " + " ".join(map(str, row)) + " " for row in rows)
 
 
@@ -101,7 +102,8 @@ def _read_text(stream: IO[bytes], first: bytes, where: str, dtype: DTypeLike) ->
     if after and not after.isspace():
         raise ValueError(f"{where}: expected a blank after '[', found {after!r}")
     lines = read_until(stream, b"]", _MAX_TEXT, where).replace(b";", b"\n").split(b"\n")
-    rows = [_parse_row(line, where) for line in lines if line.strip()]
+    with prefix_errors(f"{where}: a text matrix"):
+        rows = [np.array(parse_floats(line)) for line in lines if line.strip()]
     if len({len(row) for row in rows}) > 1:
         raise ValueError(f"{where}: a text matrix with rows of unlike lengths")
     values = np.stack(rows) if rows else np.zeros((0, 0))
@@ -113,13 +115,6 @@ def _read_text(stream: IO[bytes], first: bytes, where: str, dtype: DTypeLike) ->
 
 
 def _says_inf(lines: list[bytes], matrix: Matrix) -> bool:
-    """True if every infinite value is so by its name, and none because it is too large."""
+    """Return whether every infinite value is spelled "inf", so that none is a number too large."""
     words = (word for line in lines for word in line.lower().split())
     return sum(b"inf" in word for word in words) == np.count_nonzero(np.isinf(matrix))
-
-
-def _parse_row(line: bytes, where: str) -> NDArray[np.float64]:
-    try:
-        return np.array(parse_floats(line), dtype=np.float64)
-    except ValueError as error:
-        raise ValueError(f"{where}: a text matrix: {error}") from error

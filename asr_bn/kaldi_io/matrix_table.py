@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from asr_bn.kaldi_io.binary import read_key
+from asr_bn.kaldi_io.binary import BINARY_MARK, read_key
 from asr_bn.kaldi_io.compressed_matrix import encode_compressed
 from asr_bn.kaldi_io.matrix import (
     Matrix,
@@ -37,7 +37,7 @@ class MatrixScp:
     """Random access by utterance to the matrices of a script file; nothing is kept in memory but the lines.
 
     Values may carry Kaldi's range, rows then columns, ends included: ``feats.ark:12[0:9]``, ``[0:9,0:12]``.
-    Rows may end up to three past the matrix's, which are then fewer, and that is said once an utterance.
+    Rows may end up to three past the matrix's last one: fewer are then given, with a note for each utterance.
 
     Args:
         path: the script file, or an rxfilename of one (``-``, ``command |``).
@@ -63,7 +63,7 @@ class MatrixScp:
         self._said: set[str] = set()
 
     def keys(self) -> KeysView[str]:
-        """The utterance ids in file order."""
+        """Return the utterance ids in file order."""
         return self._rxfilenames.keys()
 
     def __contains__(self, utt_id: object) -> bool:
@@ -76,7 +76,7 @@ class MatrixScp:
         return iter(self._rxfilenames)
 
     def __getitem__(self, utt_id: str) -> Matrix:
-        """The matrix of ``utt_id``, ``[num_frames, feature_dim]``.
+        """Read the matrix of ``utt_id``, ``[num_frames, feature_dim]``.
 
         Raises:
             KeyError: no such utterance.
@@ -95,11 +95,11 @@ class MatrixScp:
         return cut
 
     def rxfilename(self, utt_id: str) -> str:
-        """Where the matrix of ``utt_id`` is, as the script file says."""
+        """Return where the script file says that the matrix of ``utt_id`` is."""
         return self._rxfilenames[utt_id]
 
     def num_frames(self, utt_id: str) -> int:
-        """Number of rows of ``utt_id``, from the header where the archive is binary."""
+        """Read the number of rows of ``utt_id``, from the header if the archive is binary."""
         rxfilename, rows_cols = _split_range(self._rxfilenames[utt_id])
         if rows_cols is not None:
             return len(self[utt_id])
@@ -113,10 +113,10 @@ def read_matrices(
     pipes: PipePolicy = DEFAULT_PIPES,
     text_dtype: DTypeLike = np.float32,
 ) -> Iterator[tuple[str, Matrix]]:
-    """Utterance id and matrix ``[num_frames, feature_dim]``, in file order, one in memory at a time.
+    """Yield utterance ids and matrices ``[num_frames, feature_dim]`` in file order, one in memory at a time.
 
-    ``rspecifier`` is ``ark:...`` or ``scp:...`` (files, gzip files, pipes, ``-``), or a bare path;
-    matrices in text have ``text_dtype``.
+    ``rspecifier`` is ``ark:...`` or ``scp:...`` (files, gzip files, pipes, ``-``), or a bare path.
+    Matrices in text have ``text_dtype``.
 
     Raises:
         OSError: a file is missing.
@@ -218,17 +218,16 @@ class MatrixWriter:
 def encode_table_matrix(
     utt_id: str, matrix: NDArray[np.floating], text: bool = False, compression_method: int | None = None
 ) -> bytes:
-    """What follows the utterance id in an archive; ``compression_method`` None is plain floats."""
+    """Encode an archive's entry without its utterance id; ``compression_method`` None is plain floats."""
     if matrix.ndim != 2:
         raise ValueError(f"{utt_id}: expected a matrix, found an array of {matrix.ndim} dimensions")
     if text:
         return format_matrix(matrix).encode()
     if compression_method is None:
         return encode_matrix(matrix)
-    try:
-        return b"\0B" + encode_compressed(matrix.astype(np.float32, copy=False), compression_method)
-    except ValueError as error:
-        raise ValueError(f"{utt_id}: {error}") from error
+    with prefix_errors(utt_id):
+        encoded = encode_compressed(matrix.astype(np.float32, copy=False), compression_method)
+    return BINARY_MARK + encoded
 
 
 def _split_range(value: str) -> tuple[str, list[str] | None]:
@@ -239,7 +238,7 @@ def _split_range(value: str) -> tuple[str, list[str] | None]:
 
 
 def _cut(matrix: Matrix, rows_cols: list[str], where: str) -> tuple[Matrix, int]:
-    """The range, and how many of its rows the matrix lacks (``ParseMatrixRangeSpecifier``)."""
+    """Cut out the range; also return how many of its rows are missing (``ParseMatrixRangeSpecifier``)."""
     if len(rows_cols) > 2:
         raise ValueError(f"{where}: expected a range like [0:9] or [0:9,0:12], found {rows_cols}")
     tolerances = (_ROW_TOLERANCE, 0)

@@ -1,9 +1,9 @@
 """Reading a Kaldi model file token by token, the same way whether it is binary or text."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from asr_bn.system.arrays import Floats
 
 _VECTORS = {"FV": "<f4", "DV": "<f8"}
 _MAX_LENGTH = 1 << 26
+_Number = TypeVar("_Number", int, float)
 
 
 class ModelStream:
@@ -33,7 +34,7 @@ class ModelStream:
         self.binary = binary
 
     def token(self) -> str:
-        """The next word."""
+        """Read the next word."""
         return read_token(self._stream, self.where)
 
     def expect(self, expected: str) -> None:
@@ -43,49 +44,46 @@ class ModelStream:
             raise ValueError(f"{self.where}: expected {expected}, found {token[:40]!r}")
 
     def integer(self) -> int:
-        """The next int32."""
+        """Read the next int32."""
         if self.binary:
             return read_basic_int32(self._stream, self.where)
-        return self.as_integer(self.token())
+        return self.parse_integer(self.token())
 
     def unsigned_integer(self) -> int:
-        """The next uint32, whose size byte is negative."""
+        """Read the next uint32, whose size byte is negative."""
         if self.binary:
             return read_basic_uint32(self._stream, self.where)
-        return self.as_integer(self.token())
+        return self.parse_integer(self.token())
 
-    def as_integer(self, word: str) -> int:
-        """``word`` as an integer."""
-        try:
-            return parse_int(word)
-        except ValueError as error:
-            raise ValueError(f"{self.where}: expected an integer, found {word[:40]!r}") from error
+    def parse_integer(self, word: str) -> int:
+        """Parse ``word`` as an integer."""
+        return self._parse(parse_int, word, "an integer")
 
     def number(self) -> float:
-        """The next floating-point number."""
+        """Read the next floating-point number."""
         if self.binary:
             return read_basic_float(self._stream, self.where)
-        return self._as_number(self.token())
+        return self._parse(parse_float, self.token(), "a number")
 
-    def _as_number(self, word: str) -> float:
+    def _parse(self, parse: Callable[[str], _Number], word: str, what: str) -> _Number:
         try:
-            return parse_float(word)
+            return parse(word)
         except ValueError as error:
-            raise ValueError(f"{self.where}: expected a number, found {word[:40]!r}") from error
+            raise ValueError(f"{self.where}: expected {what}, found {word[:40]!r}") from error
 
     def int_vector(self) -> list[int]:
-        """The next vector of int32."""
+        """Read the next vector of int32."""
         if not self.binary:
             self.expect("[")
-            return [self.as_integer(word) for word in iter(self.token, "]")]
+            return [self.parse_integer(word) for word in iter(self.token, "]")]
         return [int(value) for value in read_int_vector(self._stream, self.where)]
 
     def float_vector(self) -> Floats:
-        """The next vector of floats, ``[length]``."""
+        """Read the next vector of floats, ``[length]``."""
         if not self.binary:
             self.expect("[")
-            words = iter(self.token, "]")
-            return np.array([self._as_number(word) for word in words], dtype=np.float32)
+            numbers = [self._parse(parse_float, word, "a number") for word in iter(self.token, "]")]
+            return np.array(numbers, dtype=np.float32)
         token = self.token()
         if token not in _VECTORS:
             raise ValueError(f"{self.where}: expected FV or DV, found {token[:40]!r}")
@@ -115,7 +113,7 @@ class _Rewound:
 
 @contextmanager
 def open_model(path: Path) -> Iterator[ModelStream]:
-    """Open a model file, its ``\\0B`` mark (if binary) consumed."""
+    """Open a model file and consume its ``\\0B`` mark, if it is binary."""
     with open_input(str(path)) as stream:
         first = stream.read(2)
         if first == BINARY_MARK:

@@ -7,7 +7,7 @@ from asr_bn.kaldi_io.script_file import read_lines
 
 
 def read_phone_names(path: Path) -> dict[int, str]:
-    """Names by number; blank lines are skipped, as OpenFst does.
+    """Read names by number; blank lines are skipped, as OpenFst does.
 
     Raises:
         OSError: no such file.

@@ -14,12 +14,12 @@ _Number = TypeVar("_Number", int, float)
 
 
 def split_words(line: str, maxsplit: int = -1) -> list[str]:
-    """The words of a line."""
+    """Split a line at ASCII whitespace."""
     return [word.decode() for word in line.encode().split(None, maxsplit)]
 
 
 def parse_int(word: str) -> int:
-    """An int32 (``ConvertStringToInteger``).
+    """Parse an int32 (``ConvertStringToInteger``).
 
     Raises:
         ValueError: it is none.
@@ -31,7 +31,7 @@ def parse_int(word: str) -> int:
 
 
 def parse_float(word: str) -> float:
-    """A number, "inf" and "nan" included (``ConvertStringToReal``).
+    """Parse a number, "inf" and "nan" included (``ConvertStringToReal``).
 
     Raises:
         ValueError: it is none, or too large for a float64.
@@ -43,7 +43,7 @@ def parse_float(word: str) -> float:
 
 
 def parse_ints(text: bytes) -> list[int]:
-    """All the integers of ``text``, however large.
+    """Parse all integers of ``text``, however large.
 
     Raises:
         ValueError: a word is none.
@@ -52,7 +52,7 @@ def parse_ints(text: bytes) -> list[int]:
 
 
 def parse_floats(text: bytes) -> list[float]:
-    """All the numbers of ``text``, infinite where they are too large.
+    """Parse all numbers of ``text``; those too large are infinite.
 
     Raises:
         ValueError: a word is none.

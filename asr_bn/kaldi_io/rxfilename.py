@@ -17,18 +17,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from asr_bn.kaldi_io.byte_stream import gzip_errors
 from asr_bn.kaldi_io.plain_text import WHITESPACE
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 PIPE_TIMEOUT_S = 600.0
-"""How long a command may take for a recording, or be silent while a table is read: then it hangs."""
+"""Seconds that a command may take for a recording, or be silent while a table is read."""
 MAX_SOURCE_BYTES = 1 << 32
-"""How much a pipe, a device or a gzip file may give for one recording; a WAV file cannot be larger."""
+"""Most bytes of one recording from a pipe, a device or a gzip file; a WAV file cannot be larger."""
 _READ_BLOCK = 1 << 20
 _HEAD_BYTES = 64
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,12 @@ DEFAULT_PIPES = PipePolicy()
 
 
 def is_pipe(rxfilename: str) -> bool:
-    """True for ``command |``."""
+    """Return whether it is ``command |``."""
     return rxfilename.rstrip(WHITESPACE).endswith("|")
 
 
 def split_offset(rxfilename: str) -> tuple[str, int]:
-    """``"a.ark:12"`` is ``("a.ark", 12)``; without an offset (digits after the last colon) it is 0."""
+    """Split ``"a.ark:12"`` into ``("a.ark", 12)``; without digits after the last colon the offset is 0."""
     path, colon, digits = rxfilename.rpartition(":")
     if colon and path and digits.isascii() and digits.isdigit():
         return path, int(digits)
@@ -61,7 +64,7 @@ def split_offset(rxfilename: str) -> tuple[str, int]:
 
 
 def resolve(path: str, root: Path | None) -> Path:
-    """``path`` as seen from ``root`` (default: the current folder).
+    """Resolve ``path`` relative to ``root`` (default: the current folder).
 
     Raises:
         ValueError: no file can have that name.
@@ -108,7 +111,7 @@ def open_file(path: Path, offset: int = 0) -> Iterator[IO[bytes]]:
         ValueError: the offset lies past its end, or a gzip file is cut short or corrupt.
     """
     with path.open("rb") as stream:
-        if stream.peek(2)[:2] == _GZIP_MAGIC:
+        if stream.peek(2)[:2] == GZIP_MAGIC:
             with gzip.open(stream) as unpacked, gzip_errors(str(path)):
                 unpacked.seek(offset)
                 yield cast(IO[bytes], unpacked)
@@ -128,7 +131,7 @@ def _seek_inside(stream: IO[bytes], offset: int, path: Path) -> None:
 
 @contextmanager
 def _open_pipe(rxfilename: str, root: Path | None, timeout_s: float, whole: bool) -> Iterator[IO[bytes]]:
-    """The output of a command that may take ``timeout_s`` for the whole of it, or for each silence."""
+    """Open the output of a command that may take ``timeout_s`` as a ``whole``, or for each silence."""
     # Its standard error goes to a file: a pipe that nobody reads would stop the command when full.
     with tempfile.TemporaryFile() as stderr, _start(rxfilename, root, stderr) as process:
         if process.stdout is None:
@@ -161,13 +164,13 @@ class _Waiting(io.RawIOBase):
         self._selector.register(stream, selectors.EVENT_READ)
 
     def patience(self) -> float:
-        """Seconds that it may still take."""
+        """Return the seconds that it may still take."""
         return self._timeout_s if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         if not self._selector.select(self.patience()):
             raise TimeoutError
         return os.readv(self._stream.fileno(), [buffer])
@@ -185,12 +188,12 @@ def read_source(
     check_head: Callable[[bytes], object],
     max_bytes: int = MAX_SOURCE_BYTES,
 ) -> bytes:
-    """All that an rxfilename names, a recording say; ``/bin/sh`` runs ``command |`` from ``root``.
+    """Read all that an rxfilename names, such as a recording; ``/bin/sh`` runs ``command |`` from ``root``.
 
     Args:
-        check_head: gets the first bytes before the others are read, and raises if it does not want them:
-            a source may be endless, or a gzip file of zeros.
-        max_bytes: of a pipe, a device or a gzip file; the size of a plain file is known.
+        check_head: called with the first bytes before the rest is read; raises to refuse the source, which
+            may be endless, or a gzip file of zeros.
+        max_bytes: limit for a pipe, a device or a gzip file; the size of a plain file is known.
 
     Raises:
         OSError: no such file, or it cannot be read.

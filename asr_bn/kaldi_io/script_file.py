@@ -1,4 +1,4 @@
-"""Kaldi's text files by line: ``scp``, ``wav.scp``, ``utt2spk``, ``text``, and whatever else has lines."""
+"""Kaldi's text files line by line: ``feats.scp``, ``wav.scp``, ``utt2spk``, ``text`` and others."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -19,11 +19,11 @@ _MARKS = (BYTE_ORDER_MARK, b"\xff\xfe", b"\xfe\xff")
 def read_lines(
     source: Path | str, pipes: PipePolicy = DEFAULT_PIPES, comment: bytes | None = None
 ) -> Iterator[tuple[int, str]]:
-    """Line number (from 1) and text of every line that is not blank, whitespace around it removed.
+    """Yield number (from 1) and text of every line that is not blank, without the whitespace around it.
 
     Args:
         source: a file, gzipped or not, or an rxfilename (``-``, ``command |``).
-        comment: what begins a comment, which may be in any encoding.
+        comment: begins a comment, which may be in any encoding.
 
     Raises:
         OSError: no such file.
@@ -41,7 +41,7 @@ def read_lines(
 def read_table(
     source: Path | str, value_needed: bool = True, pipes: PipePolicy = DEFAULT_PIPES
 ) -> dict[str, str]:
-    """``key value...`` lines in file order; the value keeps its inner spaces.  Arguments as `read_lines`.
+    """Read ``key value...`` lines in file order; values keep their inner spaces.  Arguments as `read_lines`.
 
     Raises:
         ValueError: not text, a key twice or too long, or (with ``value_needed``) a line with a key only.
@@ -66,7 +66,7 @@ def read_table(
 
 
 def script_of(source: Rspecifier) -> Path | str:
-    """The script file of ``scp:...``: a file, or a pipe or standard input, as any rxfilename."""
+    """Return the script file of ``scp:...``: a path, or the rxfilename of a pipe or standard input."""
     name = source.rxfilename
     return name if is_pipe(name) or name in ("", "-") else Path(name)
 
@@ -74,10 +74,10 @@ def script_of(source: Rspecifier) -> Path | str:
 def read_each(
     source: Rspecifier, keys: Iterable[str], read: Callable[[str], _Value]
 ) -> Iterator[tuple[str, _Value]]:
-    """Keys and values of a script file; with its option ``p`` those that cannot be read are left out, aloud.
+    """Yield keys and values of a script file; with its option ``p`` unreadable ones are left out with a note.
 
     Raises:
-        ValueError: one cannot be read.
+        ValueError: one cannot be read, without the option ``p``.
     """
     for key in keys:
         try:
@@ -96,13 +96,13 @@ def _no_blanks(key: str) -> str:
 
 
 def read_raw_ids(source: Path) -> Iterator[tuple[int, bytes]]:
-    """Line number and first word of every line that is not blank, whatever its encoding and how often."""
+    """Yield number and first word of every line that is not blank, in any encoding and with repetitions."""
     for number, line in _raw_lines(source, DEFAULT_PIPES):
         yield number, line.split(None, 1)[0]
 
 
 def read_count(path: Path, what: str) -> int:
-    """The number that is all of a file, such as ``num_jobs``.
+    """Read the only number of a file, such as ``num_jobs``.
 
     Raises:
         ValueError: it holds anything else, or no positive number.
@@ -134,7 +134,7 @@ def _raw_lines(
 
 
 def _blocks(stream: IO[bytes]) -> Iterator[tuple[list[bytes], bool]]:
-    """Lines, many at a time, and whether one of them may be no text, which few are looked at for."""
+    """Yield lines, many at a time, and whether they have to be checked one by one for marks and length."""
     data = bytearray()
     while block := stream.read(_BLOCK):
         data += block

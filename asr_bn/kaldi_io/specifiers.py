@@ -1,8 +1,8 @@
 """Kaldi's table specifiers: ``ark:FILE``, ``scp:FILE``, ``ark,t:-``, ``ark,scp:A,B``.
 
 Source: Kaldi ``src/util/kaldi-table.h``.  Options of order and form (``o``, ``s``, ``cs``, ``bg``, ``b``) are
-accepted and need nothing here.  ``p`` (permissive) leaves out, aloud, the entries of a script file that
-cannot be read; an archive that is damaged stays an error.
+accepted and need nothing here.  ``p`` (permissive) leaves out, with a note, the entries of a script file that
+cannot be read; a damaged archive stays an error.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Wspecifier:
 
 
 def parse_rspecifier(rspecifier: str | Path) -> Rspecifier:
-    """``ark:``/``scp:`` specifier, or a bare path: ``*.scp`` is a script file, anything else an archive.
+    """Parse ``ark:...``, ``scp:...`` or a bare path: ``*.scp`` is a script file, anything else an archive.
 
     Raises:
         ValueError: an unknown option before the colon, or both ``ark`` and ``scp``.
@@ -48,7 +48,7 @@ def parse_rspecifier(rspecifier: str | Path) -> Rspecifier:
 
 
 def parse_wspecifier(wspecifier: str | Path) -> Wspecifier:
-    """``ark:``, ``ark,t:``, ``ark,scp:A,B`` specifier, or a bare path, which is a binary archive.
+    """Parse ``ark:A``, ``ark,t:A``, ``ark,scp:A,B`` or a bare path, which is a binary archive.
 
     Raises:
         ValueError: ``scp:`` alone (it would need the archive's name), an unknown option, not two names.
@@ -68,7 +68,7 @@ def parse_wspecifier(wspecifier: str | Path) -> Wspecifier:
 
 
 def is_specifier(name: str | Path) -> bool:
-    """True for ``ark:...`` and ``scp:...``, with options; a path is none, whatever its name."""
+    """Return whether it is ``ark:...`` or ``scp:...``, with options; a ``Path`` never is."""
     return isinstance(name, str) and ":" in name and bool({"ark", "scp"} & set(_split(name)[0]))
 
 

@@ -69,7 +69,7 @@ class TransitionModel:
 
 
 def read_topology_and_states(stream: ModelStream) -> tuple[Topology, list[TransitionState]]:
-    """The head of a transition model, up to its log probabilities.
+    """Read the head of a transition model, up to its log probabilities.
 
     Raises:
         ValueError: not a transition model, cut short or corrupt.
@@ -98,8 +98,7 @@ def _check_states(topology: Topology, rows: list[TransitionState], where: str) -
 
 def _read_topology(stream: ModelStream) -> Topology:
     stream.expect("<Topology>")
-    topology = _read_binary_topology(stream) if stream.binary else _read_text_topology(stream)
-    return topology
+    return _read_binary_topology(stream) if stream.binary else _read_text_topology(stream)
 
 
 def _read_binary_topology(stream: ModelStream) -> Topology:
@@ -147,7 +146,7 @@ def _read_text_topology(stream: ModelStream) -> Topology:
         stream.expect("<ForPhones>")
         phones = []
         while (word := stream.token()) != "</ForPhones>":
-            phones.append(stream.as_integer(word))
+            phones.append(stream.parse_integer(word))
         states = _read_text_entry(stream)
         topology.update(dict.fromkeys(phones, states))
     return topology
@@ -175,7 +174,7 @@ def _read_text_entry(stream: ModelStream) -> tuple[HmmState, ...]:
 
 
 def _read_states(stream: ModelStream, with_self_loop_pdf: bool) -> list[TransitionState]:
-    """Phone, HMM state, forward pdf and self-loop pdf of every transition-state."""
+    """Read phone, HMM state, forward pdf and self-loop pdf of every transition-state."""
     num_states = stream.integer()
     stream.check_count(num_states, _MAX_STATES, "transition-states")
     rows = []

@@ -1,4 +1,4 @@
-"""Ids of tables: what may be one, the same for readers and writers."""
+"""Utterance ids: which ones readers and writers of tables accept."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from asr_bn.kaldi_io.plain_text import split_words
 
 MAX_ID_BYTES = 1 << 16
-"""Kaldi has no limit; without any, the first word of a file that is no archive could fill the memory."""
+"""A limit that Kaldi lacks: the first word of a file that is no archive could fill the memory."""
 BYTE_ORDER_MARK = "\ufeff".encode()
 
 
 def decode_id(key: bytes, where: str) -> str:
-    """``key`` as text.
+    """Decode ``key`` as UTF-8.
 
     Raises:
-        ValueError: it is not UTF-8, too long, has a NUL byte, or a byte order mark stands before it.
+        ValueError: it is not UTF-8, too long, has a NUL byte, or begins with a byte order mark.
     """
     if key.startswith(BYTE_ORDER_MARK):
         raise ValueError(f"{where}: begins with a byte order mark (save it as UTF-8 without BOM)")
@@ -30,7 +30,7 @@ def decode_id(key: bytes, where: str) -> str:
 
 
 def too_long(utt_id: str) -> str:
-    """The sentence on an id that no reader of ours would take."""
+    """Return the error message for an id that is too long."""
     return f"{utt_id[:40]}...: an id of more than {MAX_ID_BYTES} bytes"
 
 
@@ -39,7 +39,7 @@ def prefix_errors(utt_id: str, name: str | None = None) -> Iterator[None]:
     """Turn errors inside into a ``ValueError`` that begins with the utterance id.
 
     Args:
-        name: the file, for errors of reading where the system does not say which.
+        name: the file, for an ``OSError`` that does not name one.
     """
     try:
         yield
@@ -63,7 +63,7 @@ def check_id(utt_id: str, written: set[str], name: str) -> None:
 
 
 def _is_text(name: str) -> bool:
-    """False for a file name whose bytes are not UTF-8."""
+    """Return False for a file name whose bytes are not UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:

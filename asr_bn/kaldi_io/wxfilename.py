@@ -73,7 +73,7 @@ def open_output(name: str, companion: Path | None = None) -> Iterator[IO[bytes]]
 
 
 def check_name(name: str) -> None:
-    """Refuse names that Kaldi takes for a mistake, since it would read them as something else."""
+    """Refuse names that Kaldi would read as something else, and therefore refuses too."""
     if name != name.strip(WHITESPACE) or "|" in name:
         raise ValueError(f"{name!r}: no name for a file (a command to write to begins with |)")
     if _OFFSET.search(name):
@@ -105,13 +105,13 @@ def _check_pair(archive: str, script: str) -> None:
 
 
 def is_file_name(name: str) -> bool:
-    """True for what is neither a command nor standard output."""
+    """Return False for a command and for standard output."""
     return name not in ("", "-") and not name.startswith("|")
 
 
 @contextmanager
 def _open_command(name: str) -> Iterator[IO[bytes]]:
-    """Standard input of ``| command``, which ``/bin/sh`` runs; it is stopped if the block fails."""
+    """Open the standard input of ``| command``, run by ``/bin/sh``; stop it if the block fails."""
     process = subprocess.Popen(["/bin/sh", "-c", name[1:]], stdin=subprocess.PIPE, start_new_session=True)
     if process.stdin is None:
         raise ValueError(f"{name}: no input to write to")

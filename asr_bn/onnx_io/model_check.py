@@ -69,7 +69,7 @@ def read_model(path: Path) -> "onnx.ModelProto":
 
 
 def is_quantized(operators: Collection[str]) -> bool:
-    """True if activations are quantized as the graph runs."""
+    """Return whether activations are quantized as the graph runs."""
     return any(operator.startswith("DynamicQuantize") for operator in operators)
 
 
@@ -207,7 +207,7 @@ class _ModelCheck:
     def _within(
         self, wanted: int, number: int, value: int | memoryview, path: tuple[int, ...]
     ) -> Iterator[int]:
-        """The integers at the end of a path of field numbers."""
+        """Yield the integers at the end of a path of field numbers."""
         if number != wanted:
             return
         if not path:
@@ -243,7 +243,7 @@ def _operator(names: list[str], domains: list[str]) -> str:
 
 
 def _integers(value: int | memoryview) -> list[int]:
-    """A field of repeated integers, packed or one of many."""
+    """Read a field of repeated integers, packed or one of many."""
     if isinstance(value, int):
         return [value]
     values: list[int] = []

@@ -40,7 +40,7 @@ def build_report(
         config=config.read_text(encoding="utf-8"),
         command=command,
         versions=metadata.versions | {"Python": platform.python_version()},
-        boundary_accuracy={path.parent.name: read_json(path) for path in boundaries} or None,
+        boundary_accuracy={path.parent.name: read_json(path, dict) for path in boundaries} or None,
     )
     write_page(out / "report.html", results, figure1, to_png(draw_example(example)), details)
     write_json(out / "results.json", results)

@@ -36,7 +36,7 @@ def collect_results(out: Path, corpus: str, alignment: dict[str, float]) -> Resu
         **alignment,
         "convergence": summarize([_curves(run) for run in finished]),
         "wer": _word_error_rates(out),
-        "parity": {name: read_json(out / name / "parity.json") for name in MODELS},
+        "parity": {name: read_json(out / name / "parity.json", dict) for name in MODELS},
     }
 
 
@@ -45,7 +45,7 @@ def _model_results(folder: Path) -> Results:
     return {
         "epochs": epochs,
         "best_of_each_set": best_of_each_set(epochs),
-        **read_json(folder / "final.json"),
+        **read_json(folder / "final.json", dict),
     }
 
 
@@ -63,8 +63,9 @@ def _word_error_rates(out: Path) -> dict[str, float] | None:
     files = {name: out / name / "decode_dev" / "decode.json" for name in MODELS}
     if not all(path.is_file() for path in files.values()):
         return None
-    rates = {name: read_json(path).get("wer") for name, path in files.items()}
-    return None if None in rates.values() else rates
+    rates = {name: read_json(path, dict).get("wer") for name, path in files.items()}
+    known = {name: rate for name, rate in rates.items() if rate is not None}
+    return known if len(known) == len(rates) else None
 
 
 def read_epochs(folder: Path) -> Epochs:

@@ -111,6 +111,7 @@ class Limits:
 
     @classmethod
     def of(cls, num_pdfs: int) -> "Limits":
+        """Compute the limits of a model with ``num_pdfs`` pdfs."""
         long_frames = most_frames(num_pdfs)
         # A batch is no longer than a single utterance may be, so that a longer one is in none.
         batch_frames = min(BATCH_FRAMES, BATCH_SCORES // num_pdfs, long_frames)

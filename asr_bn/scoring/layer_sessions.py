@@ -41,7 +41,7 @@ class LayerSessions:
 
 
 class ModelLayers:
-    """What is in a model file, layer by layer.
+    """The contents of a model file, layer by layer.
 
     Args:
         path: the ONNX file; half-precision weights are read as float32.
@@ -72,7 +72,7 @@ class ModelLayers:
         return LayerSessions(directions, output, _hidden_size(self._lstms[0]), mean, std)
 
     def _direction(self, node: onnx.NodeProto, index: int, num_threads: int) -> Direction:
-        """One direction of an LSTM node (X, W, R, B, lengths, h, c, P, scales ...)."""
+        """Load one direction of an LSTM node (X, W, R, B, lengths, h, c, P, scales ...)."""
         graph = Graph()
         for name in node.input[1:]:
             if name in self._weights:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class ModelMetadata:
     delta_order: int
     num_pdfs: int
     pdf_counts: list[int]
-    config: dict[str, Any]
+    config: dict[str, dict[str, object]]
     figures: dict[str, float]
     versions: dict[str, str]
     checkpoint_sha256: str

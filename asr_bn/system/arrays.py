@@ -1,4 +1,4 @@
-"""The arrays that pass between packages, each kind by one name."""
+"""The arrays that pass between packages, one name for each kind."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -16,8 +16,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, TextIO, TypeVar
 
+_Value = TypeVar("_Value")
 _LOCK_POLL_S = 0.2
 _MAX_LINKS = 40
 _NAME_PART = 40  # characters of a name in that of its temporary file, which must not get too long
@@ -45,7 +46,7 @@ def atomic_path(path: Path, companion: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def atomic_stream(path: Path, companion: Path | None = None) -> Iterator[IO[bytes]]:
-    """The same as a stream; what is written through gets the bytes as they come."""
+    """Yield a stream to write as `atomic_path` does; a device or descriptor gets the bytes at once."""
     place, is_plain = find_place(path)
     if is_plain:
         with atomic_path(path, companion) as temporary, temporary.open("wb") as stream:
@@ -56,7 +57,7 @@ def atomic_stream(path: Path, companion: Path | None = None) -> Iterator[IO[byte
 
 
 def find_place(path: Path) -> tuple[Path, bool]:
-    """Where ``path`` leads when its links are followed, and whether a file there may be replaced.
+    """Follow the links of ``path``; return where they lead and whether a file there may be replaced.
 
     Raises:
         OSError: it is a folder, or its links lead nowhere.
@@ -92,25 +93,28 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON to ``path`` atomically; NaN and infinities are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_json(path: Path, kind: type[_Value]) -> _Value:
+    """Read a JSON file whose value is a ``kind``, such as ``dict``.
 
     Raises:
-        ValueError: it is not JSON (the message names the file).
+        ValueError: it is not JSON, or holds another kind of value (the message names the file).
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"{path}: holds a JSON {type(value).__name__}, expected a {kind.__name__}")
+    return value
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Compute the hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -153,7 +157,7 @@ def _follow(path: Path) -> Path:
 
 
 def _is_descriptor(place: Path) -> bool:
-    """True for ``/proc/PID/fd/N``, a link whose target is often no name in the file system."""
+    """Return whether it is ``/proc/PID/fd/N``, a link whose target often has no name in the file system."""
     return place.parent.name == "fd" and place.parts[:2] == ("/", "proc")
 
 

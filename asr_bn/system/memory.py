@@ -1,4 +1,4 @@
-"""How a process deals with the memory that it frees."""
+"""What a process does with freed memory."""
 
 import ctypes
 import sys
@@ -9,11 +9,11 @@ _NEVER = -1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, for the arrays and tensors that it makes next.
+    """Let this process keep freed memory for the next arrays and tensors.
 
-    By default glibc asks the system for every large one anew and gives it back when it is freed, and the
-    system clears each page again: on long utterances a fifth of a training step on a CPU.  The process then
-    stays as large as it has ever been, which may be a tenth more than it would have come to.
+    By default glibc takes the memory of each large array from the system and gives it back.  The system
+    clears each page again: on long utterances a fifth of a training step on a CPU.  The process then stays as
+    large as its peak, which may itself be a tenth higher.
 
     Returns:
         False where there is no glibc, and nothing was changed.
@@ -22,7 +22,7 @@ def keep_freed_memory() -> bool:
 
 
 def keep_some_freed_memory(largest: int = 32 << 20, most: int = 64 << 20) -> bool:
-    """The same with bounds, for a process that runs for months: a server.
+    """Keep freed memory as `keep_freed_memory`, but bounded, for a server that runs for months.
 
     Its threads share two arenas: each arena keeps what is freed in it, and a server of many threads would
     grow for hours until all of them are full.

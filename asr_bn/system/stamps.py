@@ -8,17 +8,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from asr_bn.system.files import read_json, sha256_of_file, write_json
 
 
-def fingerprint(inputs: Mapping[str, Any], files: Iterable[Path] = (), large: Iterable[Path] = ()) -> str:
-    """SHA-256 over ``inputs`` (anything JSON can hold) and over ``files``.
+def fingerprint(inputs: Mapping[str, object], files: Iterable[Path] = (), large: Iterable[Path] = ()) -> str:
+    """Compute the SHA-256 over ``inputs`` (anything JSON can hold) and over ``files``.
 
     Args:
-        files: by their contents.
-        large: by size and time of change, since reading archives and audio takes as long as the work.
+        files: compared by their contents.
+        large: compared by size and time of change, since reading audio takes as long as the work.
     """
     contents = {str(path): sha256_of_file(path) for path in files}
     text = json.dumps({"inputs": inputs, "files": contents}, sort_keys=True, default=str)
@@ -29,7 +28,7 @@ def fingerprint(inputs: Mapping[str, Any], files: Iterable[Path] = (), large: It
 
 
 def is_done(stamp: Path, made_from: str, outputs: Iterable[Path]) -> bool:
-    """True if every output exists and ``stamp`` says that they were made from ``made_from``.
+    """Return whether every output exists and ``stamp`` says that they were made from ``made_from``.
 
     A stamp that says otherwise is removed: a run that is then killed must not leave it beside new outputs.
     """
@@ -44,10 +43,10 @@ def mark_done(stamp: Path, made_from: str) -> None:
     write_json(stamp, {"made_from": made_from})
 
 
-def _made_from(stamp: Path) -> Any:
+def _made_from(stamp: Path) -> object:
     try:
-        return read_json(stamp)["made_from"]
-    except (ValueError, KeyError, TypeError):
+        return read_json(stamp, dict).get("made_from")
+    except ValueError:
         return None  # no stamp of ours
 
 

@@ -1,14 +1,15 @@
-"""Configurations that come from TOML files: a pydantic dataclass of sections, each one too.
+"""Configurations from TOML files: a pydantic dataclass whose sections are pydantic dataclasses.
 
-Numbers have upper bounds, far above what anybody trains: a number over them is a slip of the pen, which would
-end much later in an overflow or in a request for all memory.  They are of TOML's own types: ``true`` is no 1,
-nor is ``"24"`` a number.
+Numbers have upper bounds, far above what anybody trains: a larger one is a typing error, which would end much
+later in an overflow or in a request for all memory.  They are of TOML's own types: ``true`` is no 1, nor is
+``"24"`` a number.
 """
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -38,7 +39,7 @@ class TomlConfig:
             raise ValueError(f"{path}: {error}") from error
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
         """Check ``values`` and fill in defaults; ``ValueError`` names the first key that does not fit."""
         try:
             return TypeAdapter(cls).validate_python(values)
@@ -47,13 +48,12 @@ class TomlConfig:
             key = ".".join(str(part) for part in first["loc"])
             raise ValueError(f"{key} = {first['input']!r}: {first['msg']}") from None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they go into checkpoints and models."""
-        values: dict[str, Any] = dataclasses.asdict(self)  # type: ignore[call-overload]
+    def to_dict(self) -> dict[str, dict[str, object]]:
+        """Return plain values, as checkpoints and models hold them."""
+        values: dict[str, dict[str, object]] = dataclasses.asdict(self)  # type: ignore[call-overload]
         return values
 
-    def replace(self, section: str, **values: Any) -> Self:
-        """A copy with some values of a section replaced, checked anew."""
-        merged = self.to_dict()
-        merged[section].update(values)
-        return self.from_dict(merged)
+    def replace(self, section: str, **values: object) -> Self:
+        """Copy with some values of a section replaced, and check the copy."""
+        merged = dataclasses.asdict(getattr(self, section)) | values
+        return self.from_dict(self.to_dict() | {section: merged})

@@ -9,7 +9,6 @@ import pytest
 import soundfile
 
 from asr_bn.audio.reader import SkippedSegment, WaveformReader, decode_audio, decode_recording, read_waveform
-from asr_bn.audio.sphere import a_law_table, mu_law_table
 from asr_bn.kaldi_io.data_dir import Utterance
 from asr_bn.kaldi_io.rxfilename import PipePolicy
 from tests.helpers.audio_files import sphere
@@ -50,14 +49,30 @@ def test_plain_sphere(order: str) -> None:
     np.testing.assert_array_equal(decode_audio(data).samples, SAMPLES)
 
 
-@pytest.mark.parametrize(("subtype", "table"), [("ULAW", mu_law_table), ("ALAW", a_law_table)])
-def test_companding_tables_are_libsndfiles(subtype: str, table) -> None:
+def mu_law(code: int) -> int:
+    """The sample of a mu-law code (ITU-T G.711), on the scale of 16 bits."""
+    code = ~code & 0xFF
+    magnitude = (2 * (code & 15) + 33 << (code >> 4 & 7)) - 33
+    return 4 * (-magnitude if code & 0x80 else magnitude)
+
+
+def a_law(code: int) -> int:
+    """The sample of an A-law code (ITU-T G.711), on the scale of 16 bits."""
+    code ^= 0x55
+    exponent, mantissa = code >> 4 & 7, code & 15
+    magnitude = 2 * mantissa + (33 if exponent else 1) << max(exponent - 1, 0)
+    return 8 * (magnitude if code & 0x80 else -magnitude)
+
+
+@pytest.mark.parametrize("name", ["ulaw", "mu-law", "alaw", "a-law"])
+def test_companded_sphere_is_g711(name: str) -> None:
+    subtype, expand = ("ALAW", a_law) if name.startswith("a") else ("ULAW", mu_law)
     codes = np.arange(256, dtype=np.uint8)
     expected, _ = soundfile.read(
         io.BytesIO(codes.tobytes()), dtype="int16", samplerate=8000, channels=1, subtype=subtype, format="RAW"
     )
-    np.testing.assert_array_equal(table(), expected)
-    data = sphere(codes.tobytes(), sample_n_bytes=1, sample_coding=subtype.lower(), sample_byte_format="1")
+    np.testing.assert_array_equal(expected, [expand(code) for code in range(256)])
+    data = sphere(codes.tobytes(), sample_n_bytes=1, sample_coding=name, sample_byte_format="1")
     np.testing.assert_array_equal(decode_audio(data).samples, expected)
 
 

@@ -251,7 +251,7 @@ def test_a_whole_run_and_the_same_command_again(tmp_path):
     first = run_recipe(tmp_path, *options)
     assert first.returncode == 0, first.stderr
     out = tmp_path / "out"
-    results = read_json(out / "results.json")
+    results = read_json(out / "results.json", dict)
     assert set(results) == {"small", "char", "text", "versions"}
     for name in ("small", "char"):
         for model in ("baseline", "batch_norm"):
@@ -278,7 +278,7 @@ def test_some_models_for_one_epoch_and_the_others_later(tmp_path):
     ):
         done = run_recipe(tmp_path, *options, *task.split())
         assert done.returncode == 0, done.stderr
-        results = read_json(tmp_path / "out" / "results.json")
+        results = read_json(tmp_path / "out" / "results.json", dict)
         assert set(results["char"]) == models
         assert [len(figures["epochs"]) for figures in results["char"].values()] == [1] * len(models)
     assert (tmp_path / "out" / "report.html").is_file()

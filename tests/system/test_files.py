@@ -34,9 +34,11 @@ def test_mode_is_that_of_an_ordinary_file(tmp_path):
 def test_json_goes_round_and_refuses_what_is_not_json(tmp_path):
     value = {"fce": 0.5, "list": [1, None]}
     write_json(tmp_path / "a.json", value)
-    assert read_json(tmp_path / "a.json") == value == json.loads((tmp_path / "a.json").read_text())
+    assert read_json(tmp_path / "a.json", dict) == value == json.loads((tmp_path / "a.json").read_text())
     with pytest.raises(ValueError):
         write_json(tmp_path / "b.json", float("nan"))
     (tmp_path / "c.json").write_text("{")
     with pytest.raises(ValueError, match=r"c\.json: not a JSON file"):
-        read_json(tmp_path / "c.json")
+        read_json(tmp_path / "c.json", dict)
+    with pytest.raises(ValueError, match=r"a\.json: holds a JSON dict, expected a list"):
+        read_json(tmp_path / "a.json", list)

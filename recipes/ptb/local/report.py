@@ -77,7 +77,7 @@ def _models(folder: Path) -> Models:
 
 def _model(folder: Path) -> dict[str, Any]:
     epochs = [_short(figures) for figures in read_epochs(folder)]
-    final = _short(read_json(folder / "final.json"))
+    final = _short(read_json(folder / "final.json", dict))
     return {"epochs": epochs, "best_of_each_set": best_of_each_set(epochs), **final}
 
 

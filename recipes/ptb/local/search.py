@@ -202,8 +202,8 @@ def _read_network(folder: Path, num_symbols: int) -> NetworkResult:
     epochs = read_epochs(folder) if (folder / "metrics.jsonl").is_file() else []
     ceiling = math.log(num_symbols)
     if (folder / "diverged.json").is_file():
-        return NetworkResult(epochs, None, ceiling, read_json(folder / "diverged.json")["reason"])
-    return NetworkResult(epochs, read_json(folder / "final.json"), ceiling)
+        return NetworkResult(epochs, None, ceiling, read_json(folder / "diverged.json", dict)["reason"])
+    return NetworkResult(epochs, read_json(folder / "final.json", dict), ceiling)
 
 
 def describe_trial(result: TrialResult) -> str:
