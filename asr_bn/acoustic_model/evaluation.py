@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from asr_bn.acoustic_model.model import AcousticModel
 from asr_bn.data.batches import Batch
 from asr_bn.kaldi_io.matrix_table import MatrixScp
+from asr_bn.layers.module_modes import evaluating
 from asr_bn.layers.population import run_for_statistics
 from asr_bn.scoring.corpus import score_all
 from asr_bn.scoring.scorer import AcousticScorer
@@ -88,14 +89,12 @@ def run_for_population_stats(model: AcousticModel, batch: Batch) -> None:
 @torch.no_grad()
 def evaluate(model: AcousticModel, batches: Iterable[Batch]) -> FrameSums:
     """Sum cross entropy and errors of a model in evaluation mode, with its population statistics."""
-    was_training, sums = model.training, FrameSums()
-    model.eval()
-    device = model.feats_mean.device
-    for batch in batches:
-        with explain_out_of_memory(describe_size(batch)):
-            log_posteriors = model(batch.feats.to(device, non_blocking=True), batch.lengths).data
-            sums += FrameSums.of(log_posteriors, packed_pdf_ids(batch, device))
-    model.train(was_training)
+    sums, device = FrameSums(), model.feats_mean.device
+    with evaluating(model):
+        for batch in batches:
+            with explain_out_of_memory(describe_size(batch)):
+                log_posteriors = model(batch.feats.to(device, non_blocking=True), batch.lengths).data
+                sums += FrameSums.of(log_posteriors, packed_pdf_ids(batch, device))
     return sums
 
 
