@@ -15,7 +15,7 @@ from asr_bn.kaldi_io.binary import (
     read_int_vector,
     read_token,
 )
-from asr_bn.kaldi_io.byte_stream import peek, read_exact
+from asr_bn.kaldi_io.byte_stream import read_exact
 from asr_bn.kaldi_io.plain_text import parse_float, parse_int
 from asr_bn.kaldi_io.rxfilename import open_input
 from asr_bn.system.arrays import Floats
@@ -99,11 +99,24 @@ class ModelStream:
             raise ValueError(f"{self.where}: corrupt: {count} {what}")
 
 
+class _Rewound:
+    """A stream whose first two bytes were looked at and are given back (not every stream can seek)."""
+
+    def __init__(self, first: bytes, stream: IO[bytes]) -> None:
+        self._first = first
+        self._stream = stream
+
+    def read(self, num_bytes: int) -> bytes:
+        taken, self._first = self._first[:num_bytes], self._first[num_bytes:]
+        return taken + self._stream.read(num_bytes - len(taken)) if num_bytes > len(taken) else taken
+
+
 @contextmanager
 def open_model(path: Path) -> Iterator[ModelStream]:
     """Open a model file and consume its ``\\0B`` mark, if it is binary."""
     with open_input(str(path)) as stream:
-        is_binary = peek(stream)[:1] == BINARY_MARK[:1]
-        if is_binary and stream.read(2) != BINARY_MARK:
-            raise ValueError(f"{path}: not a Kaldi model (no \\0B mark)")
-        yield ModelStream(stream, str(path), is_binary)
+        first = stream.read(2)
+        if first == BINARY_MARK:
+            yield ModelStream(stream, str(path), binary=True)
+        else:
+            yield ModelStream(_Rewound(first, stream), str(path), binary=False)  # type: ignore[arg-type]
