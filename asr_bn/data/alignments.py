@@ -23,8 +23,8 @@ MODEL_NAMES = ("final.mdl", "final.mdl.txt", "final.mdl.gz", "final.mdl.txt.gz",
 def read_pdf_ids(ali_dir: Path) -> dict[str, IntVector]:
     """Read the pdf-ids of every utterance, int32 ``[num_frames]`` each, in file order.
 
-    ``ali_dir`` is a Kaldi alignment folder (``final.mdl`` and ``ali.*.gz``), a folder with ``pdf*.ark`` or
-    ``pdf.*.gz`` as ``asr-bn alignments`` and ``ali-to-pdf`` write them, or such an archive itself.
+    ``ali_dir`` is a Kaldi alignment folder (``final.mdl`` and ``ali.*.gz``); or a folder with ``pdf*.ark`` or
+    ``pdf.*.gz``, as ``asr-bn alignments`` and ``ali-to-pdf`` write them; or such an archive itself.
 
     Raises:
         OSError: a file is missing.
