@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from asr_bn.system.files import write_bytes, write_json, write_text
 from asr_bn.system.stamps import is_done, mark_done
+from recipes.command_line import exit_status
 from recipes.mini.sources import made_from, require
 
 if TYPE_CHECKING:
@@ -33,12 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--num-gauss", type=int, default=1000, help="Gaussians in all (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        align_corpus(options.out, options.num_gauss)
-    except (ValueError, OSError) as error:
-        print(f"align: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status("align", lambda: align_corpus(options.out, options.num_gauss))
 
 
 def align_corpus(out: Path, num_gauss: int = 1000) -> None:
@@ -147,17 +143,16 @@ def _write_accuracy(
     from asr_bn.kaldi_io.script_file import read_lines
     from recipes.mini.boundaries import boundary_errors, describe, read_oracle, summarize
     from recipes.mini.data_dir import ORACLE
-    from recipes.mini.segments import FrameTiming, PhoneStarts
+    from recipes.mini.segments import PhoneStarts
 
     phone_starts = PhoneStarts.of(system.transition_model)
     names = {index: phone for phone, index in language.phone_ids.items()}
-    timing = FrameTiming()
     oracle = read_oracle(line for _, line in read_lines(data / ORACLE))
     accuracy = summarize(
         error
         for shard in alignments
         for utt_id, transition_ids in shard.items()
-        for error in boundary_errors(oracle[utt_id], phone_starts.segments(transition_ids, names, timing))
+        for error in boundary_errors(oracle[utt_id], phone_starts.segments(transition_ids, names))
     )
     write_json(path / BOUNDARY_ACCURACY, accuracy)
     print(f"{data.name}: {describe(accuracy)}")

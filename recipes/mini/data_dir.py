@@ -7,6 +7,7 @@ from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_float, split_words
 from asr_bn.kaldi_io.script_file import read_lines
 from asr_bn.system.files import write_text
+from recipes.data_folder import write_data_folder
 from recipes.mini.lexicon import Lexicon
 from recipes.mini.phones import SILENCE, all_phones
 from recipes.mini.synthesize import SpokenUtterance
@@ -21,20 +22,19 @@ def write_data_dir(path: Path, utterances: Sequence[SpokenUtterance], wav_dir: P
     All are sorted by utterance id, as Kaldi's ``validate_data_dir.sh`` wants.
     """
     ordered = sorted(utterances, key=lambda utterance: utterance.utt_id)
-    speakers: dict[str, list[str]] = {}
-    for utterance in ordered:
-        speakers.setdefault(utterance.speaker_id, []).append(utterance.utt_id)
     wav_dir = wav_dir.resolve()
     ctm = [
         f"{utterance.utt_id} 1 {phone.start:.5f} {phone.end - phone.start:.5f} {phone.phone}"
         for utterance in ordered
         for phone in utterance.phones
     ]
-    _write_lines(path / "wav.scp", [f"{u.utt_id} {wav_dir / u.utt_id}.wav" for u in ordered])
-    _write_lines(path / "text", [f"{u.utt_id} {' '.join(u.words)}" for u in ordered])
-    _write_lines(path / "utt2spk", [f"{u.utt_id} {u.speaker_id}" for u in ordered])
-    _write_lines(path / "spk2utt", [f"{speaker} {' '.join(ids)}" for speaker, ids in speakers.items()])
     _write_lines(path / ORACLE, ctm)
+    write_data_folder(
+        path,
+        {u.utt_id: f"{wav_dir / u.utt_id}.wav" for u in ordered},
+        {u.utt_id: " ".join(u.words) for u in ordered},
+        {u.utt_id: u.speaker_id for u in ordered},
+    )
 
 
 def write_dictionary(path: Path, lexicon: Lexicon) -> None:

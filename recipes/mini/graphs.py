@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import kaldi_hmm_gmm as khg
 import kaldifst
 
 SILENCE_PROBABILITY = 0.5
@@ -71,10 +70,3 @@ def lexicon_fst(
         add_arc(state, last, olabel, weight + with_silence, silence)
     kaldifst.arcsort(fst, sort_type="olabel")
     return fst
-
-
-def monophone_tree(topology: khg.HmmTopology) -> khg.ContextDependency:
-    """A tree with one leaf for each state of each phone (``gmm-init-mono``)."""
-    return khg.monophone_context_dependency(
-        phones=topology.phones, phone2num_pdf_classes=topology.get_phone_to_num_pdf_classes()
-    )

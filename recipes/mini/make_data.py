@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr_bn.system.stamps import is_done, mark_done
+from recipes.command_line import exit_status
 from recipes.mini.sources import made_from, require
 
 if TYPE_CHECKING:
@@ -30,13 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dev-minutes", type=float, default=4.0, help="of development speech (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of sentences and voices (%(default)s)")
     parser.add_argument("--num-jobs", type=int, default=min(4, os.cpu_count() or 1))
-    options = parser.parse_args(arguments)
-    try:
-        make_data(options.out, options.minutes, options.dev_minutes, options.seed, options.num_jobs)
-    except (ValueError, OSError) as error:
-        print(f"make_data: {error}", file=sys.stderr)
-        return 1
-    return 0
+    options = vars(parser.parse_args(arguments))
+    return exit_status("make_data", lambda: make_data(**options))
 
 
 def make_data(out: Path, minutes: float, dev_minutes: float, seed: int, num_jobs: int = 2) -> None:

@@ -1,11 +1,11 @@
 """MFCC with deltas, normalized over each speaker: the features of the GMM system (not of the network)."""
 
-import wave
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from asr_bn.features.deltas import add_deltas
@@ -41,10 +41,8 @@ def _cepstral_transform() -> NDArray[np.float64]:
 
 def features_of_file(wav_path: Path) -> Floats:
     """MFCC with deltas and their deltas of a 16-bit mono WAV file: float32 ``[num_frames, 39]``."""
-    with wave.open(str(wav_path), "rb") as stream:
-        sample_frequency = stream.getframerate()
-        samples = np.frombuffer(stream.readframes(stream.getnframes()), dtype="<i2").astype(np.float32)
-    return add_deltas(compute_mfcc(samples, sample_frequency))
+    samples, sample_frequency = soundfile.read(wav_path, dtype="int16")
+    return add_deltas(compute_mfcc(samples.astype(np.float32), sample_frequency))
 
 
 def normalize_speakers(feats: Mapping[str, Floats], utt2spk: Mapping[str, str]) -> dict[str, Floats]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from asr_bn.system.arrays import Floats
 from recipes.mini.gmm import Mixture, MixtureStats, split, split_targets, to_am_diag_gmm, update
-from recipes.mini.graphs import monophone_tree, topology_text
+from recipes.mini.graphs import topology_text
 from recipes.mini.shard import Language, Shards, ShardStats
 
 INITIAL_BEAM, BEAM, RETRY_BEAM = 6.0, 10.0, 40.0
@@ -49,7 +49,8 @@ def flat_start(language: Language, feats: Mapping[str, Floats]) -> MonoSystem:
     others = sorted(index for index in language.phone_ids.values() if index not in (0, silence))
     topology = khg.HmmTopology()
     topology.read(topology_text(silence, others))
-    tree = monophone_tree(topology)
+    num_pdf_classes = topology.get_phone_to_num_pdf_classes()
+    tree = khg.monophone_context_dependency(phones=topology.phones, phone2num_pdf_classes=num_pdf_classes)
     frames = np.concatenate(list(feats.values())).astype(np.float64)
     mixture = Mixture(np.ones(1), frames.mean(axis=0)[None], frames.var(axis=0)[None])
     return MonoSystem(tree, khg.TransitionModel(tree, topology), [mixture] * tree.num_pdfs)

@@ -12,6 +12,7 @@ import kaldi_hmm_gmm as khg
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.kaldi_io.int_vector_table import encode_int_vector
 from asr_bn.system.arrays import Floats
 
 
@@ -101,12 +102,7 @@ def encode_mdl(transition_model: khg.TransitionModel, model: khg.AmDiagGmm) -> b
 
 def encode_int_vector_table(vectors: Mapping[str, NDArray[np.int32]]) -> bytes:
     """An archive of integer vectors, sorted by key (``BasicVectorHolder``: every element with its size)."""
-    parts = []
-    for key in sorted(vectors):
-        elements = np.zeros(len(vectors[key]), dtype=[("size", "i1"), ("value", "<i4")])
-        elements["size"], elements["value"] = 4, vectors[key]
-        parts.append(f"{key} ".encode() + b"\0B" + _integers(len(elements)) + elements.tobytes())
-    return b"".join(parts)
+    return b"".join(f"{key} ".encode() + encode_int_vector(vectors[key]) for key in sorted(vectors))
 
 
 def _encode_topology(model: TransitionModelData) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from asr_bn.language_model.vocabulary import EOS
 from asr_bn.system.files import write_text
@@ -74,8 +75,8 @@ class Source:
     @cached_property
     def entropy_rate(self) -> float:
         """Nats a token, ends of sentences included: of the next state, and of the word given the state."""
-        of_next = np.array([_entropy(row) for row in self.transitions])
-        of_word = np.array([_entropy(self.frequencies[number]) for number in self.word_classes])
+        of_next = np.array([entr(row).sum() for row in self.transitions])
+        of_word = np.array([entr(self.frequencies[number]).sum() for number in self.word_classes])
         return float(self.stationary @ (of_next + of_word))
 
     @property
@@ -133,8 +134,3 @@ def _transitions(random: np.random.Generator) -> Array:
             transitions[state, first + NUM_CLOSED + random.integers(NUM_OPEN)] = (1.0 - ends) * OPEN
             transitions[state, 0] = ends
     return transitions
-
-
-def _entropy(probabilities: Array) -> float:
-    positive = probabilities[probabilities > 0.0]
-    return float(-(positive * np.log(positive)).sum())
