@@ -1,6 +1,6 @@
 """Writing the corpus as Kaldi keeps data: a data directory, a dictionary, and the oracle's phone times."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from asr_bn.kaldi_io.phone_table import read_phone_names
@@ -16,7 +16,7 @@ ORACLE = "phones.ctm"
 
 
 def write_data_dir(path: Path, utterances: Sequence[SpokenUtterance], wav_dir: Path) -> None:
-    """``wav.scp`` (absolute paths), ``text``, ``utt2spk``, ``spk2utt``, and the oracle ``phones.ctm``.
+    """Write ``wav.scp`` (absolute paths), ``text``, ``utt2spk``, ``spk2utt`` and the oracle ``phones.ctm``.
 
     ``phones.ctm`` has a line ``utt_id 1 start duration phone`` for each phone that was spoken, seconds.
     All are sorted by utterance id, as Kaldi's ``validate_data_dir.sh`` wants.
@@ -38,7 +38,7 @@ def write_data_dir(path: Path, utterances: Sequence[SpokenUtterance], wav_dir: P
 
 
 def write_dictionary(path: Path, lexicon: Lexicon) -> None:
-    """What Kaldi's ``prepare_lang.sh`` wants, and the symbol tables ``phones.txt`` and ``words.txt``."""
+    """Write what ``prepare_lang.sh`` wants, and the symbol tables ``phones.txt`` and ``words.txt``."""
     entries = lexicon.entries()
     phones = all_phones()
     _write_lines(path / "lexicon.txt", [f"{word} {' '.join(phones)}" for word, _, phones in entries])
@@ -49,18 +49,8 @@ def write_dictionary(path: Path, lexicon: Lexicon) -> None:
     _write_lines(path / "optional_silence.txt", [SILENCE])
     _write_lines(path / "nonsilence_phones.txt", phones[1:])
     words = sorted({word for word, _, _ in entries})
-    write_symbol_table(path / "phones.txt", symbol_table(phones))
-    write_symbol_table(path / "words.txt", symbol_table(words))
-
-
-def symbol_table(symbols: Sequence[str]) -> dict[str, int]:
-    """Symbols numbered from 1; 0 is ``<eps>``."""
-    return {"<eps>": 0} | {symbol: index for index, symbol in enumerate(symbols, start=1)}
-
-
-def write_symbol_table(path: Path, table: Mapping[str, int]) -> None:
-    """Write OpenFst's text form, ``symbol number``."""
-    _write_lines(path, [f"{symbol} {index}" for symbol, index in table.items()])
+    for name, symbols in (("phones.txt", phones), ("words.txt", words)):
+        _write_lines(path / name, [f"{symbol} {index}" for index, symbol in enumerate(["<eps>", *symbols])])
 
 
 def read_symbol_table(path: Path) -> dict[str, int]:

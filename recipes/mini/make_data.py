@@ -11,20 +11,21 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from asr_bn.system.stamps import is_done, mark_done
 from recipes.command_line import exit_status
+from recipes.mini.data_dir import write_data_dir, write_dictionary
+from recipes.mini.grammar import GRAMMAR_PATH, Grammar
+from recipes.mini.lexicon import Pronunciation, build_lexicon, isolated_pronunciations, without_silence
 from recipes.mini.sources import made_from, require
-
-if TYPE_CHECKING:
-    from recipes.mini.lexicon import Pronunciation
-    from recipes.mini.speakers import Speaker
-    from recipes.mini.synthesize import SpokenUtterance
+from recipes.mini.speakers import DEV_SPEAKERS, TRAIN_SPEAKERS, Speaker
+from recipes.mini.synthesize import SpokenUtterance, speak
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and make the corpus; 1 after an error, told in one line."""
+    """Parse the command line and make the corpus; return 1 after an error, told in one line."""
     parser = argparse.ArgumentParser(prog="python -m recipes.mini.make_data", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--minutes", type=float, default=30.0, help="of training speech (%(default)s)")
@@ -55,11 +56,6 @@ def make_data(out: Path, minutes: float, dev_minutes: float, seed: int, num_jobs
 
 
 def _synthesize(out: Path, minutes: dict[str, float], seed: int, num_jobs: int) -> None:
-    from recipes.mini.data_dir import write_data_dir, write_dictionary
-    from recipes.mini.grammar import GRAMMAR_PATH, Grammar
-    from recipes.mini.lexicon import build_lexicon, without_silence
-    from recipes.mini.speakers import DEV_SPEAKERS, TRAIN_SPEAKERS
-
     shutil.rmtree(out / "wav", ignore_errors=True)  # of an earlier run with other options
     sets = {"train": TRAIN_SPEAKERS, "dev": DEV_SPEAKERS}
     tasks = [
@@ -85,20 +81,15 @@ def _synthesize(out: Path, minutes: dict[str, float], seed: int, num_jobs: int) 
 
 
 def _run(
-    tasks: "Sequence[tuple[Speaker, float, int, Path]]",
+    tasks: Sequence[tuple[Speaker, float, int, Path]],
     accents: Sequence[str],
     words: Sequence[str],
     num_jobs: int,
-) -> "tuple[dict[str, list[SpokenUtterance]], dict[str, dict[str, Pronunciation]]]":
+) -> tuple[dict[str, list[SpokenUtterance]], dict[str, dict[str, Pronunciation]]]:
     """Run each speaker in a new process (see ``espeak.py``).
 
     Returns the utterances of each speaker, and for each accent its pronunciations of the words alone.
     """
-    from tqdm import tqdm
-
-    from recipes.mini.lexicon import isolated_pronunciations
-    from recipes.mini.synthesize import speak
-
     context = multiprocessing.get_context("spawn")
     with context.Pool(num_jobs, maxtasksperchild=1) as pool:
         alone = {accent: pool.apply_async(isolated_pronunciations, (accent, words)) for accent in accents}

@@ -20,7 +20,7 @@ CEPSTRAL_LIFTER = 22.0
 
 
 def compute_mfcc(samples: NDArray[np.floating], sample_frequency: float) -> Floats:
-    """``compute-mfcc-feats --use-energy=false --dither=0``: float32 ``[num_frames, 13]``.
+    """Compute ``compute-mfcc-feats --use-energy=false --dither=0``: float32 ``[num_frames, 13]``.
 
     ``samples`` are in int16 range.  Source: feat/feature-mfcc.cc, on our log mel filter bank.
     """
@@ -40,7 +40,7 @@ def _cepstral_transform() -> NDArray[np.float64]:
 
 
 def features_of_file(wav_path: Path) -> Floats:
-    """MFCC with deltas and their deltas of a 16-bit mono WAV file: float32 ``[num_frames, 39]``."""
+    """Compute MFCC with first and second deltas of a 16-bit mono WAV file: float32 ``[num_frames, 39]``."""
     samples, sample_frequency = soundfile.read(wav_path, dtype="int16")
     return add_deltas(compute_mfcc(samples.astype(np.float32), sample_frequency))
 

@@ -41,7 +41,7 @@ class PhoneStarts:
         return cls(np.array(phones, dtype=np.int32), np.array(begins))
 
     def segments(self, transition_ids: NDArray[np.int32], names: Mapping[int, str]) -> list[Phone]:
-        """The phones of one utterance's transition-ids, with their times in seconds."""
+        """Return the phones of one utterance's transition-ids, with their times in seconds."""
         starts = np.flatnonzero(self.begins[transition_ids]).tolist()
         stops = [*starts[1:], len(transition_ids)]
         phones = self.tid_to_phone[transition_ids[starts]].tolist()

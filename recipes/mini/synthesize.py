@@ -38,7 +38,6 @@ class SpokenUtterance:
     speaker_id: str
     words: list[str]
     phones: list[Phone]
-    num_samples: int
 
 
 def speak(speaker: Speaker, seconds: float, seed: int, wav_dir: Path) -> list[SpokenUtterance]:
@@ -71,7 +70,7 @@ def speak(speaker: Speaker, seconds: float, seed: int, wav_dir: Path) -> list[Sp
         utt_id = f"{speaker.speaker_id}-{len(utterances):04d}"
         with atomic_path(wav_dir / f"{utt_id}.wav") as temporary:
             soundfile.write(temporary, samples, SAMPLE_FREQUENCY, subtype="PCM_16", format="WAV")
-        utterances.append(SpokenUtterance(utt_id, speaker.speaker_id, words, phones, samples.size))
+        utterances.append(SpokenUtterance(utt_id, speaker.speaker_id, words, phones))
         remaining -= samples.size
     return utterances
 

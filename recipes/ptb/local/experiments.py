@@ -78,7 +78,7 @@ def run_random_search(
     device: torch.device,
     seed: int,
 ) -> None:
-    """The appendix's random search and its report (see :mod:`recipes.ptb.local.search`).
+    """Run the appendix's random search and report on it (see :mod:`recipes.ptb.local.search`).
 
     Raises:
         ValueError: Optuna is not installed.

@@ -50,7 +50,7 @@ class Source:
 
     @classmethod
     def make(cls, seed: int) -> "Source":
-        """A source of its own for every seed."""
+        """Make a source of its own for every seed."""
         random = np.random.default_rng([seed, 0])
         classes = 1 + NUM_KINDS + NUM_CLASSES
         class_of_rank = random.integers(classes - NUM_OPEN, classes, NUM_WORDS)
@@ -85,7 +85,7 @@ class Source:
         return math.exp(self.entropy_rate)
 
     def sentences(self, num_tokens: int, seed: int) -> list[str]:
-        """Whole sentences with at least ``num_tokens`` tokens, ends of sentences counted."""
+        """Draw whole sentences with at least ``num_tokens`` tokens, ends of sentences counted."""
         random = np.random.default_rng([seed, 1])
         steps = [np.cumsum(row) for row in self.transitions]
         choices = [np.cumsum(frequencies) for frequencies in self.frequencies]

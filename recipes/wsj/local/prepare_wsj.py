@@ -43,7 +43,7 @@ SPEAKER_INFO: tuple[Name, ...] = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and prepare; 1 after an error, told in one line."""
+    """Parse the command line and prepare; return 1 after an error, told in one line."""
     parser = argparse.ArgumentParser(prog="python -m recipes.wsj.local.prepare_wsj", description=__doc__)
     parser.add_argument("wsj0_dir", type=Path, metavar="WSJ0_DIR", help="LDC93S6A or LDC93S6B")
     parser.add_argument("wsj1_dir", type=Path, metavar="WSJ1_DIR", help="LDC94S13A or LDC94S13B")
@@ -78,7 +78,7 @@ def prepare(wsj0_dir: Path, wsj1_dir: Path, out_dir: Path, spkrinfo: Path | None
 
 
 def find_audio(indices: Sequence[Name], parts: dict[str, Part]) -> dict[str, Path]:
-    """The .wv1 file of each utterance that the indices list, sorted by utterance id.
+    """Find the .wv1 file of each utterance that the indices list, sorted by utterance id.
 
     Raises:
         ValueError: a file is missing, an id is there twice, or a line is malformed.
@@ -105,7 +105,7 @@ def _part_of(name: Name) -> str:
 
 
 def read_index(path: Path) -> Iterator[tuple[str, str]]:
-    """Disk ids, such as ``11_1_1``, and file names of an .ndx file (Kaldi's ``ndx2flist.pl``).
+    """Read disk ids, such as ``11_1_1``, and file names of an .ndx file (Kaldi's ``ndx2flist.pl``).
 
     Raises:
         ValueError: a line is neither a comment nor ``DISK_ID: FILENAME``.
@@ -120,7 +120,7 @@ def read_index(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def read_genders(parts: dict[str, Part], spkrinfo: Path | None) -> dict[str, str]:
-    """``m`` or ``f`` of each speaker in those spkrinfo.txt files that are there, and in ``spkrinfo``."""
+    """Read ``m`` or ``f`` of each speaker from those spkrinfo.txt that are there, and from ``spkrinfo``."""
     found = [parts[_part_of(name)].file_if_there(*name) for name in SPEAKER_INFO]
     paths = [path for path in (*found, spkrinfo) if path is not None]
     genders: dict[str, str] = {}
