@@ -127,21 +127,20 @@ if at_stage 4 "train the baseline and the batch-normalized network"; then
     done
 fi
 
-models=(baseline batch_norm)
 if at_stage 5 "population statistics and final evaluation"; then
-    for model in "${models[@]}"; do
+    for model in baseline batch_norm; do
         asr-bn finish "$out/$model" "${data[@]}" --device "$device"
     done
 fi
 
 if at_stage 6 "export to ONNX"; then
-    for model in "${models[@]}"; do
+    for model in baseline batch_norm; do
         asr-bn export "$out/$model" "$out/$model/model.onnx"
     done
 fi
 
 if at_stage 7 "compare ONNX Runtime with PyTorch on the development set"; then
-    for model in "${models[@]}"; do
+    for model in baseline batch_norm; do
         asr-bn parity "$out/$model" --data "$out/feats/dev"
     done
 fi
@@ -152,7 +151,7 @@ if [ -z "$kaldi" ] && at_stage 8 "decoding graph of mini's grammar"; then
 fi
 
 if [ -n "$graph" ] && at_stage 8 "words and word error rate"; then
-    for model in "${models[@]}"; do
+    for model in baseline batch_norm; do
         asr-bn decode "$out/$model/model.onnx" "$graph" "$out/feats/dev" "$out/$model/decode_dev" \
             --mdl "$out/pdf/dev/final.mdl" --nj "$nj" ${wer_filter:+--wer-filter "$wer_filter"}
     done

@@ -20,8 +20,6 @@ Norm = StrEnum("Norm", ["none", "frame", "recurrent"])
 CONF = Path(__file__).parents[1] / "conf"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
 Data = Annotated[
     Path | None,
     typer.Option(

@@ -46,14 +46,8 @@ def write_report(out: Path, names: list[str], text: Text, command: str) -> None:
     for name in [*names, *sorted(found)]:
         if models := _models(out / name):
             configs[name] = models
-    about = {
-        "text": {"name": text.name, "kind": text.kind, "floor": text.floor},
-        "versions": {
-            "asr_bn": __version__,
-            "torch": str(torch.__version__),
-            "Python": platform.python_version(),
-        },
-    }
+    versions = {"asr_bn": __version__, "torch": str(torch.__version__), "Python": platform.python_version()}
+    about = {"text": {"name": text.name, "kind": text.kind, "floor": text.floor}, "versions": versions}
     if configs:
         figure = save_png(draw_figure2(configs, text.floor), out / "figure2.png")
         write_rendered(

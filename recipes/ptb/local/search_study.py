@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -52,21 +52,12 @@ class Draw:
         )
 
 
-class NumberedSampler(BaseSampler):
+class NumberedSampler(RandomSampler):
     """Random draws that depend on a seed and the trial's number alone, whichever process makes them when."""
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self.seed = seed
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """Draw nothing jointly."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Draw nothing jointly."""
-        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

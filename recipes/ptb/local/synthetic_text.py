@@ -62,7 +62,9 @@ class Source:
             weights = 1.0 / (ranks + 2.7)  # Zipf and Mandelbrot
             words.append([f"w{rank + 1}" for rank in ranks])
             frequencies.append(weights / weights.sum())
-        return cls(_transitions(random), _word_classes(), words, frequencies)
+        later = np.tile(np.arange(NUM_CLASSES) + 1 + NUM_KINDS, NUM_KINDS)
+        word_classes = np.concatenate([np.arange(1 + NUM_KINDS), later])
+        return cls(_transitions(random), word_classes, words, frequencies)
 
     @cached_property
     def stationary(self) -> Array:
@@ -113,11 +115,6 @@ def write_texts(folder: Path, source: Source, seed: int) -> None:
     for number, (name, num_tokens) in enumerate(NUM_TOKENS.items()):
         lines = source.sentences(num_tokens, 3 * seed + number)
         write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
-
-
-def _word_classes() -> NDArray[np.int64]:
-    later = np.tile(np.arange(NUM_CLASSES) + 1 + NUM_KINDS, NUM_KINDS)
-    return np.concatenate([np.arange(1 + NUM_KINDS), later])
 
 
 def _transitions(random: np.random.Generator) -> Array:

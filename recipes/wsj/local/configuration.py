@@ -52,7 +52,5 @@ def choose(num_frames: int, device: str, kaldi: str, config: str, fbank_conf: st
 
 
 if __name__ == "__main__":
-    feats_dir, *given = sys.argv[1:]
-    sys.exit(
-        exit_status("run.sh: error", lambda: print_assignments(choose(count_frames(Path(feats_dir)), *given)))
-    )
+    feats, given = Path(sys.argv[1]), sys.argv[2:]
+    sys.exit(exit_status("run.sh: error", lambda: print_assignments(choose(count_frames(feats), *given))))

@@ -83,18 +83,17 @@ def _checked(option: str, name: str, value: str) -> str:
 def _check_together(given: Options) -> None:
     if given.device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"--device is '{given.device}', expected auto, cpu or cuda")
-    conditions = {
-        f"--kaldi {given.kaldi}: no such folder": not given.kaldi or Path(given.kaldi).is_dir(),
-        f"--config {given.config}: no such file": not given.config or Path(given.config).is_file(),
-        f"--fbank-conf {given.fbank_conf}: no such file": not given.fbank_conf
-        or Path(given.fbank_conf).is_file(),
-        f"--wer-filter {given.wer_filter}: no such file": Path(given.wer_filter).exists(),
-        f"--corpus {given.corpus}: only mini is embedded; another corpus is named by --kaldi DIR": given.kaldi
-        or given.corpus in ("", "mini"),
-    }
-    for problem, holds in conditions.items():
-        if not holds:
-            raise ValueError(problem)
+    if given.kaldi and not Path(given.kaldi).is_dir():
+        raise ValueError(f"--kaldi {given.kaldi}: no such folder")
+    for option, name in (("--config", given.config), ("--fbank-conf", given.fbank_conf)):
+        if name and not Path(name).is_file():
+            raise ValueError(f"{option} {name}: no such file")
+    if not Path(given.wer_filter).exists():
+        raise ValueError(f"--wer-filter {given.wer_filter}: no such file")
+    if not given.kaldi and given.corpus not in ("", "mini"):
+        raise ValueError(
+            f"--corpus {given.corpus}: only mini is embedded; another corpus is named by --kaldi DIR"
+        )
 
 
 def complete(given: Options) -> Options:
@@ -158,8 +157,8 @@ def _find_graph(train_ali: str) -> str:
         print(f"run.sh: the development set will be decoded with {found[0]}", file=sys.stderr)
         return found[0]
     if found:
-        several = "several graphs, so that nothing is decoded; choose with --graph"
-        print(f"run.sh: {several}: {' '.join(found)}", file=sys.stderr)
+        several = f"several graphs, so that nothing is decoded; choose with --graph: {' '.join(found)}"
+        print(f"run.sh: {several}", file=sys.stderr)
     return ""
 
 

@@ -25,7 +25,7 @@ _EXCLUDED = "wsj0/si_tr_s/401"
 
 
 Name = tuple[str, str]
-"""Disk and name of a file, as index files have them; the name starts with the part."""
+"""Disk and name of a file, as index files have them; the name's first four characters are the part."""
 DATA_SETS: dict[str, tuple[Name, ...]] = {
     "train_si284": (
         ("13_34_1", "wsj1/doc/indices/si_tr_s.ndx"),
@@ -85,7 +85,7 @@ def find_audio(indices: Sequence[Name], parts: dict[str, Part]) -> dict[str, Pat
     """
     audio: dict[str, Path] = {}
     for index in indices:
-        part = parts[_part_of(index)]
+        part = parts[index[1][:4]]
         for disk_id, filename in read_index(part.file(*index)):
             if filename.startswith(_EXCLUDED):
                 continue
@@ -98,10 +98,6 @@ def find_audio(indices: Sequence[Name], parts: dict[str, Part]) -> dict[str, Pat
                 raise ValueError(f"{utt_id}: twice, in {audio[utt_id]} and {path}")
             audio[utt_id] = path
     return dict(sorted(audio.items()))
-
-
-def _part_of(name: Name) -> str:
-    return name[1].partition("/")[0]
 
 
 def read_index(path: Path) -> Iterator[tuple[str, str]]:
@@ -121,7 +117,7 @@ def read_index(path: Path) -> Iterator[tuple[str, str]]:
 
 def read_genders(parts: dict[str, Part], spkrinfo: Path | None) -> dict[str, str]:
     """Read ``m`` or ``f`` of each speaker from those spkrinfo.txt that are there, and from ``spkrinfo``."""
-    found = [parts[_part_of(name)].file_if_there(*name) for name in SPEAKER_INFO]
+    found = [parts[name[1][:4]].file_if_there(*name) for name in SPEAKER_INFO]
     paths = [path for path in (*found, spkrinfo) if path is not None]
     genders: dict[str, str] = {}
     for path in paths:
@@ -140,7 +136,7 @@ def refuse_other(path: Path, audio: dict[str, Path]) -> None:
     Raises:
         ValueError: it differs.
     """
-    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != table_text(_wav_scp(audio)):
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != table_text(audio):
         raise ValueError(f"{path}: there already, with other contents; remove it or choose another OUT_DIR")
 
 
@@ -161,13 +157,9 @@ def write_data_dir(
         # One of an earlier run would no longer fit.
         (folder / "spk2gender").unlink(missing_ok=True)
     normalized = {utt_id: normalize_transcript(transcript) for utt_id, transcript in text.items()}
-    write_data_folder(folder, _wav_scp(audio), normalized, utt2spk)
+    write_data_folder(folder, audio, normalized, utt2spk)
     note = f"; no spk2gender: {len(unknown)} speakers are in no spkrinfo.txt (--spkrinfo)" if unknown else ""
     print(f"{folder}: {len(audio)} utterances, {len(speakers)} speakers{note}", file=sys.stderr)
-
-
-def _wav_scp(audio: dict[str, Path]) -> dict[str, str]:
-    return {utt_id: str(path) for utt_id, path in audio.items()}
 
 
 if __name__ == "__main__":
