@@ -34,7 +34,9 @@ def train_and_align(data: Path, ali_dirs: Mapping[str, Path], num_gauss: int) ->
     Raises:
         ValueError: an utterance cannot be aligned.
     """
-    language = _read_language(data / "local")
+    local = data / "local"
+    phone_ids, word_ids = (read_symbol_table(local / name) for name in ("phones.txt", "words.txt"))
+    language = Language(read_lexiconp(local / "lexiconp.txt"), phone_ids, word_ids)
     feats = {name: _features(data / name) for name in ali_dirs}
     transcripts = {name: _transcripts(data / name) for name in ali_dirs}
     system = flat_start(language, feats["train"])
@@ -50,14 +52,6 @@ def train_and_align(data: Path, ali_dirs: Mapping[str, Path], num_gauss: int) ->
             )
         _write_ali_dir(ali_dir, system, alignments, data)
         _write_accuracy(ali_dir, data / name, system, alignments, language)
-
-
-def _read_language(path: Path) -> Language:
-    return Language(
-        lexicon=read_lexiconp(path / "lexiconp.txt"),
-        phone_ids=read_symbol_table(path / "phones.txt"),
-        word_ids=read_symbol_table(path / "words.txt"),
-    )
 
 
 def _features(data: Path) -> dict[str, Floats]:

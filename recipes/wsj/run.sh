@@ -122,9 +122,7 @@ if at_stage 3 "alignments to pdf-ids"; then
 fi
 
 if at_stage 4 "train the baseline and the batch-normalized network"; then
-    for s in $seeds; do
-        train_pair "$(seed_dir "$s")" "$s"
-    done
+    for s in $seeds; do train_pair "$(seed_dir "$s")" "$s"; done
 fi
 
 if at_stage 5 "population statistics and final evaluation"; then
