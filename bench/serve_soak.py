@@ -2,11 +2,11 @@
 
     python -m bench.serve_load soak MODEL.onnx --minutes 120 --rate 50
 
-Honest clients, each with an address and utterances of its own, ask one after the other and compare every
+Honest clients, each with an address and utterances of its own, ask one after the other.  They compare every
 answer, bit for bit, with the exported model's alone: another one's answer would be found.  Meanwhile other
-addresses send damaged bodies, leave in the middle of uploads, do not read their answers, and flood the
-server, ``--rate`` of that a second.  Counts are printed every ten minutes, the memory of every process is
-noted at 10, 50 and 100 % of the time, the median of a minute.  All traffic stays on 127.0.0.0/8.
+addresses attack, ``--rate`` times a second: they send damaged bodies, leave in the middle of uploads, do not
+read their answers, and flood the server.  Counts are printed every ten minutes, the memory of every
+process, the median of a minute, is noted at 10, 50 and 100 % of the time.  All traffic stays on 127.0.0.0/8.
 """
 
 import argparse
@@ -61,7 +61,7 @@ class Found:
     memory_mb: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
-        """It, to be printed."""
+        """Return the counts, to be printed."""
         return {
             "honest": dict(self.honest),
             "hostile": dict(sorted(self.hostile.items())),
@@ -90,7 +90,7 @@ class Target:
     async def connect(
         self, source: str, receive_buffer: int = 0
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """A connection from an address."""
+        """Open a connection from an address."""
         connection = socket.socket()
         if receive_buffer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -104,7 +104,7 @@ class Target:
             writer.transport.abort()
 
     def head(self, request: Request, length: int, more: str = "") -> bytes:
-        """The head of a request for a body of ``length`` bytes."""
+        """Return the head of a request for a body of ``length`` bytes."""
         lines = [f"POST {request.path.format(model=self.model)} HTTP/1.1", "host: x", more]
         lines += [f"{name}: {value}" for name, value in request.headers.items()]
         lines += [f"content-length: {length}", "connection: close", "", ""]
@@ -142,7 +142,7 @@ async def _outcome(reader: asyncio.StreamReader) -> str:
 
 
 async def send_damaged(target: Target) -> None:
-    """A damaged body, as it is, in a form, or compressed."""
+    """Send a damaged body, as it is, in a form, or compressed."""
     rng, request = target.rng, target.rng.choice(target.samples)
     body, more = damage(request.body, rng), ""
     wrapping = rng.randrange(4)
@@ -160,7 +160,7 @@ async def send_damaged(target: Target) -> None:
 
 
 async def leave_upload(target: Target) -> None:
-    """A part of a body, and then a reset, an end, or nothing for a while."""
+    """Send a part of a body, and then a reset, an end, or nothing for a while."""
     rng, request = target.rng, target.rng.choice(target.samples)
     async with target.connect("127.0.0.11") as (_, writer):
         part = request.body[: rng.randrange(len(request.body) + 1)]
@@ -174,7 +174,7 @@ async def leave_upload(target: Target) -> None:
 
 
 async def read_slowly(target: Target) -> None:
-    """A large answer, some bytes of which are taken every second."""
+    """Ask for a large answer and take some bytes of it every second."""
     body = npy(np.zeros((6000, 41), np.float16))
     kind = target.rng.choice(["application/json", "application/x-npy"])
     request = Request("/v1/posteriors", body, {"accept": kind}, target.samples[0].read, np.empty(0))
@@ -189,7 +189,7 @@ async def read_slowly(target: Target) -> None:
 
 
 async def send_head_slowly(target: Target) -> None:
-    """A head that does not end, or is none."""
+    """Send a head that does not end, or is none."""
     async with target.connect("127.0.0.13") as (reader, writer):
         lines = target.head(target.rng.choice(target.samples), 10)
         writer.write(damage(lines, target.rng))
@@ -200,7 +200,7 @@ async def send_head_slowly(target: Target) -> None:
 
 
 async def flood(target: Target) -> None:
-    """Requests on many connections at a time, from one address."""
+    """Send requests on many connections at a time, from one address."""
 
     async def one() -> None:
         request = target.rng.choice(target.samples)
@@ -223,7 +223,7 @@ ATTACKS: dict[Attack, int] = {
 
 
 async def attack(target: Target, rate: float, until: float) -> None:
-    """``rate`` attacks a second, of which a bounded number goes on at a time."""
+    """Start ``rate`` attacks a second, of which a bounded number goes on at a time."""
     running: set[asyncio.Task[None]] = set()
     started, sent = time.monotonic(), 0
     while time.monotonic() < until:
@@ -305,7 +305,7 @@ def _memory(processes: list[psutil.Process]) -> dict[str, float]:
 
 
 def soak(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Honest and hostile clients beside each other for ``--minutes``."""
+    """Run honest and hostile clients beside each other for ``--minutes``."""
     scorer = AcousticScorer.load(arguments.model, "cpu", 1)
     requests = make_requests(scorer, NUM_HONEST * NUM_UTTERANCES)
     found, seconds, model = Found(), 60 * arguments.minutes, arguments.model.stem
