@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from asr_bn.cli.options import PIPE_TIMEOUT_S, Channel, NoPipes, PipeTimeout, Resample, Root, pipe_policy
+from asr_bn.cli.options import PIPE_TIMEOUT_S, Channel, NoPipes, PipeTimeout, Resample, Root, audio_source
 
 
 def check(
@@ -24,13 +24,13 @@ def check(
 
     As Kaldi's utils/validate_data_dir.sh; the exit code is 1 if anything does not.
     """
-    from asr_bn.data.check import CheckOptions, check_data
+    from asr_bn.data.check import check_data
     from asr_bn.features.options import FbankOptions, read_channel
 
     fbank = None if fbank_conf is None else FbankOptions.read_conf(fbank_conf)
     channel = read_channel(fbank_conf) if channel is None and fbank_conf is not None else channel
-    options = CheckOptions(root, fbank, channel, pipe_policy(no_pipes, pipe_timeout), resample)
-    report = check_data(data_dir, ali_dir, options)
+    audio = audio_source(root, channel, resample, no_pipes, pipe_timeout)
+    report = check_data(data_dir, ali_dir, audio, fbank)
     for line in report.facts:
         print(line)
     for line in report.remarks:

@@ -12,9 +12,9 @@ from asr_bn.cli.options import (
     PipeTimeout,
     Resample,
     Root,
+    audio_source,
     device_of,
     model_of,
-    pipe_policy,
 )
 from asr_bn.system.cores import available_cores
 
@@ -91,7 +91,7 @@ def decode(
     if acoustic_scale is not None and not acoustic_scale > 0:
         raise ValueError(f"--acoustic-scale is {acoustic_scale}, expected above 0")
     check_prior_floor(prior_floor)
-    pipes = pipe_policy(no_pipes, pipe_timeout)
+    audio = audio_source(root, channel, resample, no_pipes, pipe_timeout)
     job = SearchJob(graph_dir, None if mdl is None else model_of(mdl), BeamOptions(beam, max_active))
     scoring = NO_FILTER if wer_filter is None else WerFilter.find(wer_filter)
     weights = [acoustic_scale, word_penalty, beam, max_active, prior_scale, prior_floor]
@@ -109,7 +109,7 @@ def decode(
         tuning = TuningData.read(tune_data, scoring)
     scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
     job.check(scorer.metadata.num_pdfs, model)
-    source = ScoringInput(scorer.metadata.fbank, root, channel, resample, pipes)
+    source = ScoringInput(scorer.metadata.fbank, audio)
     decoder = CorpusDecoder(scorer, job, source, nj or available_cores(), prior_scale, prior_floor)
     hypotheses, summary = decode_tuned(decoder, data_dir, tuning, acoustic_scale, word_penalty)
     errors = write_hypotheses(out_dir, hypotheses, references, summary)

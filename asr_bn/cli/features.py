@@ -14,7 +14,7 @@ from asr_bn.cli.options import (
     PipeTimeout,
     Resample,
     Root,
-    pipe_policy,
+    audio_source,
 )
 from asr_bn.system.cores import available_cores
 
@@ -53,26 +53,14 @@ def features(
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # the processes share the cores, not the threads of each product
     from asr_bn.extraction.extract import extract_features
+    from asr_bn.extraction.options import ExtractionOptions
     from asr_bn.extraction.request import ExtractionRequest
     from asr_bn.system.memory import keep_freed_memory
 
     keep_freed_memory()
-    request = ExtractionRequest(
-        data_dir,
-        out_dir,
-        fbank_conf,
-        sample_frequency,
-        root,
-        channel,
-        resample,
-        pipe_policy(no_pipes, pipe_timeout),
-        deltas,
-        compress,
-        seed,
-        feats,
-        cmvn,
-        norm_vars,
-    )
+    audio = audio_source(root, channel, resample, no_pipes, pipe_timeout)
+    options = ExtractionOptions(audio, deltas, compress, seed, feats)
+    request = ExtractionRequest(data_dir, out_dir, options, fbank_conf, sample_frequency, cmvn, norm_vars)
     summary = extract_features(request, nj or available_cores(), engine)
     if summary is None:
         remark = request.sources(request.utterances()).remark

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 from typer.core import TyperCommand
 
+from asr_bn.audio.source import AudioSource
 from asr_bn.kaldi_io.rxfilename import PIPE_TIMEOUT_S, PipePolicy
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Resample",
     "Root",
     "Verb",
+    "audio_source",
     "device_of",
     "model_of",
     "pipe_policy",
@@ -56,6 +58,13 @@ def pipe_policy(no_pipes: bool, timeout_s: float) -> PipePolicy:
     if timeout_s <= 0:
         raise ValueError(f"--pipe-timeout is {timeout_s:g}, expected above 0")
     return PipePolicy(not no_pipes, timeout_s)
+
+
+def audio_source(
+    root: Path | None, channel: int | None, resample: bool, no_pipes: bool, pipe_timeout_s: float
+) -> AudioSource:
+    """Return how recordings are read; raises as `pipe_policy`."""
+    return AudioSource(root, channel, resample, pipe_policy(no_pipes, pipe_timeout_s))
 
 
 def model_of(mdl: Path) -> Path:

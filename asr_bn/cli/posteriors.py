@@ -13,8 +13,8 @@ from asr_bn.cli.options import (
     PipeTimeout,
     Resample,
     Root,
+    audio_source,
     device_of,
-    pipe_policy,
 )
 from asr_bn.system.cores import available_cores
 
@@ -72,10 +72,10 @@ def posteriors(
     from asr_bn.scoring.scorer import AcousticScorer, check_prior_floor, floor_priors, to_output
 
     check_prior_floor(prior_floor)
-    pipes = pipe_policy(no_pipes, pipe_timeout)
+    audio = audio_source(root, channel, resample, no_pipes, pipe_timeout)
     scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
     nj = nj or (1 if scorer.on_cuda else available_cores())
-    source = ScoringInput(scorer.metadata.fbank, root, channel, resample, pipes)
+    source = ScoringInput(scorer.metadata.fbank, audio)
     feats, total = source.feats(inputs)
     log_priors = floor_priors(scorer.metadata.log_priors, prior_floor)
     skipped: list[str] = []

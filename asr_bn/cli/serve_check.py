@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from asr_bn.cli.options import PIPE_TIMEOUT_S, Channel, NoPipes, PipeTimeout, Resample, Root, pipe_policy
+from asr_bn.cli.options import PIPE_TIMEOUT_S, Channel, NoPipes, PipeTimeout, Resample, Root, audio_source
 
 
 def serve_check(
@@ -31,7 +31,7 @@ def serve_check(
     from asr_bn.kaldi_io.data_dir import DataDir
     from asr_bn.system.stamps import fingerprint, is_done, mark_done
 
-    pipes = pipe_policy(no_pipes, pipe_timeout)
+    source = audio_source(root, channel, resample, no_pipes, pipe_timeout)
     stamp, report = exp_dir / ".serve_check.done", exp_dir / "serve_check.json"
     utterance = next(iter(DataDir.read(data, root).utterances.values()))
     audio = SourceFiles.of_names([(utterance.utt_id, utterance.rxfilename)], root)
@@ -49,7 +49,7 @@ def serve_check(
 
     metadata = AcousticScorer.load(exp_dir / "model.onnx", device="cpu").metadata
     rate = int(metadata.fbank.sample_frequency) if resample else None
-    waveform = read_waveform(utterance, root, channel, rate, resample, pipes)
+    waveform = read_waveform(utterance, source, rate)
     result = check_server(exp_dir, utterance.utt_id, waveform, max_difference)
     write_json(report, result)
     to_onnx, to_pytorch = result["difference_to_onnx"], result["difference_to_pytorch"]

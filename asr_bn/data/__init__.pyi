@@ -3,13 +3,11 @@ from .alignments import log_priors as log_priors
 from .alignments import read_pdf_ids as read_pdf_ids
 from .batches import Batch as Batch
 from .batches import Corpus as Corpus
-from .check import CheckOptions as CheckOptions
 from .check import DataReport as DataReport
 from .check import check_data as check_data
 
 __all__ = [
     "Batch",
-    "CheckOptions",
     "Corpus",
     "DataReport",
     "check_data",
