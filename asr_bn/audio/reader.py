@@ -94,9 +94,12 @@ class WaveformReader:
         if self._last is not None and self._last[0] == utterance.rxfilename:
             return self._last[1]
         self._last = None  # before the next one is decoded, so that two are never held
-        recording = decode_recording(_read_bytes(utterance, where, self._source), where)
+        name, source = utterance.rxfilename, self._source
+        with prefix_errors(utterance.utt_id, name):
+            data = read_source(name, source.root, source.pipes, lambda head: check_format(head, where))
+        recording = decode_recording(data, where)
         if utterance.start is not None:
-            self._last = (utterance.rxfilename, recording)
+            self._last = (name, recording)
         return recording
 
     def _at_wanted_rate(self, samples: Floats, frequency: int, where: str) -> Waveform:
@@ -159,12 +162,6 @@ def resample(samples: Floats, frequency: int, wanted: int) -> Floats:
 
     converted: Floats = soxr.resample(samples, frequency, wanted, quality="HQ")
     return converted
-
-
-def _read_bytes(utterance: Utterance, where: str, source: AudioSource) -> bytes:
-    name = utterance.rxfilename
-    with prefix_errors(utterance.utt_id, name):
-        return read_source(name, source.root, source.pipes, lambda head: check_format(head, where))
 
 
 def _finite(samples: Samples, where: str) -> Floats:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr_bn.cli.options import PIPE_TIMEOUT_S, NoPipes, PipeTimeout, Root, pipe_policy
-from asr_bn.system.arrays import IntVector
+from asr_bn.cli import options
 
 if TYPE_CHECKING:
     from asr_bn.data.length_matching import LengthMatcher
+    from asr_bn.system.arrays import IntVector
 
 
 def alignments(
@@ -28,34 +28,36 @@ def alignments(
     trimmed_feats: Annotated[
         str | None, typer.Option(help="With --feats: write a feats.scp with the cuts as Kaldi's ranges.")
     ] = None,
-    root: Root = None,
-    no_pipes: NoPipes = False,
-    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
+    root: options.Root = None,
+    no_pipes: options.NoPipes = False,
+    pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
 ) -> None:
     """Write the pdf-ids of every utterance, as ali-to-pdf does.
 
     With --phones the phones, as ali-to-phones --per-frame does.
     """
+    from asr_bn.cli.stage import Stage, stamp_beside
     from asr_bn.data.length_matching import LengthMatcher
+    from asr_bn.data.source_files import SourceFiles
     from asr_bn.kaldi_io.matrix_table import MatrixScp
-    from asr_bn.system.stamps import is_done, mark_done
+    from asr_bn.kaldi_io.specifiers import parse_wspecifier
+    from asr_bn.kaldi_io.wxfilename import is_file_name
 
     if feats is None and (trim or trimmed_feats is not None):
         raise ValueError("--trim and --trimmed-feats need --feats")
-    stamp, archive = _stamp(out)
+    archive = parse_wspecifier(out).archive
+    stamp = stamp_beside(Path(archive)) if is_file_name(archive) else None
     if feats is not None:
-        scp = MatrixScp(feats, root, pipe_policy(no_pipes, pipe_timeout))
+        scp = MatrixScp(feats, root, options.pipe_policy(no_pipes, pipe_timeout))
         if stamp is not None:
             stamp.unlink(missing_ok=True)  # it would vouch for an archive that has not been cut
         _write_trimmed(ali_dir, out, phones, LengthMatcher(scp, trim), trimmed_feats)
         return
-    made_from = _made_from(ali_dir, out, phones)
-    if stamp is not None and is_done(stamp, made_from, [archive]):
-        print(f"{ali_dir}: written to {out} already", file=sys.stderr)
-        return
-    _write(ali_dir, out, phones, None)
-    if stamp is not None:
-        mark_done(stamp, made_from)
+    sources = SourceFiles.of_alignments(ali_dir)
+    stage = Stage(stamp, [Path(archive)], {"phones": phones, "out": out}, sources)
+    if not stage.is_done(f"{ali_dir}: written to {out} already"):
+        _write(ali_dir, out, phones, None)
+        stage.mark_done()
 
 
 def _write_trimmed(
@@ -80,26 +82,6 @@ def _write(ali_dir: Path, out: str, phones: bool, matcher: "LengthMatcher | None
 
     num_utterances = write_int_vectors(out, _items(ali_dir, phones, matcher))
     print(f"{ali_dir}: {num_utterances} utterances", file=sys.stderr)
-
-
-def _stamp(out: str) -> tuple[Path | None, Path]:
-    """Stamp of the archive, where it is a file that stays, and the archive; it is the same in every form."""
-    from asr_bn.kaldi_io.specifiers import parse_wspecifier
-    from asr_bn.kaldi_io.wxfilename import is_file_name
-    from asr_bn.system.files import find_place
-
-    name = parse_wspecifier(out).archive
-    path = Path(name)
-    if not is_file_name(name) or not find_place(path)[1]:
-        return None, path
-    return path.parent / f".{path.name}.done", path
-
-
-def _made_from(ali_dir: Path, out: str, phones: bool) -> str:
-    from asr_bn.data.source_files import SourceFiles
-    from asr_bn.system.stamps import fingerprint
-
-    return fingerprint({"phones": phones, "out": out}, SourceFiles.of_alignments(ali_dir).small)
 
 
 def _items(ali_dir: Path, phones: bool, matcher: "LengthMatcher | None") -> "Iterator[tuple[str, IntVector]]":

@@ -5,20 +5,20 @@ from typing import Annotated
 
 import typer
 
-from asr_bn.cli.options import PIPE_TIMEOUT_S, Channel, NoPipes, PipeTimeout, Resample, Root, audio_source
+from asr_bn.cli import options
 
 
 def check(
     data_dir: Annotated[Path, typer.Argument(help="Kaldi data folder.")],
     ali_dir: Annotated[Path | None, typer.Argument(help="Kaldi alignment folder of its utterances.")] = None,
-    root: Root = None,
+    root: options.Root = None,
     fbank_conf: Annotated[
         Path | None, typer.Option(help="Kaldi conf file: frame length and shift, for the numbers of frames.")
     ] = None,
-    channel: Channel = None,
-    resample: Resample = False,
-    no_pipes: NoPipes = False,
-    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
+    channel: options.Channel = None,
+    resample: options.Resample = False,
+    no_pipes: options.NoPipes = False,
+    pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
 ) -> None:
     """Print what is there and what does not match.
 
@@ -29,14 +29,11 @@ def check(
 
     fbank = None if fbank_conf is None else FbankOptions.read_conf(fbank_conf)
     channel = read_channel(fbank_conf) if channel is None and fbank_conf is not None else channel
-    audio = audio_source(root, channel, resample, no_pipes, pipe_timeout)
+    audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
     report = check_data(data_dir, ali_dir, audio, fbank)
-    for line in report.facts:
-        print(line)
-    for line in report.remarks:
-        print(f"note: {line}")
-    for line in report.problems:
-        print(f"problem: {line}")
+    for mark, lines in (("", report.facts), ("note: ", report.remarks), ("problem: ", report.problems)):
+        for line in lines:
+            print(f"{mark}{line}")
     if report.problems:
         raise typer.Exit(1)
     print(f"{data_dir}: no problems")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from asr_bn.cli.options import PIPE_TIMEOUT_S, NoPipes, PipeTimeout, Root, pipe_policy
+from asr_bn.cli import options
 
 
 def cmvn(
@@ -18,9 +18,9 @@ def cmvn(
     whole: Annotated[
         bool, typer.Option("--global", help="Statistics of everything, under the id 'global'.")
     ] = False,
-    root: Root = None,
-    no_pipes: NoPipes = False,
-    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
+    root: options.Root = None,
+    no_pipes: options.NoPipes = False,
+    pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
 ) -> None:
     """Write CMVN statistics, as compute-cmvn-stats does."""
     from tqdm import tqdm
@@ -32,7 +32,7 @@ def cmvn(
     if whole and spk2utt is not None:
         raise ValueError("--global and --spk2utt: give one of them")
     groups = _Everything() if whole else None if spk2utt is None else read_spk2utt(spk2utt)
-    matrices = read_matrices(feats, root, pipe_policy(no_pipes, pipe_timeout))
+    matrices = read_matrices(feats, root, options.pipe_policy(no_pipes, pipe_timeout))
     with MatrixWriter(out) as writer:
         stats = compute_stats(tqdm(matrices, desc="cmvn", unit="utt", delay=2.0), groups)
         if not stats:

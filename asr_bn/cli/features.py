@@ -7,34 +7,26 @@ from typing import Annotated
 
 import typer
 
-from asr_bn.cli.options import (
-    PIPE_TIMEOUT_S,
-    Channel,
-    NoPipes,
-    PipeTimeout,
-    Resample,
-    Root,
-    audio_source,
-)
+from asr_bn.cli import options
 from asr_bn.system.cores import available_cores
 
 
 def features(
     data_dir: Annotated[Path, typer.Argument(help="Kaldi data folder: wav.scp, segments, utt2spk, text.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder for feats.ark, feats.scp and fbank.conf.")],
-    nj: Annotated[int | None, typer.Option(min=1, help="Processes [number of cores].")] = None,
-    compress: Annotated[bool, typer.Option("--compress", help="Write Kaldi's compressed matrices.")] = False,
+    nj: options.NumJobs = None,
+    compress: options.Compress = False,
     deltas: Annotated[bool, typer.Option("--deltas", help="Append first and second deltas.")] = False,
-    root: Root = None,
+    root: options.Root = None,
     fbank_conf: Annotated[Path | None, typer.Option(help="Kaldi conf file of the filter bank.")] = None,
     sample_frequency: Annotated[
         int | None, typer.Option(min=1, help="In Hz [the conf file's, or that of the first recording].")
     ] = None,
-    resample: Resample = False,
-    channel: Channel = None,
+    resample: options.Resample = False,
+    channel: options.Channel = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the dither, if the conf file asks for any.")] = 0,
-    no_pipes: NoPipes = False,
-    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
+    no_pipes: options.NoPipes = False,
+    pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
     feats: Annotated[
         Path | None, typer.Option(help="Read the static features of this feats.scp instead of audio.")
     ] = None,
@@ -58,9 +50,9 @@ def features(
     from asr_bn.system.memory import keep_freed_memory
 
     keep_freed_memory()
-    audio = audio_source(root, channel, resample, no_pipes, pipe_timeout)
-    options = ExtractionOptions(audio, deltas, compress, seed, feats)
-    request = ExtractionRequest(data_dir, out_dir, options, fbank_conf, sample_frequency, cmvn, norm_vars)
+    audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
+    settings = ExtractionOptions(audio, deltas, compress, seed, feats)
+    request = ExtractionRequest(data_dir, out_dir, settings, fbank_conf, sample_frequency, cmvn, norm_vars)
     summary = extract_features(request, nj or available_cores(), engine)
     if summary is None:
         remark = request.sources(request.utterances()).remark

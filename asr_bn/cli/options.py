@@ -5,24 +5,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand
 
 from asr_bn.audio.source import AudioSource
-from asr_bn.kaldi_io.rxfilename import PIPE_TIMEOUT_S, PipePolicy
+from asr_bn.kaldi_io.rxfilename import PIPE_TIMEOUT_S as PIPE_TIMEOUT_S
+from asr_bn.kaldi_io.rxfilename import PipePolicy
 
-__all__ = [
-    "PIPE_TIMEOUT_S",
-    "Channel",
-    "NoPipes",
-    "PipeTimeout",
-    "Resample",
-    "Root",
-    "Verb",
-    "audio_source",
-    "device_of",
-    "model_of",
-    "pipe_policy",
-]
+Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Exported model.")]
+Data = Annotated[Path, typer.Option(help="Features of the training set: the OUT_DIR of 'asr-bn features'.")]
+Ali = Annotated[Path, typer.Option(help="Kaldi alignment folder of the training set (final.mdl, ali.*.gz).")]
+DevData = Annotated[Path, typer.Option(help="Features of the development set.")]
+DevAli = Annotated[Path, typer.Option(help="Alignment folder of the development set.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+NumJobs = Annotated[int | None, typer.Option(min=1, help="Processes [number of cores].")]
+Compress = Annotated[bool, typer.Option("--compress", help="Write Kaldi's compressed matrices.")]
 Root = Annotated[
     Path | None, typer.Option(help="Folder that relative names in script files start from [current folder].")
 ]
@@ -35,7 +31,16 @@ PipeTimeout = Annotated[
 
 
 class Verb(TyperCommand):
-    """A verb whose numbers have to be finite: NaN would only be found in what it leads to."""
+    """A verb whose arguments are in capitals in ``--help`` and whose numbers have to be finite.
+
+    NaN would only be found in what it leads to.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for parameter in self.params:
+            if isinstance(parameter, TyperArgument) and parameter.name is not None:
+                parameter.metavar = parameter.metavar or parameter.name.upper()
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the verb.

@@ -42,13 +42,8 @@ def check_data(
     """Look at a data folder and, if given, the alignments of its utterances.
 
     The frames of an utterance are those of its ``feats.scp`` if there is one, or else follow from its audio,
-    every file of which is then decoded.
-
-    Args:
-        data_dir: Kaldi data folder.
-        ali_dir: Kaldi alignment folder.
-        audio: how its recordings are read.
-        fbank: frame length and shift; None takes the default options at the rate of the first recording.
+    every file of which is then decoded.  ``fbank`` None takes the default options at the rate of the first
+    recording.
 
     Raises:
         OSError, ValueError: the folder cannot be read at all.

@@ -25,13 +25,9 @@ class ExtractionRequest:
     """Inputs and outputs of an extraction.
 
     Attributes:
-        data_dir, out_dir: Kaldi data folder, and the folder for the features.
-        options: what is the same for every utterance.
         fbank_conf: Kaldi conf file of the filter bank.
-        sample_frequency: in Hz; None takes the rate that the conf file names, or else that of the first
-            recording.
-        cmvn: statistics to normalize with; see `Cmvn.load`.
-        norm_vars: normalize the variance too.
+        sample_frequency: in Hz; None takes the conf file's, or else that of the first recording.
+        cmvn: statistics to normalize with, with ``norm_vars`` the variance too; see `Cmvn.load`.
     """
 
     data_dir: Path
