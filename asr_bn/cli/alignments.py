@@ -23,7 +23,7 @@ def alignments(
     phones: Annotated[bool, typer.Option("--phones", help="Write the phone of every frame instead.")] = False,
     feats: Annotated[Path | None, typer.Option(help="Compare the lengths with this feats.scp.")] = None,
     trim: Annotated[
-        int, typer.Option(min=0, help="With --feats: cut up to so many frames from the longer one.")
+        int, typer.Option(min=0, help="With --feats: most frames to cut from the longer one.")
     ] = 0,
     trimmed_feats: Annotated[
         str | None, typer.Option(help="With --feats: write a feats.scp with the cuts as Kaldi's ranges.")
@@ -34,7 +34,7 @@ def alignments(
 ) -> None:
     """Write the pdf-ids of every utterance, as ali-to-pdf does.
 
-    With --phones the phones, as ali-to-phones --per-frame does.
+    With --phones, write the phones, as ali-to-phones --per-frame does.
     """
     from asr_bn.cli.stage import Stage, stamp_beside
     from asr_bn.data.length_matching import LengthMatcher

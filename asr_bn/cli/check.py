@@ -1,4 +1,4 @@
-"""``asr-bn check``: does a data folder hold together, and do its alignments fit?"""
+"""``asr-bn check``: a data folder and its alignments, validated."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,17 +12,15 @@ def check(
     data_dir: Annotated[Path, typer.Argument(help="Kaldi data folder.")],
     ali_dir: Annotated[Path | None, typer.Argument(help="Kaldi alignment folder of its utterances.")] = None,
     root: options.Root = None,
-    fbank_conf: Annotated[
-        Path | None, typer.Option(help="Kaldi conf file: frame length and shift, for the numbers of frames.")
-    ] = None,
+    fbank_conf: Annotated[Path | None, typer.Option(help="Conf file with frame length and shift.")] = None,
     channel: options.Channel = None,
     resample: options.Resample = False,
     no_pipes: options.NoPipes = False,
     pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
 ) -> None:
-    """Print what is there and what does not match.
+    """Validate a Kaldi data folder and its alignments.
 
-    As Kaldi's utils/validate_data_dir.sh; the exit code is 1 if anything does not.
+    Print a summary of what Kaldi's utils/validate_data_dir.sh checks, and more; exit with 1 on problems.
     """
     from asr_bn.data.check import check_data
     from asr_bn.features.options import FbankOptions, read_channel

@@ -12,9 +12,7 @@ from asr_bn.cli import options
 def cmvn(
     feats: Annotated[str, typer.Argument(help="Features: feats.scp or a Kaldi rspecifier.")],
     out: Annotated[str, typer.Argument(help="Kaldi wspecifier, such as ark,scp:cmvn.ark,cmvn.scp.")],
-    spk2utt: Annotated[
-        Path | None, typer.Option(help="Statistics of each speaker [of each utterance].")
-    ] = None,
+    spk2utt: Annotated[Path | None, typer.Option(help="Statistics of each speaker [each utterance].")] = None,
     whole: Annotated[
         bool, typer.Option("--global", help="Statistics of everything, under the id 'global'.")
     ] = False,
@@ -43,7 +41,7 @@ def cmvn(
 
 
 class _Everything(dict[str, str]):
-    """Gives every utterance the same speaker."""
+    """A ``spk2utt`` that gives every utterance the same speaker."""
 
     def __contains__(self, utt_id: object) -> bool:
         return True

@@ -18,9 +18,7 @@ Mdl = Annotated[
     Path | None,
     typer.Option(help="The graph's final.mdl, or its folder [in GRAPH_DIR, beside it, or of <system>_ali*]."),
 ]
-AcousticScale = Annotated[
-    float | None, typer.Option(help="[the one with the lowest WER on --tune-data; 0.1 without a text]")
-]
+AcousticScale = Annotated[float | None, typer.Option(help="[lowest WER on --tune-data; 0.1 without a text]")]
 WordPenalty = Annotated[
     float | None,
     typer.Option(help="Cost of each word [0, 0.5 or 1, the best on --tune-data; 0 with --acoustic-scale]"),
@@ -28,8 +26,8 @@ WordPenalty = Annotated[
 Filter = Annotated[
     Path | None,
     typer.Option(
-        help="Program or sed script that text and words go through before errors are counted, as Kaldi's "
-        "local/wer_output_filter; or the folder of it."
+        help="Program or sed script that filters both texts before errors are counted, as Kaldi's "
+        "local/wer_output_filter; or its folder."
     ),
 ]
 
@@ -38,19 +36,19 @@ def decode(
     model: options.Model,
     graph_dir: Annotated[Path, typer.Argument(help="Folder with HCLG.fst and words.txt.")],
     data_dir: Annotated[Path, typer.Argument(help="Data folder: wav.scp (or feats.scp), text.")],
-    out_dir: Annotated[Path, typer.Argument(help="For hyp.txt, ali.ark, wer.txt, decode.json.")],
+    out_dir: Annotated[Path, typer.Argument(help="Folder for hyp.txt, ali.ark, wer.txt, decode.json.")],
     mdl: Mdl = None,
     acoustic_scale: AcousticScale = None,
     word_penalty: WordPenalty = None,
     tune_data: Annotated[
         Path | None, typer.Option(help="Development data for scale and penalty [DATA_DIR].")
     ] = None,
-    beam: Annotated[float, typer.Option(help="Of the search, in scaled log likelihood.")] = 13.0,
-    max_active: Annotated[int, typer.Option(help="Most states in a frame.")] = 7000,
-    prior_scale: Annotated[float, typer.Option(help="How much of the log prior is subtracted.")] = 1.0,
+    beam: Annotated[float, typer.Option(help="Beam of the search, in scaled log likelihood.")] = 13.0,
+    max_active: Annotated[int, typer.Option(help="Most active states in a frame.")] = 7000,
+    prior_scale: Annotated[float, typer.Option(help="Share of the log prior to subtract.")] = 1.0,
     prior_floor: Annotated[float, typer.Option(help="Smallest prior, as a probability.")] = 0.0,
     nj: options.NumJobs = None,
-    device: Annotated[str, typer.Option(help="Of the acoustic model: auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="For the acoustic model: auto, cpu or cuda.")] = "auto",
     root: options.Root = None,
     channel: options.Channel = None,
     resample: options.Resample = False,

@@ -12,7 +12,7 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="8-bit weights and activations, for the CPU.")] = False,
     float16: Annotated[bool, typer.Option("--float16", help="Half-precision weights, for CUDA.")] = False,
     with_frontend: Annotated[
-        Path | None, typer.Option(help="Also write this file, which takes raw samples instead of features.")
+        Path | None, typer.Option(help="Also write a model that takes samples instead of features.")
     ] = None,
     triton: Annotated[
         Path | None,
@@ -29,7 +29,7 @@ def export(
 
     All normalization is folded into its weights.
 
-    With --int8 the loss in frame error rate on the development set is measured, and written into the
+    With --int8, measure how much the frame error rate on the development set rises, and write that into the
     file's metadata and MODEL.json.
     """
     from asr_bn.cli.stage import Stage, aligned_sources, stamp_beside

@@ -20,11 +20,11 @@ def features(
     root: options.Root = None,
     fbank_conf: Annotated[Path | None, typer.Option(help="Kaldi conf file of the filter bank.")] = None,
     sample_frequency: Annotated[
-        int | None, typer.Option(min=1, help="In Hz [the conf file's, or that of the first recording].")
+        int | None, typer.Option(min=1, help="In Hz [as the conf file or the first recording].")
     ] = None,
     resample: options.Resample = False,
     channel: options.Channel = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the dither, if the conf file asks for any.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the dither, if the conf file asks for any.")] = 0,
     no_pipes: options.NoPipes = False,
     pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
     feats: Annotated[
@@ -38,9 +38,9 @@ def features(
 ) -> None:
     """Compute Kaldi's log mel filter bank with energy.
 
-    41 columns, 123 with --deltas.
+    The features have 41 columns, or 123 with --deltas.
 
-    Interrupted and run again, it goes on where it was; run again when done, it ends at once.
+    Run again after an interruption, it continues where it was; run again when done, it ends at once.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # the processes share the cores, not the threads of each product

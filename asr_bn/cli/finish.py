@@ -19,7 +19,7 @@ def finish(
 ) -> None:
     """Estimate population statistics of the best epoch.
 
-    It is evaluated too; EXP_DIR gets final.pt and final.json.
+    Evaluate it too; EXP_DIR gets final.pt and final.json.
     """
     from asr_bn.cli.stage import Stage, aligned_sources
     from asr_bn.data.source_files import SourceFiles

@@ -13,7 +13,7 @@ def lm_export(
 
     EXP_DIR gets model.onnx (a window) and step.onnx (one step).
 
-    Both take and give the states of the layers. Their metadata hold the vocabulary and the configuration.
+    Both take and return the states of the layers. Their metadata hold the vocabulary and the configuration.
     """
     checkpoint = exp_dir / "final.pt"
     if not checkpoint.is_file():

@@ -32,8 +32,8 @@ def lm_score(
 ) -> None:
     """Score a text: log probability (natural) and perplexity.
 
-    A text is scored as training scores its own: cut into streams, states carried along as in training, every
-    token counted once, the end of each sentence too. With --streams 1 it is one running text.
+    The text is scored as in training: cut into streams, with the states carried along. Every token counts
+    once, the end of each sentence too. With --streams 1 it is one running text.
 
     With --per-sentence, lines of 'NAME LOG_PROB NUM_TOKENS PERPLEXITY' go to standard output, in the order of
     the text (NAME is the utt_id, or the number of the line), and the sum over all to standard error.

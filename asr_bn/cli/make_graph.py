@@ -22,7 +22,7 @@ def make_graph(
             metavar="FINAL.mdl", help="Of the system whose alignments were trained on, or its folder."
         ),
     ],
-    out_dir: Annotated[Path, typer.Argument(help="For HCLG.fst, words.txt, final.mdl.")],
+    out_dir: Annotated[Path, typer.Argument(help="Folder for HCLG.fst, words.txt, final.mdl.")],
     arpa: Annotated[Path | None, typer.Option(help="N-gram model in ARPA format, gzipped or not.")] = None,
     grammar: Annotated[
         Path | None, typer.Option(help="Rules 'NAME = words | ...' without recursion.")
@@ -37,8 +37,8 @@ def make_graph(
 ) -> None:
     """Make a decoding graph without Kaldi.
 
-    From a lexicon and an ARPA file, a grammar or G.fst, for monophone and context-dependent systems. That of
-    a lang folder given as LEXICON_DIR needs no option.
+    It is made of a lexicon and an ARPA file, a grammar or G.fst, for monophone and context-dependent systems.
+    A lang folder as LEXICON_DIR has its own G.fst, and needs no option.
     """
     from asr_bn.cli.stage import Stage
     from asr_bn.data.source_files import SourceFiles

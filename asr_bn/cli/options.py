@@ -19,14 +19,21 @@ DevAli = Annotated[Path, typer.Option(help="Alignment folder of the development 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 NumJobs = Annotated[int | None, typer.Option(min=1, help="Processes [number of cores].")]
 Compress = Annotated[bool, typer.Option("--compress", help="Write Kaldi's compressed matrices.")]
+MaxDifference = Annotated[
+    float,
+    typer.Option(
+        help="Allowed in log posterior.  Larger differences to PyTorch pass only if float32 rounding of the "
+        "features explains them."
+    ),
+]
 Root = Annotated[
     Path | None, typer.Option(help="Folder that relative names in script files start from [current folder].")
 ]
-Channel = Annotated[int | None, typer.Option(min=0, help="Of recordings with several, from 0.")]
-Resample = Annotated[bool, typer.Option("--resample", help="Convert other sample frequencies.")]
+Channel = Annotated[int | None, typer.Option(min=0, help="Channel of recordings with several, from 0.")]
+Resample = Annotated[bool, typer.Option("--resample", help="Convert recordings of other sample frequencies.")]
 NoPipes = Annotated[bool, typer.Option("--no-pipes", help="Refuse commands among the inputs.")]
 PipeTimeout = Annotated[
-    float, typer.Option(help="Seconds that a command may take for a recording, or a table's be silent.")
+    float, typer.Option(help="Seconds that a recording's command may take, or a table's may be silent.")
 ]
 
 
@@ -55,7 +62,7 @@ class Verb(TyperCommand):
 
 
 def pipe_policy(no_pipes: bool, timeout_s: float) -> PipePolicy:
-    """How commands among the inputs are run.
+    """Return how commands among the inputs are run.
 
     Raises:
         ValueError: no time for them.
@@ -73,7 +80,7 @@ def audio_source(
 
 
 def model_of(mdl: Path) -> Path:
-    """A transition model's file, where ``mdl`` is the folder that has one.
+    """Return the transition model's file, also where ``mdl`` is the folder that has one.
 
     Raises:
         ValueError: it has none.
@@ -84,7 +91,7 @@ def model_of(mdl: Path) -> Path:
 
 
 def device_of(name: str) -> Literal["auto", "cpu", "cuda"]:
-    """``name`` as a device.
+    """Return ``name`` as a device.
 
     Raises:
         ValueError: it is none.

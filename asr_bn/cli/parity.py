@@ -5,21 +5,17 @@ from typing import Annotated
 
 import typer
 
+from asr_bn.cli import options
+
 
 def parity(
     exp_dir: Annotated[Path, typer.Argument(help="Folder with final.pt and model.onnx.")],
     data: Annotated[Path, typer.Option(help="Features to compare on.")],
-    max_difference: Annotated[
-        float,
-        typer.Option(
-            help="Allowed in log posterior.  Larger differences pass only if float32 rounding of the "
-            "features explains them."
-        ),
-    ] = 5e-5,
+    max_difference: options.MaxDifference = 5e-5,
 ) -> None:
     """Compare the exported model with the PyTorch model.
 
-    On every utterance, alone and in batches: EXP_DIR/parity.json.
+    Every utterance is scored alone and in batches. EXP_DIR gets parity.json.
     """
     from asr_bn.cli.stage import Stage
     from asr_bn.data.source_files import SourceFiles

@@ -1,4 +1,4 @@
-"""``asr-bn posteriors``: framewise posteriors of data folders, features or audio files as a Kaldi archive."""
+"""``asr-bn posteriors``: framewise posteriors as a Kaldi archive."""
 
 import sys
 from collections.abc import Iterable
@@ -32,15 +32,15 @@ def posteriors(
             help="Data folder, ark: or scp: rspecifier of features, - (ark:-), or audio files.",
         ),
     ],
-    wspecifier: Annotated[str, typer.Argument(help="As ark:post.ark, ark,t:-, ark,scp:A,S.")],
+    wspecifier: Annotated[str, typer.Argument(help="Such as ark:post.ark, ark,t:- or ark,scp:A,S.")],
     output: Annotated[Output, typer.Option(help="What to write.")] = Output.log_posterior,
     prior_scale: Annotated[
-        float, typer.Option(help="Of log_likelihood: how much of the log prior to subtract.")
+        float, typer.Option(help="For log_likelihood: share of the log prior to subtract.")
     ] = 1.0,
     prior_floor: Annotated[
-        float, typer.Option(help="Of log_likelihood: smallest prior, as a probability.")
+        float, typer.Option(help="For log_likelihood: smallest prior, as probability.")
     ] = 0.0,
-    acoustic_scale: Annotated[float, typer.Option(help="Of log_likelihood: a factor for all of it.")] = 1.0,
+    acoustic_scale: Annotated[float, typer.Option(help="For log_likelihood: factor of the result.")] = 1.0,
     nj: Annotated[
         int | None, typer.Option(min=1, help="Batches at a time [number of cores; 1 on CUDA].")
     ] = None,
@@ -54,7 +54,7 @@ def posteriors(
 ) -> None:
     """Score utterances into a Kaldi archive.
 
-    It goes to a file, or with ark:- to a decoder.
+    The archive is a file, or with ark:- a stream for a decoder.
     """
     from asr_bn.kaldi_io.matrix_table import MatrixWriter
     from asr_bn.scoring.corpus import score_blocks

@@ -1,4 +1,4 @@
-"""``asr-bn report``."""
+"""``asr-bn report``: the results of a recipe as a page."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ SOURCES = ("metrics.jsonl", "final.json", "parity.json", "decode.json", "model.o
 
 def report(
     out: Annotated[Path, typer.Argument(help="Output folder of the recipe.")],
-    corpus: Annotated[str, typer.Option(help="What the corpus is called.")],
+    corpus: Annotated[str, typer.Option(help="Name of the corpus.")],
     data: Annotated[Path, typer.Option(help="Features of the development set.")],
     ali: Annotated[Path, typer.Option(help="Alignments of the development set.")],
     config: Annotated[Path, typer.Option(help="The experiment's TOML file.")],

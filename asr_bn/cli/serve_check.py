@@ -1,4 +1,4 @@
-"""``asr-bn serve-check``."""
+"""``asr-bn serve-check``: an answer of the server compared with both models."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,16 +20,11 @@ def serve_check(
     resample: options.Resample = False,
     no_pipes: options.NoPipes = False,
     pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
-    max_difference: Annotated[
-        float,
-        typer.Option(
-            help="Allowed in log posterior; more to PyTorch only where the features' last bits make so much."
-        ),
-    ] = 1e-4,
+    max_difference: options.MaxDifference = 1e-4,
 ) -> None:
     """Post an utterance to the server and compare its answer.
 
-    The server is started for it; EXP_DIR gets serve_check.json.
+    Start the server for it; EXP_DIR gets serve_check.json.
     """
     from asr_bn.cli.stage import Stage
     from asr_bn.data.source_files import SourceFiles
