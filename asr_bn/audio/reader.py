@@ -39,7 +39,7 @@ class Recording:
     sample_frequency: int
 
     def channel(self, channel: int | None, where: str) -> Samples:
-        """Samples of a channel (from 0); None takes the only one.
+        """Return the samples of a channel (from 0); None takes the only one.
 
         Raises:
             ValueError: several channels and none chosen, or no such channel.
@@ -67,7 +67,7 @@ class WaveformReader:
         self._last: tuple[str, Recording] | None = None
 
     def read(self, utterance: Utterance) -> Waveform:
-        """The utterance's samples.
+        """Read the utterance's samples.
 
         Raises:
             OSError: no such file.
@@ -152,12 +152,12 @@ def decode_audio(data: bytes, channel: int | None = None, where: str = "audio") 
 
 
 def decode_recording(data: bytes, where: str = "audio") -> Recording:
-    """All channels of a file in memory, told apart by its first bytes; see `decode_audio`."""
+    """Decode all channels of a file in memory, whose first bytes tell its format; see `decode_audio`."""
     return Recording(*decode(data, where))
 
 
 def resample(samples: Floats, frequency: int, wanted: int) -> Floats:
-    """``samples`` ``[num_samples]`` converted from ``frequency`` to ``wanted`` Hz."""
+    """Convert ``samples`` ``[num_samples]`` from ``frequency`` to ``wanted`` Hz."""
     import soxr
 
     converted: Floats = soxr.resample(samples, frequency, wanted, quality="HQ")
@@ -173,7 +173,7 @@ def _finite(samples: Samples, where: str) -> Floats:
 
 
 def _cut(samples: Samples, start: float, end: float | None, frequency: int, where: str) -> Samples:
-    """The samples of a segment, as Kaldi's ``featbin/extract-segments.cc`` takes them.
+    """Cut out the samples of a segment, as Kaldi's ``featbin/extract-segments.cc`` does.
 
     Raises:
         SkippedSegment: it begins or ends too far behind the recording, or is too short.

@@ -39,7 +39,7 @@ def check_data(
     audio: AudioSource = AudioSource(),
     fbank: FbankOptions | None = None,
 ) -> DataReport:
-    """Look at a data folder and, if given, the alignments of its utterances.
+    """Check a data folder and, if given, the alignments of its utterances.
 
     The frames of an utterance are those of its ``feats.scp`` if there is one, or else follow from its audio,
     every file of which is then decoded.  ``fbank`` None takes the default options at the rate of the first
@@ -63,7 +63,7 @@ def check_data(
 
 
 def _check_order(path: Path, report: DataReport) -> None:
-    """Ids sorted as bytes (``LC_ALL=C``) and unique, which Kaldi's programs rely on."""
+    """Check that ids are unique and sorted as bytes (``LC_ALL=C``), as Kaldi's programs need them."""
     previous = b""
     for number, key in read_raw_ids(path):
         utt_id = key.decode("utf-8", "replace")
@@ -80,7 +80,7 @@ def _check_order(path: Path, report: DataReport) -> None:
 
 
 def _check_whitespace(path: Path, report: DataReport) -> None:
-    """What ``utils/validate_text.pl`` refuses in ``text``; elsewhere, as in a file name, it may be meant."""
+    """Report whitespace that ``utils/validate_text.pl`` refuses in ``text``; elsewhere it is a remark."""
     with open_file(path) as stream:
         lines = stream.read().decode("utf-8", "replace").split("\n")
     for number, line in enumerate(lines, start=1):
@@ -97,7 +97,7 @@ def _check_whitespace(path: Path, report: DataReport) -> None:
 def _check_folder(
     data_dir: Path, audio: AudioSource, fbank: FbankOptions | None, report: DataReport
 ) -> dict[str, int]:
-    """Frames by utterance; what does not match goes to ``report``."""
+    """Return frames by utterance; mismatches go to ``report``."""
     feats_path = data_dir / "feats.scp"
     if not (data_dir / "wav.scp").exists() and feats_path.exists():
         utt_ids = list(read_table(feats_path))

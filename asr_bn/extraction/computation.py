@@ -59,7 +59,7 @@ class Computation:
     cmvn: Cmvn | None = None
 
     def feats(self, utterance: Utterance) -> tuple[Floats, float]:
-        """Features ``[num_frames, num_features]`` of an utterance and its length in seconds.
+        """Compute an utterance's features ``[num_frames, num_features]``, and its length in seconds.
 
         Raises:
             ValueError: it cannot be read, or its rate is not the one of ``fbank``.
@@ -87,9 +87,9 @@ class Computation:
         return feats, len(feats) * self.fbank.frame_shift_ms / 1000
 
     def write_chunk(self, utterances: Sequence[Utterance], stream: IO[bytes]) -> list[Entry]:
-        """Write the archive's bytes for ``utterances`` in their order; the first one's are the first.
+        """Write the archive's bytes for ``utterances``, in their order.
 
-        Segments that Kaldi leaves out are left out, and that is said.
+        Segments that Kaldi leaves out are left out, with a note.
         """
         entries, end = [], 0
         for utterance in utterances:
@@ -110,7 +110,7 @@ class Computation:
         return entries
 
     def chunk(self, utterances: Sequence[Utterance]) -> Chunk:
-        """The same, in memory."""
+        """Compute the archive's bytes for ``utterances`` in memory; see `write_chunk`."""
         stream = io.BytesIO()
         return Chunk(self.write_chunk(utterances, stream), stream.getbuffer())
 
@@ -127,7 +127,7 @@ class Computation:
 
 
 def in_chunks(utterances: Sequence[Utterance], size: int, num_jobs: int = 1) -> Iterator[list[Utterance]]:
-    """``size`` utterances at a time; for several jobs fewer towards the end, so that all end together."""
+    """Yield ``size`` utterances at a time, fewer towards the end of several jobs: all end together."""
     start = 0
     while start < len(utterances):
         left = len(utterances) - start

@@ -39,7 +39,7 @@ class ExtractionRequest:
     norm_vars: bool = False
 
     def utterances(self) -> list[Utterance]:
-        """The data folder's utterances, or those of ``feats_scp``, in file order.
+        """Read the data folder's utterances, or those of ``feats_scp``, in file order.
 
         Raises:
             OSError, ValueError: see `DataDir.read`; an empty ``feats_scp``.
@@ -53,7 +53,7 @@ class ExtractionRequest:
         return [Utterance(u, u, name, None, None, utt2spk.get(u)) for u, name in table.items()]
 
     def sources(self, utterances: Sequence[Utterance]) -> SourceFiles:
-        """Every file that the features depend on."""
+        """Collect every file that the features depend on."""
         sources = SourceFiles.of(self.data_dir / name for name in _TABLES)
         sources += SourceFiles.of_names(
             ((u.utt_id, u.rxfilename) for u in utterances), self.options.audio.root
@@ -65,7 +65,7 @@ class ExtractionRequest:
         return sources
 
     def fingerprint(self, utterances: Sequence[Utterance]) -> str:
-        """Of everything that the features depend on, but for what commands read."""
+        """Compute the fingerprint of all that the features depend on, except what commands read."""
         sources = self.sources(utterances)
         inputs = vars(self) | vars(self.options) | vars(self.options.audio)
         del inputs["options"], inputs["audio"]
@@ -73,7 +73,7 @@ class ExtractionRequest:
         return stamps.fingerprint(inputs, sources.small, sources.large)
 
     def computation(self, utterances: Sequence[Utterance]) -> Computation:
-        """How to compute the features.
+        """Decide how to compute the features.
 
         Raises:
             OSError, ValueError: a conf file or CMVN statistics that cannot be read; no rate to be had.
@@ -84,7 +84,7 @@ class ExtractionRequest:
         return Computation(self._fbank(utterances), replace(self.options, audio=self._audio()), cmvn)
 
     def _fbank(self, utterances: Sequence[Utterance]) -> FbankOptions:
-        """The filter bank's options, the sample frequency decided (and said, if nobody named it)."""
+        """Decide the filter bank's options; a sample frequency that nobody named is reported."""
         if self.sample_frequency is not None:
             rate = float(self.sample_frequency)
             return replace(self._from_conf(rate), sample_frequency=rate)

@@ -98,7 +98,7 @@ class ScoringInput:
 
 
 def has_only_feats(data_dir: Path) -> bool:
-    """True for a data folder that is scored from its ``feats.scp``, since it has no ``wav.scp``."""
+    """Return whether a data folder is scored from its ``feats.scp``, since it has no ``wav.scp``."""
     return not (data_dir / "wav.scp").exists() and (data_dir / "feats.scp").exists()
 
 
@@ -114,5 +114,5 @@ def utterance_ids(data_dir: Path) -> list[str]:
 
 
 def is_table(name: str) -> bool:
-    """True for ``ark:``, ``scp:`` (with options), ``-`` and a bare ``*.ark`` or ``*.scp``."""
+    """Return whether it is ``ark:``, ``scp:`` (with options), ``-`` or a bare ``*.ark`` or ``*.scp``."""
     return name == "-" or is_specifier(name) or name.endswith((".ark", ".scp"))
