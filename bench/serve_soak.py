@@ -92,17 +92,17 @@ class Target:
         self, source: str, receive_buffer: int = 0
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A connection from an address."""
-        connection = socket.socket()
-        if receive_buffer:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        connection.setblocking(False)
-        connection.bind((source, 0))
-        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
-        reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 16)
-        try:
-            yield reader, writer
-        finally:
-            writer.transport.abort()
+        with socket.socket() as connection:
+            if receive_buffer:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            connection.setblocking(False)
+            connection.bind((source, 0))
+            await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
+            reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 16)
+            try:
+                yield reader, writer
+            finally:
+                writer.transport.abort()
 
     def head(self, request: Request, length: int, more: str = "") -> bytes:
         """The head of a request for a body of ``length`` bytes."""
