@@ -30,7 +30,10 @@ import psutil
 from asr_bn.scoring.scorer import AcousticScorer
 from bench.peers.batch import npy
 from bench.serve import NOWHERE, server, utterances
+from bench.serve_fairness import fairness
+from bench.serve_processes import memory, server_processes
 from bench.serve_requests import NPY, POSTERIORS, Request, make_requests
+from bench.serve_soak import soak
 
 PROBE = """
 import socket, sys, time
@@ -211,18 +214,6 @@ def overload(arguments: argparse.Namespace) -> dict[str, Any]:
     return found | {"answers": seconds, "healthz": _quantiles(load.health_s)}
 
 
-def server_processes(port: int) -> list[psutil.Process]:
-    """Find the processes of the server on ``port``."""
-    listening = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and not c.raddr]
-    process = psutil.Process(listening[0].pid)
-    return [process, *process.children(recursive=True)]
-
-
-def memory(processes: list[psutil.Process]) -> int:
-    """Return the bytes that ``processes`` hold."""
-    return sum(process.memory_info().rss for process in processes)
-
-
 def _quantiles(seconds: list[float]) -> dict[str, float]:
     p50, p99 = np.percentile(seconds, [50, 99]) * 1000
     return {"count": len(seconds), "p50_ms": float(p50), "p99_ms": float(p99), "max_ms": 1000 * max(seconds)}
@@ -233,10 +224,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    # They are built upon this module.
-    from bench.serve_fairness import fairness
-    from bench.serve_soak import soak
-
     measures = {"mixed": mixed, "overload": overload, "fairness": fairness, "soak": soak}
     parser.add_argument("what", choices=measures)
     parser.add_argument("model", type=Path, nargs="?", default=Path("exp/mini/batch_norm/model.onnx"))

@@ -5,8 +5,9 @@
 Honest clients, each with an address and utterances of its own, ask one after the other.  They compare every
 answer, bit for bit, with the exported model's alone: another one's answer would be found.  Meanwhile other
 addresses attack, ``--rate`` times a second: they send damaged bodies, leave in the middle of uploads, do not
-read their answers, and flood the server.  Counts are printed every ten minutes, the memory of every
-process, the median of a minute, is noted at 10, 50 and 100 % of the time.  All traffic stays on 127.0.0.0/8.
+read their answers, and flood the server.  Counts are printed every ten minutes.  The memory of every
+process is noted at 10, 50 and 100 % of the time: the least, median and most of a minute.  All traffic stays
+on 127.0.0.0/8.
 """
 
 import argparse
@@ -34,7 +35,7 @@ import psutil
 from asr_bn.scoring.scorer import AcousticScorer
 from bench.peers.batch import npy
 from bench.serve import as_form, server
-from bench.serve_load import server_processes
+from bench.serve_processes import server_processes
 from bench.serve_requests import Request, make_requests
 
 NUM_HONEST, NUM_UTTERANCES = 4, 12
@@ -58,7 +59,7 @@ class Found:
     honest: Counter[str] = field(default_factory=Counter)
     hostile: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
-    memory_mb: dict[str, dict[str, float]] = field(default_factory=dict)
+    memory_mb: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
         """Return the counts, to be printed."""
@@ -91,17 +92,17 @@ class Target:
         self, source: str, receive_buffer: int = 0
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """Open a connection from an address."""
-        connection = socket.socket()
-        if receive_buffer:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        connection.setblocking(False)
-        connection.bind((source, 0))
-        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
-        reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 16)
-        try:
-            yield reader, writer
-        finally:
-            writer.transport.abort()
+        with socket.socket() as connection:
+            if receive_buffer:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            connection.setblocking(False)
+            connection.bind((source, 0))
+            await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
+            reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 16)
+            try:
+                yield reader, writer
+            finally:
+                writer.transport.abort()
 
     def head(self, request: Request, length: int, more: str = "") -> bytes:
         """Return the head of a request for a body of ``length`` bytes."""
@@ -278,9 +279,9 @@ async def _asked(client: httpx.AsyncClient, request: Request, model: str, number
 
 
 async def watch(processes: Callable[[], list[psutil.Process]], seconds: float, found: Found) -> None:
-    """Note memory at 10, 50 and 100 % of the time, the median of the minute before; print the counts.
+    """Note memory at 10, 50 and 100 % of the time: the least, median and most of the minute before.
 
-    What answers need comes and goes: a single look would tell more of the moment than of hours.
+    What answers need comes and goes: the least tells what is left when they are gone.
     """
     started = time.monotonic()
     marks = {0.1 * seconds: "10 %", 0.5 * seconds: "50 %", seconds - 1: "100 %"}
@@ -293,7 +294,9 @@ async def watch(processes: Callable[[], list[psutil.Process]], seconds: float, f
             seen.append(_memory(processes()))
         if at in marks:
             of_name = {name: [held[name] for held in seen if name in held] for name in seen[-1]}
-            found.memory_mb[marks[at]] = {name: statistics.median(held) for name, held in of_name.items()}
+            found.memory_mb[marks[at]] = {
+                name: [min(held), statistics.median(held), max(held)] for name, held in of_name.items()
+            }
         if at in reports:
             print(json.dumps(found.report()), file=sys.stderr, flush=True)
 

@@ -27,6 +27,8 @@ from serve.transport.connections import Connection, ConnectionLimits
 from serve.transport.standard_error import keep_writers_from_waiting
 
 HEALTH_CHECK_S = 15
+# As `keep_some_freed_memory`: in a process of several, uvicorn's thread starts before any code of ours runs.
+_ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 
 
 class AnnouncingServer(uvicorn.Server):
@@ -155,7 +157,7 @@ def _serve_with_processes(settings: Settings) -> int:
         _listen(settings.host, settings.port) as listener,
         tempfile.TemporaryDirectory(prefix=METRICS_PREFIX, dir=memory) as folder,
     ):
-        os.environ |= environment(settings) | {MULTIPROCESS_VARIABLE: folder}
+        os.environ |= environment(settings) | {MULTIPROCESS_VARIABLE: folder, **_ONE_ARENA}
         supervisor = Supervisor(config, listener, folder)
         supervisor.run()
     return int(supervisor.failed)

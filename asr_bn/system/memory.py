@@ -25,9 +25,9 @@ def keep_freed_memory() -> bool:
 def keep_some_freed_memory(largest: int = 32 << 20, most: int = 64 << 20) -> bool:
     """Keep freed memory as `keep_freed_memory`, but bounded, for a server that runs for months.
 
-    Its threads share two arenas: each arena keeps what is freed in it, and a server of many threads would
-    grow for hours until all of them are full.  Threads that run already keep the arenas that they have: call
-    it first.
+    Its threads share one arena: each arena keeps what is freed in it, and a server of many threads would
+    grow for hours until all of them have held the most.  Threads that run already keep the arenas that they
+    have: call it first.
 
     Args:
         largest: bytes of a block that is kept; larger ones go back at once.  glibc takes 32 MB at most.
@@ -36,7 +36,7 @@ def keep_some_freed_memory(largest: int = 32 << 20, most: int = 64 << 20) -> boo
     Returns:
         False where there is no glibc, and nothing was changed.
     """
-    return _set({_M_MMAP_THRESHOLD: largest, _M_TRIM_THRESHOLD: most, _M_ARENA_MAX: 2})
+    return _set({_M_MMAP_THRESHOLD: largest, _M_TRIM_THRESHOLD: most, _M_ARENA_MAX: 1})
 
 
 def give_back_freed_memory() -> bool:

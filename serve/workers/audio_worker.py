@@ -154,7 +154,7 @@ def decode(data: bytes, head: FeaturesTask) -> Recording:
     if (channel or 0) >= num_channels:
         raise ValueError(f"channel {channel} of {num_channels} (they count from 0)")
     samples = recording.samples[:, channel or 0].astype(np.float32)
-    if not np.isfinite(samples).all():
+    if recording.samples.dtype.kind == "f" and not np.isfinite(samples).all():
         raise ValueError("a sample of the audio is not finite")
     return Recording(samples[:, None], recording.sample_frequency)
 
@@ -166,7 +166,8 @@ def at_rate(recording: Recording, wanted: int) -> Floats:
         ValueError: the audio has a lower rate: its upper bands would be empty, unlike those of any speech
             that the model has heard.
     """
-    samples, frequency = recording.samples[:, 0].astype(np.float32), recording.sample_frequency
+    samples = recording.samples[:, 0].astype(np.float32, copy=False)
+    frequency = recording.sample_frequency
     if frequency < wanted:
         raise ValueError(f"sampled at {frequency} Hz, the model needs {wanted} Hz or more")
     return samples if frequency == wanted else resample(samples, frequency, wanted)

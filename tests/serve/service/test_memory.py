@@ -1,4 +1,4 @@
-"""Memory of a server that runs for long: two arenas, and what was freed goes back to the system."""
+"""Memory of a server that runs for long: one arena, and what was freed goes back to the system."""
 
 import re
 import sys
@@ -29,7 +29,7 @@ def arenas_of(pid: int) -> int:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_all_threads_of_a_server_share_two_arenas(tmp_path, processes):
+def test_all_threads_of_a_server_share_one_arena(tmp_path, processes):
     model = write_model(tmp_path / "model.onnx")
     with running_server(model, "--processes", processes) as (url, process):
         wait_until(f"{url}/readyz")
@@ -38,7 +38,7 @@ def test_all_threads_of_a_server_share_two_arenas(tmp_path, processes):
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             pids = [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
         assert pids
-        assert all(arenas_of(pid) <= 1 for pid in pids), [arenas_of(pid) for pid in pids]
+        assert [arenas_of(pid) for pid in pids] == [0] * len(pids)
 
 
 def test_what_was_freed_is_given_back_again_and_again(tmp_path, monkeypatch):
