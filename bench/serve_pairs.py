@@ -29,7 +29,7 @@ import psutil
 
 from bench.peers.batch import npy
 from bench.serve import NPY, ask, ask_blocking, head_of, server, utterances, wav
-from bench.serve_load import server_processes
+from bench.serve_processes import server_processes
 
 CLIENTS = 8
 
