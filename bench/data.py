@@ -3,8 +3,8 @@
     python -m bench.make_wsj_like OUT && python -m bench.data OUT
     python -m bench.data OUT --workers 0 1 2 --cuda       # copies to the GPU through pinned memory too
 
-Each number of workers has a process of its own, which reads the corpus's index as ``asr-bn train`` does and
-then an epoch's batches (or as many as fit into ``--seconds``).  Memory is the largest sum, over this
+Each number of workers has a process of its own, which reads the corpus's index as ``asr-bn train`` does.
+It then reads an epoch's batches, or as many as fit into ``--seconds``.  Memory is the largest sum, over this
 process and its workers, of what each holds alone and its part of what they share (PSS).
 """
 
@@ -32,7 +32,7 @@ class PeakMemory(threading.Thread):
         self.peak, self.stopped = 0, threading.Event()
 
     def run(self) -> None:
-        """Until stopped."""
+        """Note the peak of the memory until stopped."""
         process = psutil.Process()
         while not self.stopped.wait(0.5):
             total = 0
@@ -47,7 +47,7 @@ class PeakMemory(threading.Thread):
 def measure(
     folder: Path, workers: int, seconds: float, cuda: bool, batch_frames: int | None
 ) -> dict[str, float]:
-    """Seconds to the index and the first batch, then the rate."""
+    """Measure the seconds to the index and the first batch, then the rate."""
     memory = PeakMemory()
     memory.start()
     start = time.perf_counter()

@@ -37,7 +37,7 @@ Job = Callable[[], object]
 
 
 def make_model(norm: str) -> tuple[AcousticModel, ModelMetadata]:
-    """The paper's network with statistics of random features, and metadata for its file."""
+    """Return the paper's network with statistics of random features, and metadata for its file."""
     config = ExperimentConfig().replace("model", norm=norm, num_layers=5, hidden_size=250)
     model = AcousticModel(config.model, FBANK.num_features, NUM_PDFS)
     with torch.no_grad():
@@ -47,7 +47,7 @@ def make_model(norm: str) -> tuple[AcousticModel, ModelMetadata]:
 
 
 def contenders(folder: Path, num_frames: int, num_threads: int) -> dict[str, Job]:
-    """What each one does in a turn."""
+    """Return what each one does in a turn."""
     static = np.random.default_rng(0).normal(size=(num_frames, FBANK.num_features)).astype(np.float32)
     jobs: dict[str, Job] = {}
     for name, norm in (("baseline", "none"), ("batch_norm", "sequence")):
@@ -93,7 +93,7 @@ def _plain_torch_job(num_frames: int) -> Job:
 
 
 def measure(jobs: dict[str, Job], rounds: int) -> dict[str, dict[str, float]]:
-    """Median milliseconds of every job by the clock and of the processor, taking turns."""
+    """Return median milliseconds of every job by the clock and of the processor, taking turns."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}
     for job in jobs.values():
         job()
@@ -113,7 +113,7 @@ def measure(jobs: dict[str, Job], rounds: int) -> dict[str, dict[str, float]]:
 
 
 def ratios(results: dict[str, dict[str, float]], measure_name: str) -> dict[str, float]:
-    """The comparisons that are asked for."""
+    """Return the comparisons that are asked for."""
     ms = {name: values[measure_name] for name, values in results.items()}
     return {
         "onnx batch_norm / onnx baseline": ms["onnx batch_norm"] / ms["onnx baseline"],
@@ -124,7 +124,7 @@ def ratios(results: dict[str, dict[str, float]], measure_name: str) -> dict[str,
 
 
 def main() -> int:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.export", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--frames", type=int, default=500)

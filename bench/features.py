@@ -31,7 +31,7 @@ CONTENDERS = ("asr-bn", "asr-bn --nj 2", "kaldi-native-fbank", "torchaudio", "lh
 
 
 def make_corpus(folder: Path, hours: float) -> float:
-    """A data folder with ``hours`` of audio; returns the seconds it really has."""
+    """Write a data folder with ``hours`` of audio; return the seconds it really has."""
     from scipy.io import wavfile
 
     random = np.random.default_rng(2015)
@@ -50,7 +50,7 @@ def make_corpus(folder: Path, hours: float) -> float:
 
 
 def run(contender: str, data: Path, out: Path) -> tuple[float, float]:
-    """Seconds of the job by the clock and of the processor, told by the process that did it."""
+    """Return seconds of the job by the clock and of the processor, told by the process that did it."""
     command = [
         sys.executable,
         "-m",

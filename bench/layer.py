@@ -5,9 +5,9 @@
     python -m bench.layer --slow-scale 1    # slow peers at the full lengths: a quarter of an hour more
     python -m bench.layer --device cuda     # the same on a GPU
 
-Five bidirectional layers of 250 on 123 features, 24 utterances of 200 to 1300 frames; for the peers that are
-many times slower, of 50 to 325 frames unless asked otherwise (PyTorch's packed backward on a CPU is quadratic
-in the length, so that this flatters it).  The contenders take turns; medians of *real* (unpadded) frames a
+Five bidirectional layers of 250 on 123 features, 24 utterances of 200 to 1300 frames.  For the peers that are
+many times slower they have 50 to 325 frames unless asked otherwise.  This flatters PyTorch's packed backward,
+which on a CPU is quadratic in the length.  The contenders take turns; medians of *real* (unpadded) frames a
 second.  Peak memory is that of a process of its own on a CPU, that of PyTorch's allocator during one step on
 a GPU.
 
@@ -68,20 +68,20 @@ class Batch:
 
 
 def make_batch(lengths: Tensor, device: torch.device) -> Batch:
-    """Random features."""
+    """Return random features."""
     padded = torch.randn(int(lengths.max()), len(lengths), INPUT)
     packed = pack_padded_sequence(padded, lengths, enforce_sorted=False).to(device)
     return Batch(padded.to(device), lengths, packed)
 
 
 def ragged_lengths(scale: float = 1.0) -> Tensor:
-    """24 lengths from 200 to 1300 times ``scale``, the same every time."""
+    """Return 24 lengths from 200 to 1300 times ``scale``, the same every time."""
     lengths = torch.randint(200, 1301, (24,), generator=torch.Generator().manual_seed(0))
     return (lengths * scale).long()
 
 
 def step(model: nn.Module, inputs: Any, precision: str = "float32") -> Step:
-    """One forward and backward pass."""
+    """Do one forward and backward pass."""
 
     def run() -> None:
         model.zero_grad(set_to_none=True)
@@ -98,7 +98,7 @@ def step(model: nn.Module, inputs: Any, precision: str = "float32") -> Step:
 
 @contextmanager
 def products(precision: str) -> Iterator[None]:
-    """Float32 matrix products as ``precision`` says; cuDNN would take TF32 unless told otherwise."""
+    """Set float32 matrix products as ``precision`` says; cuDNN would take TF32 unless told otherwise."""
     places = (torch.backends.cuda.matmul, torch.backends.cudnn.rnn)
     before = [place.fp32_precision for place in places]
     for place in places:
@@ -111,17 +111,17 @@ def products(precision: str) -> Iterator[None]:
 
 
 def ours(device: torch.device, **options: Any) -> nn.Module:
-    """The paper's stack."""
+    """Return the paper's stack."""
     return BatchNormLSTM(INPUT, HIDDEN, LAYERS, bidirectional=True, **options).to(device)
 
 
 def plain(device: torch.device) -> nn.Module:
-    """PyTorch's."""
+    """Return PyTorch's."""
     return nn.LSTM(INPUT, HIDDEN, LAYERS, bidirectional=True).to(device)
 
 
 def contenders(batch: Batch, device: torch.device) -> dict[str, Callable[[], Step]]:
-    """Everything that is compared; a model is made when it is called for."""
+    """Return everything that is compared; a model is made when it is called for."""
 
     def own(**options: Any) -> Callable[[], Step]:
         return lambda: step(ours(device, **options), batch.packed)
@@ -157,7 +157,7 @@ def _sequence(device: torch.device) -> nn.Module:
 
 
 def seconds(run: Step, device: torch.device) -> float:
-    """Wall time of one step."""
+    """Return the wall time of one step."""
     start = time.perf_counter()
     run()
     if device.type == "cuda":
@@ -166,7 +166,7 @@ def seconds(run: Step, device: torch.device) -> float:
 
 
 def median_seconds(steps: dict[str, Step], device: torch.device, rounds: int) -> dict[str, float]:
-    """Median of each contender, in turns, after a round for warming up."""
+    """Return each contender's median, in turns, after a round for warming up."""
     for run in steps.values():
         seconds(run, device)
     times: dict[str, list[float]] = {name: [] for name in steps}
@@ -177,27 +177,27 @@ def median_seconds(steps: dict[str, Step], device: torch.device, rounds: int) ->
 
 
 def matmul_rate(device: torch.device, size: int = 2048) -> float:
-    """Floating-point operations a second of a large float32 product."""
+    """Return the floating-point operations a second of a large float32 product."""
     a, b = torch.randn(2, size, size, device=device)
     product = lambda: torch.mm(a, b)  # noqa: E731
     return 2 * size**3 / min(seconds(product, device) for _ in range(10))
 
 
 def flops_of_frame() -> float:
-    """Multiplications and additions of forward and backward, a frame."""
+    """Count multiplications and additions of forward and backward, a frame."""
     inputs = [INPUT] + [2 * HIDDEN] * (LAYERS - 1)
     return 3 * 2 * sum(2 * 4 * HIDDEN * (size + HIDDEN) for size in inputs)
 
 
 def peak_memory(name: str, device: torch.device) -> float:
-    """Peak megabytes of a process that runs the contender alone, over what it had before."""
+    """Return peak megabytes of a process that runs the contender alone, over what it had before."""
     command = [sys.executable, "-m", "bench.layer", "--device", device.type, "--memory-of", name]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(json.loads(output.splitlines()[-1]))
 
 
 def print_memory_of(name: str, device: torch.device) -> None:
-    """What :func:`peak_memory` runs."""
+    """Print the peak memory of a contender: what :func:`peak_memory` runs."""
     batch = make_batch(ragged_lengths(), device)
     run = contenders(batch, device)[name]()
     # The peak that getrusage tells is at least that of the process that started this one.
@@ -241,7 +241,7 @@ def main() -> None:
 
 
 def print_comparison(device: torch.device, rounds: int, scale: float, slow: bool) -> None:
-    """Real frames a second, time over the normalized layer's, and peak memory, of slow or other peers."""
+    """Print real frames a second, time over the normalized layer's, and peak memory of peers."""
     batch = make_batch(ragged_lengths(scale), device)
     made = contenders(batch, device)
     chosen = [name for name in made if name == OURS or slow == name.startswith(SLOW)]
@@ -258,7 +258,7 @@ def print_comparison(device: torch.device, rounds: int, scale: float, slow: bool
 
 
 def on_gpu(batch: Batch, device: torch.device, precision: str) -> dict[str, Step]:
-    """cuDNN's LSTM, and ours of all kinds, at one precision."""
+    """Return cuDNN's LSTM, and ours of all kinds, at one precision."""
     made = {
         DENSE: step(plain(device), batch.padded, precision),
         CUDNN: step(plain(device), batch.packed, precision),
@@ -269,7 +269,7 @@ def on_gpu(batch: Batch, device: torch.device, precision: str) -> dict[str, Step
 
 
 def peak_allocated(run: Step) -> float:
-    """Peak megabytes that one step allocates on the GPU, over what there was before."""
+    """Return peak megabytes that one step allocates on the GPU, over what there was before."""
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -281,7 +281,7 @@ def peak_allocated(run: Step) -> float:
 def print_on_gpu(
     device: torch.device, rounds: int, lengths: Tensor, memory: Callable[[Step], float] = peak_allocated
 ) -> None:
-    """Real frames a second, time over cuDNN's on the same packed batch with what is allowed, peak memory."""
+    """Print real frames a second, time over cuDNN's on the same packed batch, and peak memory."""
     batch = make_batch(lengths, device)
     print(f"\n{batch.num_frames} real frames of {batch.padded.shape[0] * batch.padded.shape[1]} padded")
     for precision in PRECISIONS:
@@ -297,7 +297,7 @@ def print_on_gpu(
 
 
 def print_lengths(device: torch.device) -> None:
-    """Time a frame of the normalized layer over the length of the utterances."""
+    """Print the normalized layer's time a frame over the length of the utterances."""
     print("\nsequence-wise BN, 24 utterances of equal length: microseconds a frame")
     model = _sequence(device)
     steps, frames = {}, {}

@@ -6,7 +6,7 @@
 Writes ``OUT/train`` and ``OUT/dev`` (``feats.scp``, archives, ``fbank.conf``) and ``OUT/train_ali`` and
 ``OUT/dev_ali`` (``pdf.ark``, ``num_pdfs``): what ``asr-bn train`` takes.  Features are compressed as Kaldi
 does unless ``--plain`` (4.8 GB).  Lengths are drawn from a gamma distribution of mean 8.1 s between 1 and
-24.5 s, so that some 5 % are over 1300 frames, as the paper counted in si284.  Each utterance is cut from a
+24.5 s.  So some 5 % are over 1300 frames, as the paper counted in si284.  Each utterance is cut from a
 pool of random frames: writing is quick, and no two are alike.
 """
 
@@ -31,7 +31,7 @@ PHONE_FRAMES = 8  # about as long a pdf stays
 
 
 def lengths(utterances: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Frames of each utterance."""
+    """Return the frames of each utterance."""
     seconds = random.gamma(SHAPE, MEAN_SECONDS / SHAPE, utterances).clip(SHORTEST, LONGEST)
     return (seconds * FRAMES_PER_SECOND).astype(np.int64)
 
@@ -43,7 +43,7 @@ def write_set(
     options: argparse.Namespace,
     random: np.random.Generator,
 ) -> None:
-    """Features and alignment of one set."""
+    """Write features and alignment of one set."""
     feats_dir, ali_dir = folder / name, folder / f"{name}_ali"
     pool = random.standard_normal((POOL, options.dim), dtype=np.float32)
     scripts = []
@@ -63,14 +63,14 @@ def write_set(
 
 
 def utt_id(index: int) -> str:
-    """As WSJ's: speaker, then utterance."""
+    """Return an utterance id as WSJ's: speaker, then utterance."""
     return f"{index // 130:03d}c{index % 130:04d}"
 
 
 def labels(
     num_frames: NDArray[np.int64], num_pdfs: int, random: np.random.Generator
 ) -> Iterator[tuple[str, NDArray[np.int32]]]:
-    """Pdf-ids that stay for a few frames each."""
+    """Return pdf-ids that stay for a few frames each."""
     for index, length in enumerate(num_frames):
         pdf_ids = random.integers(0, num_pdfs, int(length) // PHONE_FRAMES + 1, dtype=np.int32)
         yield utt_id(index), np.repeat(pdf_ids, PHONE_FRAMES)[:length]

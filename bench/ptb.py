@@ -36,14 +36,14 @@ class PlainLayers(nn.Module):
         self.lstm = nn.LSTM(size, size, num_layers, dropout=dropout)
 
     def run(self, input: PackedSequence, state: State | None, lengths: None) -> tuple[PackedSequence, State]:
-        """As the layers of asr_bn have it."""
+        """Run the layer with the signature of asr_bn's."""
         steps, batch = len(input.batch_sizes), int(input.batch_sizes[0])
         output, last = self.lstm(input.data.view(steps, batch, -1), state)
         return PackedSequence(output.reshape(steps * batch, -1), input.batch_sizes), last
 
 
 def contenders(experiment: LanguageModelExperiment, device: torch.device) -> dict[str, LanguageModel]:
-    """The three models, with the same sizes."""
+    """Return the three models, with the same sizes."""
     models = {
         BASELINE: LanguageModel(experiment.replace("model", norm="none").model, NUM_WORDS),
         OURS: LanguageModel(experiment.model, NUM_WORDS),
@@ -72,7 +72,7 @@ class Harness:
         self.batch_size, self.max_grad_norm = training.batch_size, training.max_grad_norm or float("inf")
 
     def train(self) -> None:
-        """One step: forward, backward, clipping, update."""
+        """Do one step: forward, backward, clipping, update."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._loss()
@@ -82,7 +82,7 @@ class Harness:
 
     @torch.no_grad()
     def score(self) -> None:
-        """One window in evaluation mode."""
+        """Score one window in evaluation mode."""
         self.model.eval()
         self._loss()
 
@@ -94,7 +94,7 @@ class Harness:
 
 
 def timed(run: Run, steps: int, device: torch.device) -> float:
-    """Seconds a step."""
+    """Return the seconds a step."""
     start = time.perf_counter()
     for _ in range(steps):
         run()

@@ -49,14 +49,14 @@ NOWHERE = memoryview(bytearray(1 << 20))
 
 
 def utterances(count: int, num_features: int) -> list[Floats]:
-    """Features of ``count`` utterances of 150 to 450 frames; always the same."""
+    """Return features of ``count`` utterances of 150 to 450 frames; always the same."""
     rng = np.random.default_rng(2015)
     return [rng.standard_normal((n, num_features)).astype(np.float32) for n in rng.integers(150, 451, count)]
 
 
 @contextmanager
 def server(name: str, model: Path, device: str, log: Path, **settings: str) -> Iterator[int]:
-    """A server as a process of its own; yields its port once it listens."""
+    """Run a server as a process of its own; yield its port once it listens."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     given = {"model": str(model), "port": str(port), "device": device}
@@ -84,7 +84,7 @@ def server(name: str, model: Path, device: str, log: Path, **settings: str) -> I
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]", seconds: float = 90.0) -> None:
-    """Until the server has routes on ``port``.
+    """Wait until the server has routes on ``port``.
 
     Raises:
         ValueError: the process ended first, or took too long.
@@ -104,19 +104,19 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]", seconds: float 
 
 
 def as_form(body: bytes) -> bytes:
-    """``body`` as the part ``file`` of a form."""
+    """Return ``body`` as the part ``file`` of a form."""
     head = b'--bench\r\ncontent-disposition: form-data; name="file"; filename="x.npy"\r\n\r\n'
     return head + body + b"\r\n--bench--\r\n"
 
 
 def head_of(path: str, content_type: str, accept: str) -> bytes:
-    """The head of a request, with a place for the length of its body."""
+    """Return the head of a request, with a place for the length of its body."""
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\ncontent-type: {content_type}\r\n"
     return f"{head}content-length: %d\r\n\r\n".encode()
 
 
 async def ask(port: int, content_type: str, bodies: Iterator[bytes], seconds: list[float]) -> None:
-    """One client: a connection, one request after the other; plain sockets, so that clients cost little."""
+    """Ask on one connection, one request after the other; plain sockets, so that clients cost little."""
     loop = asyncio.get_running_loop()
     head = head_of("/v1/posteriors", content_type, NPY)
     with socket.socket() as connection:
@@ -132,7 +132,7 @@ async def ask(port: int, content_type: str, bodies: Iterator[bytes], seconds: li
 
 
 async def receive(connection: socket.socket) -> int:
-    """An answer's status; its body goes where nobody looks, the same place for all."""
+    """Return an answer's status; its body goes where nobody looks, the same place for all."""
     loop = asyncio.get_running_loop()
     head, end = b"", -1
     while end < 0:
@@ -147,7 +147,7 @@ async def receive(connection: socket.socket) -> int:
 
 
 async def load(port: int, content_type: str, clients: int, bodies: list[bytes]) -> dict[str, float]:
-    """Requests a second and milliseconds of a request, of ``bodies`` shared among ``clients``."""
+    """Measure requests a second and milliseconds of a request, of ``bodies`` shared among ``clients``."""
     seconds: list[float] = []
     shared = iter(bodies)
     started = time.perf_counter()
@@ -158,7 +158,7 @@ async def load(port: int, content_type: str, clients: int, bodies: list[bytes]) 
 
 
 def onnxruntime_alone(model: Path, feats: list[Floats]) -> dict[str, float]:
-    """Utterances a second of the library alone, for each way to batch and to use the cores."""
+    """Measure utterances a second of the library alone, for each way to batch and to use the cores."""
     cores = len(os.sched_getaffinity(0))
     rates = {}
     for calls, threads in ((1, cores), (cores, 1)):
@@ -177,7 +177,7 @@ def onnxruntime_alone(model: Path, feats: list[Floats]) -> dict[str, float]:
 
 
 def wav(seconds: float, sample_frequency: int) -> bytes:
-    """A WAV file of noise."""
+    """Return a WAV file of noise."""
     samples = np.random.default_rng(1).normal(0, 3000, int(seconds * sample_frequency)).astype("<i2")
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
@@ -187,7 +187,7 @@ def wav(seconds: float, sample_frequency: int) -> bytes:
 
 
 def ask_blocking(connection: socket.socket, request: bytes, buffer: bytearray) -> str:
-    """One request and its answer over a plain socket, at the least cost for a client; the answer's head."""
+    """Send one request over a plain socket, at the least cost for a client; return the answer's head."""
     connection.sendall(request)
     view, size, head, length = memoryview(buffer), 0, b"", -1
     while length < 0 or size < length:
@@ -201,7 +201,7 @@ def ask_blocking(connection: socket.socket, request: bytes, buffer: bytearray) -
 def overhead(
     connection: socket.socket, head: bytes, bodies: list[bytes], buffer: bytearray
 ) -> list[tuple[float, float]]:
-    """Milliseconds of each request of one client, and those that no stage of the server's work explains."""
+    """Measure milliseconds of one client's requests, and those that no stage of the server explains."""
     figures = []
     for body in bodies:
         sent = head % len(body) + body
@@ -216,7 +216,7 @@ def overhead(
 
 
 def overheads(arguments: argparse.Namespace, feats: list[Floats]) -> dict[str, dict[str, float]]:
-    """Medians of `overhead` for features and audio, in turns so that a busy moment meets all of them."""
+    """Return medians of `overhead` for features and audio, in turns so that a busy moment meets all."""
     features, audio = [npy(one) for one in feats], [wav(len(one) / 100, 16000) for one in feats]
     asked = {
         "features to npy": (features, "/v1/posteriors", NPY, NPY),
@@ -239,7 +239,7 @@ def overheads(arguments: argparse.Namespace, feats: list[Floats]) -> dict[str, d
 
 
 def ratios(report: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Our requests a second over those of each peer, for each number of clients, and of the library alone."""
+    """Return our requests a second over each peer's and the library's, for each number of clients."""
     servers, best = report["servers"], max(report["onnxruntime"].values())
     ours = servers["asr-bn"]
     over = {
@@ -251,12 +251,12 @@ def ratios(report: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def median_of(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """The median of every figure over the rounds."""
+    """Return the median of every figure over the rounds."""
     return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 
 def compare(arguments: argparse.Namespace, feats: list[Floats]) -> dict[str, Any]:
-    """The library alone, and every server at every number of clients, in turns."""
+    """Measure the library alone, and every server at every number of clients, in turns."""
     bodies = [npy(one) for one in feats]
     rounds: dict[str, dict[int, list[dict[str, float]]]] = {}
     alone: list[dict[str, float]] = []

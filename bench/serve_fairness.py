@@ -2,9 +2,9 @@
 
     python -m bench.serve_load fairness MODEL.onnx --clients 64 --seconds 20
 
-One asks from 127.0.0.1, one request after the other, first alone and then beside another one with
-``--clients`` connections from 127.0.0.2, in a process of its own.  Its p99 then is to be at most twice that
-alone and the time of one call, the other's median, which Server-Timing tells.
+One asks from 127.0.0.1, one request after the other, first alone and then beside another.  The other has
+``--clients`` connections from 127.0.0.2, in a process of its own.  The first one's p99 then
+is to be at most twice that alone and the time of one call, the other's median, which Server-Timing tells.
 """
 
 import argparse
@@ -46,7 +46,7 @@ class Seen:
 
 
 async def exchange(port: int, source: str, request: bytes) -> bytes:
-    """The begin of the answer to a request that ends its connection; all of it is read."""
+    """Send a request that ends its connection, read the whole answer, and return its beginning."""
     loop = asyncio.get_running_loop()
     with socket.socket() as connection:
         connection.setblocking(False)
@@ -60,7 +60,7 @@ async def exchange(port: int, source: str, request: bytes) -> bytes:
 
 
 async def ask(port: int, source: str, requests: Iterator[bytes], until: float, seen: Seen) -> None:
-    """One connection after the other, until it is time."""
+    """Ask on one connection after the other, until it is time."""
     for request in requests:
         if time.monotonic() > until:
             return
@@ -77,7 +77,7 @@ async def ask(port: int, source: str, requests: Iterator[bytes], until: float, s
 
 
 def make_requests(model: Path, kind: str) -> list[bytes]:
-    """Requests of utterances of 150 to 450 frames: features for npy or JSON, or audio for npy."""
+    """Return requests of utterances of 150 to 450 frames: features for npy or JSON, or audio for npy."""
     scorer = AcousticScorer.load(model, "cpu", 1)
     feats = utterances(30, scorer.metadata.num_features)
     accept, content_type = (JSON if kind == "json" else NPY), ("audio/wav" if kind == "audio" else NPY)
@@ -105,7 +105,7 @@ def flood(port: int, model: Path, kind: str, connections: int, seconds: float) -
 
 @contextlib.contextmanager
 def flooded(port: int, model: Path, kind: str, connections: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """Within it another process floods the server, from another address; what it said comes at the end."""
+    """Let another process flood the server from another address; what it printed comes at the end."""
     command = [sys.executable, "-m", "bench.serve_fairness", str(port), str(model), kind]
     process = subprocess.Popen([*command, str(connections), str(seconds)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -121,7 +121,7 @@ def flooded(port: int, model: Path, kind: str, connections: int, seconds: float)
 
 
 def fairness(arguments: argparse.Namespace) -> dict[str, Any]:
-    """A client with a connection, alone and beside one with many: its p99, and what it may be at most."""
+    """Measure a client's p99 alone and beside one with many connections, and what it may be at most."""
     found: dict[str, Any] = {}
     for kind in ("features", "audio", "json"):
         requests = make_requests(arguments.model, kind)

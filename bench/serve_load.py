@@ -5,11 +5,11 @@
     python -m bench.serve_load fairness MODEL.onnx --seconds 20
     python -m bench.serve_load soak MODEL.onnx --minutes 120 --rate 50
 
-``mixed`` sends utterances of many lengths as features, WAV and FLAC, asks for npy, JSON, Kaldi archives and
-the v2 protocol, and compares every answer, bit for bit, with the exported model's alone.  ``overload``
-measures what the server can do, sends three times as much, and tells how long answers, refusals and /healthz
-took, and what memory was held.  ``fairness`` and ``soak``: see `bench.serve_fairness` and `bench.serve_soak`.
-Needs httpx, soundfile and psutil.
+``mixed`` sends utterances of many lengths as features, WAV and FLAC, and asks for npy, JSON, Kaldi
+archives and the v2 protocol.  It compares every answer, bit for bit, with the exported model's alone.
+``overload`` measures what the server can do and sends three times as much.  It tells how long answers,
+refusals and /healthz took, and what memory was held.  ``fairness`` and ``soak``: see `bench.serve_fairness`
+and `bench.serve_soak`.  Needs httpx, soundfile and psutil.
 """
 
 import argparse
@@ -30,7 +30,10 @@ import psutil
 from asr_bn.scoring.scorer import AcousticScorer
 from bench.peers.batch import npy
 from bench.serve import NOWHERE, server, utterances
+from bench.serve_fairness import fairness
+from bench.serve_processes import memory, server_processes
 from bench.serve_requests import NPY, POSTERIORS, Request, make_requests
+from bench.serve_soak import soak
 
 PROBE = """
 import socket, sys, time
@@ -47,7 +50,7 @@ while time.monotonic() < until:
 
 
 async def send_all(url: str, model: str, requests: list[Request], count: int, clients: int) -> dict[str, Any]:
-    """``count`` requests, each of ``requests`` in turn, from ``clients`` clients; what came of them.
+    """Send ``count`` requests, of ``requests`` in turn, from ``clients`` clients; return what came of them.
 
     A refusal (429) is asked again after a hundredth of its Retry-After; a broken connection (status 0) is an
     answer lost.
@@ -87,14 +90,14 @@ async def send_all(url: str, model: str, requests: list[Request], count: int, cl
 
 
 def counted(url: str) -> int:
-    """The requests for scores that the server itself has answered with 200."""
+    """Count the requests for scores that the server itself has answered with 200."""
     lines = httpx.get(f"{url}/metrics").text.splitlines()
     ours = [s for s in lines if s.startswith("asr_bn_requests_total{") and 'status="200"' in s]
     return round(sum(float(s.split()[-1]) for s in ours if POSTERIORS in s or "/infer" in s))
 
 
 def mixed(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Many requests of mixed length and kind."""
+    """Send many requests of mixed length and kind."""
     requests = make_requests(AcousticScorer.load(arguments.model, "cpu", 1), 120)
     # The clients share a thread, so that each may be slow to send what it has begun.
     patient = {"ASR_BN_HEAD_TIMEOUT_S": "60", "ASR_BN_BODY_TIMEOUT_S": "60", "ASR_BN_DEADLINE_S": "120"}
@@ -128,7 +131,7 @@ class Overload:
         self.memory: list[int] = []
 
     async def ask(self, index: int, timeout_ms: int) -> tuple[int, float]:
-        """One request on a connection of its own."""
+        """Send one request on a connection of its own."""
         body = self.bodies[index % len(self.bodies)]
         head = f"POST {POSTERIORS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: {NPY}\r\n"
         head += f"content-type: {NPY}\r\nx-timeout-ms: {timeout_ms}\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -150,7 +153,7 @@ class Overload:
         return int(head.split(maxsplit=2)[1])
 
     async def capacity(self, count: int) -> float:
-        """Requests a second of 8 clients."""
+        """Measure the requests a second of 8 clients."""
         shared = iter(range(count))
 
         async def client() -> None:
@@ -162,7 +165,7 @@ class Overload:
         return count / (time.monotonic() - started)
 
     async def press(self, rate: float, seconds: float) -> None:
-        """``rate`` requests a second, whatever becomes of them."""
+        """Send ``rate`` requests a second, whatever becomes of them."""
         started, sent, tasks = time.monotonic(), 0, []
         health = asyncio.ensure_future(asyncio.to_thread(self._probe_health, seconds))
         while time.monotonic() - started < seconds:
@@ -173,7 +176,7 @@ class Overload:
         self.health_s = await health
 
     async def watch_memory(self) -> None:
-        """Note it, until cancelled."""
+        """Note the server's memory, until cancelled."""
         while True:
             self.memory.append(memory(self.processes))
             await asyncio.sleep(0.2)
@@ -183,14 +186,14 @@ class Overload:
         self.seconds[status].append(seconds)
 
     def _probe_health(self, seconds: float) -> list[float]:
-        """Seconds that /healthz takes for a process that does nothing else."""
+        """Return the seconds that /healthz takes for a process that does nothing else."""
         command = [sys.executable, "-c", PROBE, str(self.port), str(seconds)]
         lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         return [float(line) for line in lines]
 
 
 def overload(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Three times what the server can do."""
+    """Send three times what the server can do."""
     scorer = AcousticScorer.load(arguments.model, "cpu", 1)
     bodies = [npy(one) for one in utterances(30, scorer.metadata.num_features)]
     with server("asr-bn", arguments.model, "cpu", arguments.log, ASR_BN_MAX_QUEUE="64") as port:
@@ -211,32 +214,16 @@ def overload(arguments: argparse.Namespace) -> dict[str, Any]:
     return found | {"answers": seconds, "healthz": _quantiles(load.health_s)}
 
 
-def server_processes(port: int) -> list[psutil.Process]:
-    """The processes of the server on ``port``."""
-    listening = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and not c.raddr]
-    process = psutil.Process(listening[0].pid)
-    return [process, *process.children(recursive=True)]
-
-
-def memory(processes: list[psutil.Process]) -> int:
-    """Bytes that they hold."""
-    return sum(process.memory_info().rss for process in processes)
-
-
 def _quantiles(seconds: list[float]) -> dict[str, float]:
     p50, p99 = np.percentile(seconds, [50, 99]) * 1000
     return {"count": len(seconds), "p50_ms": float(p50), "p99_ms": float(p99), "max_ms": 1000 * max(seconds)}
 
 
 def main() -> None:
-    """Press, and print JSON."""
+    """Load the server and print JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    # They are built upon this module.
-    from bench.serve_fairness import fairness
-    from bench.serve_soak import soak
-
     measures = {"mixed": mixed, "overload": overload, "fairness": fairness, "soak": soak}
     parser.add_argument("what", choices=measures)
     parser.add_argument("model", type=Path, nargs="?", default=Path("exp/mini/batch_norm/model.onnx"))

@@ -2,11 +2,12 @@
 
     python -m bench.serve_load soak MODEL.onnx --minutes 120 --rate 50
 
-Honest clients, each with an address and utterances of its own, ask one after the other and compare every
+Honest clients, each with an address and utterances of its own, ask one after the other.  They compare every
 answer, bit for bit, with the exported model's alone: another one's answer would be found.  Meanwhile other
-addresses send damaged bodies, leave in the middle of uploads, do not read their answers, and flood the
-server, ``--rate`` of that a second.  Counts are printed every ten minutes, the memory of every process is
-noted at 10, 50 and 100 % of the time.  All traffic stays on 127.0.0.0/8.
+addresses attack, ``--rate`` times a second: they send damaged bodies, leave in the middle of uploads, do not
+read their answers, and flood the server.  Counts are printed every ten minutes.  The memory of every
+process is noted at 10, 50 and 100 % of the time: the least, median and most of a minute.  All traffic stays
+on 127.0.0.0/8.
 """
 
 import argparse
@@ -17,10 +18,11 @@ import itertools
 import json
 import random
 import socket
+import statistics
 import struct
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,12 +35,12 @@ import psutil
 from asr_bn.scoring.scorer import AcousticScorer
 from bench.peers.batch import npy
 from bench.serve import as_form, server
-from bench.serve_load import server_processes
+from bench.serve_processes import server_processes
 from bench.serve_requests import Request, make_requests
 
 NUM_HONEST, NUM_UTTERANCES = 4, 12
 FLOOD_CONNECTIONS = 64
-_REPORT_S = 600.0
+_REPORT_S, _LOOK_S = 600.0, 2.0
 _SETTINGS = {
     "ASR_BN_MAX_QUEUE": "64",
     "ASR_BN_MAX_HELD_FRAMES": "30000",
@@ -57,10 +59,10 @@ class Found:
     honest: Counter[str] = field(default_factory=Counter)
     hostile: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
-    memory_mb: dict[str, dict[str, float]] = field(default_factory=dict)
+    memory_mb: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
-        """It, to be printed."""
+        """Return the counts, to be printed."""
         return {
             "honest": dict(self.honest),
             "hostile": dict(sorted(self.hostile.items())),
@@ -89,21 +91,21 @@ class Target:
     async def connect(
         self, source: str, receive_buffer: int = 0
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """A connection from an address."""
-        connection = socket.socket()
-        if receive_buffer:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        connection.setblocking(False)
-        connection.bind((source, 0))
-        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
-        reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 16)
-        try:
-            yield reader, writer
-        finally:
-            writer.transport.abort()
+        """Open a connection from an address."""
+        with socket.socket() as connection:
+            if receive_buffer:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            connection.setblocking(False)
+            connection.bind((source, 0))
+            await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
+            reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 16)
+            try:
+                yield reader, writer
+            finally:
+                writer.transport.abort()
 
     def head(self, request: Request, length: int, more: str = "") -> bytes:
-        """The head of a request for a body of ``length`` bytes."""
+        """Return the head of a request for a body of ``length`` bytes."""
         lines = [f"POST {request.path.format(model=self.model)} HTTP/1.1", "host: x", more]
         lines += [f"{name}: {value}" for name, value in request.headers.items()]
         lines += [f"content-length: {length}", "connection: close", "", ""]
@@ -141,7 +143,7 @@ async def _outcome(reader: asyncio.StreamReader) -> str:
 
 
 async def send_damaged(target: Target) -> None:
-    """A damaged body, as it is, in a form, or compressed."""
+    """Send a damaged body, as it is, in a form, or compressed."""
     rng, request = target.rng, target.rng.choice(target.samples)
     body, more = damage(request.body, rng), ""
     wrapping = rng.randrange(4)
@@ -159,7 +161,7 @@ async def send_damaged(target: Target) -> None:
 
 
 async def leave_upload(target: Target) -> None:
-    """A part of a body, and then a reset, an end, or nothing for a while."""
+    """Send a part of a body, and then a reset, an end, or nothing for a while."""
     rng, request = target.rng, target.rng.choice(target.samples)
     async with target.connect("127.0.0.11") as (_, writer):
         part = request.body[: rng.randrange(len(request.body) + 1)]
@@ -173,7 +175,7 @@ async def leave_upload(target: Target) -> None:
 
 
 async def read_slowly(target: Target) -> None:
-    """A large answer, some bytes of which are taken every second."""
+    """Ask for a large answer and take some bytes of it every second."""
     body = npy(np.zeros((6000, 41), np.float16))
     kind = target.rng.choice(["application/json", "application/x-npy"])
     request = Request("/v1/posteriors", body, {"accept": kind}, target.samples[0].read, np.empty(0))
@@ -188,7 +190,7 @@ async def read_slowly(target: Target) -> None:
 
 
 async def send_head_slowly(target: Target) -> None:
-    """A head that does not end, or is none."""
+    """Send a head that does not end, or is none."""
     async with target.connect("127.0.0.13") as (reader, writer):
         lines = target.head(target.rng.choice(target.samples), 10)
         writer.write(damage(lines, target.rng))
@@ -199,7 +201,7 @@ async def send_head_slowly(target: Target) -> None:
 
 
 async def flood(target: Target) -> None:
-    """Requests on many connections at a time, from one address."""
+    """Send requests on many connections at a time, from one address."""
 
     async def one() -> None:
         request = target.rng.choice(target.samples)
@@ -222,7 +224,7 @@ ATTACKS: dict[Attack, int] = {
 
 
 async def attack(target: Target, rate: float, until: float) -> None:
-    """``rate`` attacks a second, of which a bounded number goes on at a time."""
+    """Start ``rate`` attacks a second, of which a bounded number goes on at a time."""
     running: set[asyncio.Task[None]] = set()
     started, sent = time.monotonic(), 0
     while time.monotonic() < until:
@@ -277,14 +279,24 @@ async def _asked(client: httpx.AsyncClient, request: Request, model: str, number
 
 
 async def watch(processes: Callable[[], list[psutil.Process]], seconds: float, found: Found) -> None:
-    """Note memory at 10, 50 and 100 % of the time; print the counts every ten minutes."""
+    """Note memory at 10, 50 and 100 % of the time: the least, median and most of the minute before.
+
+    What answers need comes and goes: the least tells what is left when they are gone.
+    """
     started = time.monotonic()
     marks = {0.1 * seconds: "10 %", 0.5 * seconds: "50 %", seconds - 1: "100 %"}
     reports = set(np.arange(_REPORT_S, seconds, _REPORT_S).tolist())
-    for at in sorted(marks.keys() | reports):
+    looks = set(np.arange(_LOOK_S, seconds, _LOOK_S).tolist())
+    seen: deque[dict[str, float]] = deque(maxlen=round(60 / _LOOK_S))
+    for at in sorted(marks.keys() | reports | looks):
         await asyncio.sleep(max(0.0, started + at - time.monotonic()))
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that is being replaced
+            seen.append(_memory(processes()))
         if at in marks:
-            found.memory_mb[marks[at]] = _memory(processes())
+            of_name = {name: [held[name] for held in seen if name in held] for name in seen[-1]}
+            found.memory_mb[marks[at]] = {
+                name: [min(held), statistics.median(held), max(held)] for name, held in of_name.items()
+            }
         if at in reports:
             print(json.dumps(found.report()), file=sys.stderr, flush=True)
 
@@ -296,7 +308,7 @@ def _memory(processes: list[psutil.Process]) -> dict[str, float]:
 
 
 def soak(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Honest and hostile clients beside each other for ``--minutes``."""
+    """Run honest and hostile clients beside each other for ``--minutes``."""
     scorer = AcousticScorer.load(arguments.model, "cpu", 1)
     requests = make_requests(scorer, NUM_HONEST * NUM_UTTERANCES)
     found, seconds, model = Found(), 60 * arguments.minutes, arguments.model.stem

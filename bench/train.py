@@ -8,7 +8,7 @@
 Ours is the loop of ``asr-bn train`` with everything in it (reading, deltas, counting errors, progress bar)
 over some steps after a warm-up.  The share of forward, backward and optimizer is measured in a pass of its
 own.  Peers get a mini-batch that is read, has its deltas and is normalized already, cut to
-``--peer-frames`` frames, and take turns with our step on the same mini-batch; medians of real frames a
+``--peer-frames`` frames.  They take turns with our step on the same mini-batch; medians of real frames a
 second.
 """
 
@@ -46,7 +46,7 @@ class FewSteps(Trainer):
         return super()._train_batches(epoch)[: self.num_steps]
 
     def epoch(self, num_steps: int) -> tuple[float, int]:
-        """Seconds and frames of an epoch of ``num_steps``."""
+        """Return seconds and frames of an epoch of ``num_steps``."""
         self.num_steps = num_steps
         self.progress = replace(self.progress, next_batch=0)
         batches = self._train_batches(self.progress.epoch)
@@ -64,7 +64,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def make_trainer(data: RunData, config: ExperimentConfig, device: torch.device, workers: int) -> FewSteps:
-    """A trainer whose model is normalized by a few utterances' statistics."""
+    """Return a trainer whose model is normalized by a few utterances' statistics."""
     model = new_model(config, data.description)
     feats = torch.cat([torch.from_numpy(data.train[index][1]) for index in range(min(20, len(data.train)))])
     deltas = model.deltas(feats[None], torch.tensor([len(feats)]))[0]
@@ -74,7 +74,7 @@ def make_trainer(data: RunData, config: ExperimentConfig, device: torch.device, 
 
 
 def shares(trainer: FewSteps, num_steps: int) -> dict[str, float]:
-    """Shares of the time of an epoch; the GPU is waited for after each part."""
+    """Return shares of the time of an epoch; the GPU is waited for after each part."""
     spent: dict[str, float] = {}
 
     def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,7 +95,7 @@ def shares(trainer: FewSteps, num_steps: int) -> dict[str, float]:
 
 
 def compare(trainer: FewSteps, frames: int, rounds: int) -> None:
-    """Our step and the peers' on one mini-batch."""
+    """Compare our step and the peers' on one mini-batch."""
     batches = sorted(trainer._train_batches(1), key=lambda batch: int(trainer.train.num_frames[batch].max()))
     indices = batches[len(batches) // 2]
     cut = [trainer.train[index] for index in indices]
@@ -122,7 +122,7 @@ def compare(trainer: FewSteps, frames: int, rounds: int) -> None:
 
 @torch.no_grad()
 def prepared(trainer: FewSteps, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Normalized features with deltas, the mask of the real frames, and pdf-ids, on the device."""
+    """Return normalized features with deltas, the mask of the real frames, and pdf-ids, on the device."""
     model, device = trainer.model, trainer.device
     feats = (model.deltas(batch.feats.to(device), batch.lengths) - model.feats_mean) / model.feats_std
     mask = torch.arange(feats.shape[1])[None] < batch.lengths[:, None]
@@ -130,7 +130,7 @@ def prepared(trainer: FewSteps, batch: Batch) -> tuple[torch.Tensor, torch.Tenso
 
 
 def folders_of(options: argparse.Namespace, scratch: Path) -> DataFolders:
-    """Of a corpus of ``bench.make_wsj_like``, of a recipe's output, or of a small corpus made now."""
+    """Return the folders of ``make_wsj_like``'s corpus, of a recipe's output, or of a small new corpus."""
     if options.recipe is not None:
         return DataFolders(
             *(options.recipe / kind / s for s in ("train", "dev") for kind in ("feats", "pdf"))

@@ -9,7 +9,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def all_targets() -> dict[str, Target]:
-    """Name and function of each target.
+    """Return name and function of each target.
 
     Raises:
         ValueError: two targets have one name.
@@ -24,5 +24,5 @@ def all_targets() -> dict[str, Target]:
 
 
 def seeds(name: str) -> list[Path]:
-    """The files of a target's seed corpus."""
+    """Return the files of a target's seed corpus."""
     return sorted(file for file in (CORPUS / name).iterdir() if file.is_file())

@@ -37,7 +37,7 @@ def _decode(data: bytes) -> None:
 
 
 def ogg(data: bytes) -> None:
-    """Ogg with the checksums that its pages should have: without them nothing behind is reached."""
+    """Decode Ogg with the checksums that its pages should have: without them nothing behind is reached."""
     mended, position = bytearray(data), 0
     while data.startswith(b"OggS", position) and position + 27 <= len(data):
         body = position + 27 + data[position + 26]

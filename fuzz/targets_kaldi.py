@@ -57,7 +57,7 @@ def _most_bytes(data: bytes) -> float:
 
 
 def matrices(data: bytes) -> None:
-    """An archive of matrices: binary, compressed, text."""
+    """Read an archive of matrices: binary, compressed, text."""
     path = _file(data)
 
     def read() -> None:
@@ -70,7 +70,7 @@ def matrices(data: bytes) -> None:
 
 
 def int_vectors(data: bytes) -> None:
-    """An archive of integer vectors, binary or text."""
+    """Read an archive of integer vectors, binary or text."""
     path = _file(data)
 
     def read() -> None:
@@ -83,7 +83,7 @@ def int_vectors(data: bytes) -> None:
 
 
 def script(data: bytes) -> None:
-    """A script file's lines; its names are not opened."""
+    """Read a script file's lines; its names are not opened."""
     path = _file(data)
     scp = _read(lambda: MatrixScp(path), str(path))
     for utt_id in scp or ():
@@ -93,7 +93,7 @@ def script(data: bytes) -> None:
 
 
 def matrix_range(data: bytes) -> None:
-    """A range behind the name of a matrix of 20 rows and 3 columns."""
+    """Read a range behind the name of a matrix of 20 rows and 3 columns."""
     archive = _FOLDER / "range.ark"
     if not archive.exists():
         with MatrixWriter(archive) as writer:
@@ -105,7 +105,7 @@ def matrix_range(data: bytes) -> None:
 
 
 def data_dir(data: bytes) -> None:
-    """A ``segments`` file beside a ``wav.scp`` of one recording, then as ``spk2utt``."""
+    """Read a ``segments`` file beside a ``wav.scp`` of one recording, then as ``spk2utt``."""
     _file(b"r r.wav\n", "data/wav.scp")
     path = _file(data, "data/segments")
     read = _read(lambda: DataDir.read(path.parent), "data")
@@ -116,7 +116,7 @@ def data_dir(data: bytes) -> None:
 
 
 def transition_model(data: bytes) -> None:
-    """A ``final.mdl``, binary or text: pdfs of transition-ids, and HMMs."""
+    """Read a ``final.mdl``, binary or text: pdfs of transition-ids, and HMMs."""
     path = _file(data)
     model = _read(lambda: TransitionModel.read(path), str(path))
     assert model is None or model.num_pdfs > model.tid_to_pdf.max()
@@ -125,7 +125,7 @@ def transition_model(data: bytes) -> None:
 
 
 def tree(data: bytes) -> None:
-    """A decision tree, and a question to it."""
+    """Read a decision tree and ask it a question."""
     path = _file(data)
     read = _read(lambda: ContextDependency.read(path), str(path))
     if read is not None:
@@ -134,7 +134,7 @@ def tree(data: bytes) -> None:
 
 
 def fst(data: bytes) -> None:
-    """A graph, const or vector; written as a vector FST it is the same."""
+    """Read a graph, const or vector; written as a vector FST it is the same."""
     path = _file(data)
     arrays = _read(lambda: FstArrays.read(path), str(path))
     if arrays is not None:
@@ -144,14 +144,14 @@ def fst(data: bytes) -> None:
 
 
 def symbol_table(data: bytes) -> None:
-    """A ``phones.txt`` or ``words.txt``."""
+    """Read a ``phones.txt`` or ``words.txt``."""
     path = _file(data)
     names = _read(lambda: read_phone_names(path), str(path))
     assert names is None or min(names) >= 0
 
 
 def lexicon(data: bytes) -> None:
-    """A ``lexiconp.txt`` beside three phones."""
+    """Read a ``lexiconp.txt`` beside three phones."""
     _file(b"<eps> 0\nSIL 1\na 2\nb 3\n", "dict/phones.txt")
     _file(b"SIL\n", "dict/optional_silence.txt")
     path = _file(data, "dict/lexiconp.txt")
@@ -160,7 +160,7 @@ def lexicon(data: bytes) -> None:
 
 
 def conf(data: bytes) -> None:
-    """A conf file of ``compute-fbank-feats``; written out, it is read again as the same options."""
+    """Read a conf file of ``compute-fbank-feats``; written out, it is read again as the same options."""
     path = _file(data)
     options = _read(lambda: FbankOptions.read_conf(path), str(path))
     _read(lambda: read_channel(path), str(path))
@@ -170,7 +170,7 @@ def conf(data: bytes) -> None:
 
 
 def cmvn(data: bytes) -> None:
-    """Statistics: a table, or one matrix for all."""
+    """Read statistics: a table, or one matrix for all."""
     path = _file(data)
     read = _read(lambda: Cmvn.load(str(path), {}, norm_vars=False), str(path))
     for stats in read.stats.values() if read else ():
@@ -178,7 +178,7 @@ def cmvn(data: bytes) -> None:
 
 
 def language_model_text(data: bytes) -> None:
-    """Sentences with and without ids, and a vocabulary."""
+    """Read sentences with and without ids, and a vocabulary."""
     path = _file(data)
     for utt_ids in (False, True):
         read = _read(lambda ids=utt_ids: read_named_sentences(path, utt_ids=ids), str(path))  # type: ignore[misc]

@@ -8,7 +8,7 @@ from fuzz.targets import Target
 
 
 def onnx_model(data: bytes) -> None:
-    """What passes the check holds what ``onnx`` reads in it, and no weights of other files."""
+    """Check a model: one that passes holds what ``onnx`` reads in it, and no weights of other files."""
     try:
         operators = operators_of(memoryview(data))
         graph = onnx.load_from_string(data).graph

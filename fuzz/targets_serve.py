@@ -24,12 +24,12 @@ def _read(function: Callable[..., T], *arguments: object) -> T | None:
 
 
 def json_infer(data: bytes) -> None:
-    """A v2 body that is all JSON, read and handed on as from process to process."""
+    """Read a v2 body that is all JSON, and hand it on as from process to process."""
     _infer(data, None)
 
 
 def binary_infer(data: bytes) -> None:
-    """A v2 body with binary tensors: the size of its JSON on the first line, as in the request's header."""
+    """Read a v2 body with binary tensors: the first line has the size of its JSON, as the header does."""
     size, _, body = data.partition(b"\n")
     _infer(body, size.decode("latin-1"))
 
@@ -46,19 +46,19 @@ def _infer(body: bytes, json_size: str | None) -> None:
 
 
 def form(data: bytes) -> None:
-    """A form whose boundary is ``b``."""
+    """Read a form whose boundary is ``b``."""
     part = _read(read_multipart, data, "multipart/form-data; boundary=b")
     assert part is None or part.data in data
 
 
 def npy(data: bytes) -> None:
-    """Features in NumPy's format: no more of them than bytes came."""
+    """Read features in NumPy's format: no more of them than bytes came."""
     matrix = _read(read_npy, data)
     assert matrix is None or math.prod(matrix.shape) * 2 <= len(data)
 
 
 def gzip_body(data: bytes) -> None:
-    """A compressed body."""
+    """Read a compressed body."""
     plain = _read(inflate, data, "gzip", _MOST_BYTES)
     assert plain is None or len(plain) <= _MOST_BYTES
 

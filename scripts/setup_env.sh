@@ -36,7 +36,7 @@ PY
 
 _make_venv() {
     local python log="$asr_bn_root/.venv/install.log"
-    python="$(_find_python)"
+    python="$(find_python)"
     echo "Setting up $asr_bn_root/.venv (once; some minutes, some gigabytes with PyTorch for CUDA) ..." >&2
     "$python" -m venv "$asr_bn_root/.venv"
     if ! "$asr_bn_root/.venv/bin/pip" install --disable-pip-version-check \
@@ -47,9 +47,9 @@ _make_venv() {
     fi
 }
 
-_find_python() {
+find_python() {
     local candidate
-    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+    for candidate in "$asr_bn_root/.venv/bin/python3" python3 python3.14 python3.13 python3.12 python3.11; do
         if "$candidate" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2> /dev/null; then
             echo "$candidate"
             return

@@ -18,7 +18,12 @@ from serve.protocols.errors import add_error_handlers
 from serve.protocols.middleware import RequestLog
 from serve.protocols.public import add_public, public_paths
 from serve.protocols.semantics import Semantics
-from serve.service.lifecycle import ending_with_supervisor, watch_for_shutdown, without_long_pauses
+from serve.service.lifecycle import (
+    ending_with_supervisor,
+    giving_memory_back,
+    watch_for_shutdown,
+    without_long_pauses,
+)
 from serve.service.service import Service
 from serve.transport.standard_error import keep_writers_from_waiting
 
@@ -73,7 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if not service.models_loaded:
         await asyncio.to_thread(service.load)
     with ending_with_supervisor(service.settings):
-        with without_long_pauses(), watch_for_shutdown(service):
+        with without_long_pauses(), giving_memory_back(), watch_for_shutdown(service):
             yield
         service.draining = True
         await service.close()
@@ -113,6 +118,7 @@ def _add_middleware(app: FastAPI, settings: Settings, service: Service) -> None:
 def __getattr__(name: str) -> FastAPI:
     # Made when uvicorn asks for it: importing this module needs no environment.
     if name == "app":
+        keep_some_freed_memory()
         keep_writers_from_waiting()
         try:
             settings = load_settings()

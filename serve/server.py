@@ -16,6 +16,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
+from asr_bn.system.memory import keep_some_freed_memory
 from serve.app import create_app
 from serve.limits.settings import ENV_PREFIX, Settings
 from serve.service.lifecycle import METRICS_PREFIX
@@ -26,6 +27,8 @@ from serve.transport.connections import Connection, ConnectionLimits
 from serve.transport.standard_error import keep_writers_from_waiting
 
 HEALTH_CHECK_S = 15
+# As `keep_some_freed_memory`: in a process of several, uvicorn's thread starts before any code of ours runs.
+_ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 
 
 class AnnouncingServer(uvicorn.Server):
@@ -103,6 +106,7 @@ def serve(settings: Settings) -> int:
     Raises:
         ValueError, OSError: a model cannot be loaded, or the port is taken.
     """
+    keep_some_freed_memory()
     keep_writers_from_waiting(also_native=settings.processes == 1)
     if settings.processes > 1:
         return _serve_with_processes(settings)
@@ -153,7 +157,7 @@ def _serve_with_processes(settings: Settings) -> int:
         _listen(settings.host, settings.port) as listener,
         tempfile.TemporaryDirectory(prefix=METRICS_PREFIX, dir=memory) as folder,
     ):
-        os.environ |= environment(settings) | {MULTIPROCESS_VARIABLE: folder}
+        os.environ |= environment(settings) | {MULTIPROCESS_VARIABLE: folder, **_ONE_ARENA}
         supervisor = Supervisor(config, listener, folder)
         supervisor.run()
     return int(supervisor.failed)

@@ -12,6 +12,7 @@ from asr_bn.acoustic_model.model import AcousticModel
 from asr_bn.data.batches import Batch
 from asr_bn.data.phones import PhoneTable
 from asr_bn.kaldi_io.matrix_table import MatrixScp
+from asr_bn.layers.module_modes import evaluating
 from asr_bn.layers.population import run_for_statistics
 from asr_bn.scoring.corpus import score_all
 from asr_bn.scoring.scorer import AcousticScorer
@@ -109,21 +110,19 @@ def evaluate(model: AcousticModel, batches: Iterable[Batch], phones: PhoneTable 
         phones: of the pdfs: errors in phones without their word positions are counted too, and
             `PhoneFrameSums` are returned.
     """
-    was_training = model.training
-    model.eval()
     device = model.feats_mean.device
     main = None if phones is None else torch.from_numpy(phones.folded().main_phones()).to(device)
     sums: FrameSums = FrameSums() if main is None else PhoneFrameSums()
-    for batch in batches:
-        with explain_out_of_memory(describe_size(batch)):
-            log_posteriors = model(batch.feats.to(device, non_blocking=True), batch.lengths).data
-            pdf_ids = packed_pdf_ids(batch, device)
-            found = FrameSums.of(log_posteriors, pdf_ids)
-            if main is not None:
-                wrong = int((main[log_posteriors.argmax(1)] != main[pdf_ids]).sum())
-                found = PhoneFrameSums(**vars(found), phone_errors=wrong)
-            sums += found
-    model.train(was_training)
+    with evaluating(model):
+        for batch in batches:
+            with explain_out_of_memory(describe_size(batch)):
+                log_posteriors = model(batch.feats.to(device, non_blocking=True), batch.lengths).data
+                pdf_ids = packed_pdf_ids(batch, device)
+                found = FrameSums.of(log_posteriors, pdf_ids)
+                if main is not None:
+                    wrong = int((main[log_posteriors.argmax(1)] != main[pdf_ids]).sum())
+                    found = PhoneFrameSums(**vars(found), phone_errors=wrong)
+                sums += found
     return sums
 
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from asr_bn.audio.decoding import check_format, decode
 from asr_bn.audio.samples import Samples
+from asr_bn.audio.source import AudioSource
 from asr_bn.kaldi_io.data_dir import Utterance
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, read_source
+from asr_bn.kaldi_io.rxfilename import read_source
 from asr_bn.kaldi_io.utterance_id import prefix_errors
 from asr_bn.system.arrays import Floats
 
@@ -38,7 +39,7 @@ class Recording:
     sample_frequency: int
 
     def channel(self, channel: int | None, where: str) -> Samples:
-        """Samples of a channel (from 0); None takes the only one.
+        """Return the samples of a channel (from 0); None takes the only one.
 
         Raises:
             ValueError: several channels and none chosen, or no such channel.
@@ -55,30 +56,18 @@ class WaveformReader:
     """Reads utterances; the last recording is kept, so that its segments decode it once.
 
     Args:
-        root: where relative names start from (default: the current folder).
-        channel: of recordings with several, from 0; a channel in ``segments`` goes before it.
-        sample_frequency: the rate wanted, in Hz; another one is an error, unless ``resample``.
-        resample: convert other rates to ``sample_frequency`` (soxr, high quality).
-        pipes: whether commands are run.
+        source: how recordings are read.
+        sample_frequency: the rate wanted, in Hz; another one is an error, unless ``source.resample`` converts
+            it (soxr, high quality).
     """
 
-    def __init__(
-        self,
-        root: Path | None = None,
-        channel: int | None = None,
-        sample_frequency: int | None = None,
-        resample: bool = False,
-        pipes: PipePolicy = DEFAULT_PIPES,
-    ) -> None:
-        self._root = root
-        self._channel = channel
+    def __init__(self, source: AudioSource = AudioSource(), sample_frequency: int | None = None) -> None:
+        self._source = source
         self._sample_frequency = sample_frequency
-        self._resample = resample
-        self._pipes = pipes
         self._last: tuple[str, Recording] | None = None
 
     def read(self, utterance: Utterance) -> Waveform:
-        """The utterance's samples.
+        """Read the utterance's samples.
 
         Raises:
             OSError: no such file.
@@ -95,7 +84,7 @@ class WaveformReader:
 
     def _read(self, utterance: Utterance, where: str) -> Waveform:
         recording = self._recording(utterance, where)
-        channel = self._channel if utterance.channel is None else utterance.channel
+        channel = self._source.channel if utterance.channel is None else utterance.channel
         samples = recording.channel(channel, where)
         if utterance.start is not None:
             samples = _cut(samples, utterance.start, utterance.end, recording.sample_frequency, where)
@@ -105,16 +94,19 @@ class WaveformReader:
         if self._last is not None and self._last[0] == utterance.rxfilename:
             return self._last[1]
         self._last = None  # before the next one is decoded, so that two are never held
-        recording = decode_recording(_read_bytes(utterance, where, self._root, self._pipes), where)
+        name, source = utterance.rxfilename, self._source
+        with prefix_errors(utterance.utt_id, name):
+            data = read_source(name, source.root, source.pipes, lambda head: check_format(head, where))
+        recording = decode_recording(data, where)
         if utterance.start is not None:
-            self._last = (utterance.rxfilename, recording)
+            self._last = (name, recording)
         return recording
 
     def _at_wanted_rate(self, samples: Floats, frequency: int, where: str) -> Waveform:
         wanted = self._sample_frequency
         if wanted is None or frequency == wanted:
             return Waveform(samples, frequency)
-        if not self._resample:
+        if not self._source.resample:
             raise ValueError(
                 f"{where}: sampled at {frequency} Hz, expected {wanted} Hz; --resample converts it"
             )
@@ -140,17 +132,12 @@ def read(path: str | Path, channel: int | None = None) -> tuple[Floats, int]:
 
 
 def read_waveform(
-    source: Utterance | str,
-    root: Path | None = None,
-    channel: int | None = None,
-    sample_frequency: int | None = None,
-    resample: bool = False,
-    pipes: PipePolicy = DEFAULT_PIPES,
+    recording: Utterance | str, source: AudioSource = AudioSource(), sample_frequency: int | None = None
 ) -> Waveform:
-    """One utterance, or the file, archive offset or pipe that an rxfilename names; see `WaveformReader`."""
-    if isinstance(source, str):
-        source = Utterance(source, source, source, None, None, None)
-    return WaveformReader(root, channel, sample_frequency, resample, pipes).read(source)
+    """Read an utterance, or the file, archive offset or pipe of an rxfilename; see `WaveformReader`."""
+    if isinstance(recording, str):
+        recording = Utterance(recording, recording, recording, None, None, None)
+    return WaveformReader(source, sample_frequency).read(recording)
 
 
 def decode_audio(data: bytes, channel: int | None = None, where: str = "audio") -> Waveform:
@@ -165,21 +152,16 @@ def decode_audio(data: bytes, channel: int | None = None, where: str = "audio") 
 
 
 def decode_recording(data: bytes, where: str = "audio") -> Recording:
-    """All channels of a file in memory, told apart by its first bytes; see `decode_audio`."""
+    """Decode all channels of a file in memory, whose first bytes tell its format; see `decode_audio`."""
     return Recording(*decode(data, where))
 
 
 def resample(samples: Floats, frequency: int, wanted: int) -> Floats:
-    """``samples`` ``[num_samples]`` converted from ``frequency`` to ``wanted`` Hz."""
+    """Convert ``samples`` ``[num_samples]`` from ``frequency`` to ``wanted`` Hz."""
     import soxr
 
     converted: Floats = soxr.resample(samples, frequency, wanted, quality="HQ")
     return converted
-
-
-def _read_bytes(utterance: Utterance, where: str, root: Path | None, pipes: PipePolicy) -> bytes:
-    with prefix_errors(utterance.utt_id, utterance.rxfilename):
-        return read_source(utterance.rxfilename, root, pipes, lambda head: check_format(head, where))
 
 
 def _finite(samples: Samples, where: str) -> Floats:
@@ -191,7 +173,7 @@ def _finite(samples: Samples, where: str) -> Floats:
 
 
 def _cut(samples: Samples, start: float, end: float | None, frequency: int, where: str) -> Samples:
-    """The samples of a segment, as Kaldi's ``featbin/extract-segments.cc`` takes them.
+    """Cut out the samples of a segment, as Kaldi's ``featbin/extract-segments.cc`` does.
 
     Raises:
         SkippedSegment: it begins or ends too far behind the recording, or is too short.

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr_bn.cli.options import PIPE_TIMEOUT_S, NoPipes, PipeTimeout, Root, pipe_policy
-from asr_bn.system.arrays import IntVector
+from asr_bn.cli import options
 
 if TYPE_CHECKING:
     from asr_bn.data.alignments import TidCounter
     from asr_bn.data.length_matching import LengthMatcher
+    from asr_bn.system.arrays import IntVector
 
 
 def alignments(
@@ -24,54 +24,64 @@ def alignments(
     phones: Annotated[bool, typer.Option("--phones", help="Write the phone of every frame instead.")] = False,
     feats: Annotated[Path | None, typer.Option(help="Compare the lengths with this feats.scp.")] = None,
     trim: Annotated[
-        int, typer.Option(min=0, help="With --feats: cut up to so many frames from the longer one.")
+        int, typer.Option(min=0, help="With --feats: most frames to cut from the longer one.")
     ] = 0,
     trimmed_feats: Annotated[
         str | None, typer.Option(help="With --feats: write a feats.scp with the cuts as Kaldi's ranges.")
     ] = None,
-    root: Root = None,
-    no_pipes: NoPipes = False,
-    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
+    root: options.Root = None,
+    no_pipes: options.NoPipes = False,
+    pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
 ) -> None:
     """Write the pdf-ids of every utterance, as ali-to-pdf does.
 
-    With --phones the phones, as ali-to-phones --per-frame does.
+    With --phones, write the phones, as ali-to-phones --per-frame does.
 
     Beside an archive of pdf-ids PDF.ark, PDF.ark.system.json keeps what they mean (phones, transition model,
     tree and counts), so that a model trained on it knows its phones.
     """
+    from asr_bn.cli.stage import Stage, stamp_beside
     from asr_bn.data.alignments import ali_archives
+    from asr_bn.data.kaldi_system import system_path
     from asr_bn.data.length_matching import LengthMatcher
+    from asr_bn.data.source_files import SourceFiles
     from asr_bn.kaldi_io.matrix_table import MatrixScp
-    from asr_bn.system.stamps import is_done, mark_done
+    from asr_bn.kaldi_io.specifiers import parse_wspecifier
+    from asr_bn.kaldi_io.wxfilename import is_file_name
 
     if feats is None and (trim or trimmed_feats is not None):
         raise ValueError("--trim and --trimmed-feats need --feats")
-    stamp, archive = _stamp(out)
+    archive = parse_wspecifier(out).archive
+    stamp = stamp_beside(Path(archive)) if is_file_name(archive) else None
+    system = None if stamp is None or phones else system_path(Path(archive))
     if feats is not None:
-        scp = MatrixScp(feats, root, pipe_policy(no_pipes, pipe_timeout))
+        scp = MatrixScp(feats, root, options.pipe_policy(no_pipes, pipe_timeout))
         if stamp is not None:
             stamp.unlink(missing_ok=True)  # it would vouch for an archive that has not been cut
-        _write_trimmed(ali_dir, out, phones, LengthMatcher(scp, trim), trimmed_feats)
+        _write_trimmed(ali_dir, out, phones, LengthMatcher(scp, trim), trimmed_feats, system)
         return
-    made_from = _made_from(ali_dir, out, phones)
-    system = _system_path(out, phones) if ali_archives(ali_dir) else None
-    if stamp is not None and is_done(stamp, made_from, [archive, *([system] if system else [])]):
-        print(f"{ali_dir}: written to {out} already", file=sys.stderr)
-        return
-    _write(ali_dir, out, phones, None)
-    if stamp is not None:
-        mark_done(stamp, made_from)
+    sources, outputs = SourceFiles.of_alignments(ali_dir), [Path(archive)]
+    if system is not None and ali_archives(ali_dir):
+        outputs.append(system)
+    stage = Stage(stamp, outputs, {"phones": phones, "out": out}, sources)
+    if not stage.is_done(f"{ali_dir}: written to {out} already"):
+        _write(ali_dir, out, phones, None, system)
+        stage.mark_done()
 
 
 def _write_trimmed(
-    ali_dir: Path, out: str, phones: bool, matcher: "LengthMatcher", trimmed_feats: str | None
+    ali_dir: Path,
+    out: str,
+    phones: bool,
+    matcher: "LengthMatcher",
+    trimmed_feats: str | None,
+    system: Path | None,
 ) -> None:
     """Write ``out`` and, only when it is whole, the script file of the features that belong to it."""
     from asr_bn.kaldi_io.wxfilename import open_output
 
     with nullcontext() if trimmed_feats is None else open_output(trimmed_feats) as script:
-        _write(ali_dir, out, phones, matcher)
+        _write(ali_dir, out, phones, matcher, system)
         if script is not None:
             script.write("".join(f"{line}\n" for line in matcher.script).encode())
     print(
@@ -81,46 +91,21 @@ def _write_trimmed(
     )
 
 
-def _write(ali_dir: Path, out: str, phones: bool, matcher: "LengthMatcher | None") -> None:
+def _write(
+    ali_dir: Path, out: str, phones: bool, matcher: "LengthMatcher | None", system: Path | None
+) -> None:
+    """Write ``out`` and, beside it as ``system``, what its pdf-ids mean."""
     from asr_bn.data.alignments import TidCounter
     from asr_bn.data.kaldi_system import KaldiSystem, write_system
     from asr_bn.kaldi_io.int_vector_table import write_int_vectors
 
-    counter, path = TidCounter(), _system_path(out, phones)
-    if path is not None:
-        path.unlink(missing_ok=True)  # one of other alignments does not stay alone
+    counter = TidCounter()
+    if system is not None:
+        system.unlink(missing_ok=True)  # one of other alignments does not stay alone
     num_utterances = write_int_vectors(out, _items(ali_dir, phones, matcher, counter))
     print(f"{ali_dir}: {num_utterances} utterances", file=sys.stderr)
-    if path is not None and counter.counts.size:
-        write_system(path, KaldiSystem.collect(ali_dir, counter.counts.tolist()))
-
-
-def _system_path(out: str, phones: bool) -> Path | None:
-    """Return where the system goes, if the archive is a file of pdf-ids that stays."""
-    from asr_bn.data.kaldi_system import system_path
-
-    stamp, archive = _stamp(out)
-    return None if stamp is None or phones else system_path(archive)
-
-
-def _stamp(out: str) -> tuple[Path | None, Path]:
-    """Stamp of the archive, where it is a file that stays, and the archive; it is the same in every form."""
-    from asr_bn.kaldi_io.specifiers import parse_wspecifier
-    from asr_bn.kaldi_io.wxfilename import is_file_name
-    from asr_bn.system.files import find_place
-
-    name = parse_wspecifier(out).archive
-    path = Path(name)
-    if not is_file_name(name) or not find_place(path)[1]:
-        return None, path
-    return path.parent / f".{path.name}.done", path
-
-
-def _made_from(ali_dir: Path, out: str, phones: bool) -> str:
-    from asr_bn.data.source_files import SourceFiles
-    from asr_bn.system.stamps import fingerprint
-
-    return fingerprint({"phones": phones, "out": out}, SourceFiles.of_alignments(ali_dir).small)
+    if system is not None and counter.counts.size:
+        write_system(system, KaldiSystem.collect(ali_dir, counter.counts.tolist()))
 
 
 def _items(

@@ -1,42 +1,37 @@
-"""``asr-bn check``: does a data folder hold together, and do its alignments fit?"""
+"""``asr-bn check``: a data folder and its alignments, validated."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from asr_bn.cli.options import PIPE_TIMEOUT_S, Channel, NoPipes, PipeTimeout, Resample, Root, pipe_policy
+from asr_bn.cli import options
 
 
 def check(
     data_dir: Annotated[Path, typer.Argument(help="Kaldi data folder.")],
     ali_dir: Annotated[Path | None, typer.Argument(help="Kaldi alignment folder of its utterances.")] = None,
-    root: Root = None,
-    fbank_conf: Annotated[
-        Path | None, typer.Option(help="Kaldi conf file: frame length and shift, for the numbers of frames.")
-    ] = None,
-    channel: Channel = None,
-    resample: Resample = False,
-    no_pipes: NoPipes = False,
-    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
+    root: options.Root = None,
+    fbank_conf: Annotated[Path | None, typer.Option(help="Conf file with frame length and shift.")] = None,
+    channel: options.Channel = None,
+    resample: options.Resample = False,
+    no_pipes: options.NoPipes = False,
+    pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
 ) -> None:
-    """Print what is there and what does not match.
+    """Validate a Kaldi data folder and its alignments.
 
-    As Kaldi's utils/validate_data_dir.sh; the exit code is 1 if anything does not.
+    Print a summary of what Kaldi's utils/validate_data_dir.sh checks, and more; exit with 1 on problems.
     """
-    from asr_bn.data.check import CheckOptions, check_data
+    from asr_bn.data.check import check_data
     from asr_bn.features.options import FbankOptions, read_channel
 
     fbank = None if fbank_conf is None else FbankOptions.read_conf(fbank_conf)
     channel = read_channel(fbank_conf) if channel is None and fbank_conf is not None else channel
-    options = CheckOptions(root, fbank, channel, pipe_policy(no_pipes, pipe_timeout), resample)
-    report = check_data(data_dir, ali_dir, options)
-    for line in report.facts:
-        print(line)
-    for line in report.remarks:
-        print(f"note: {line}")
-    for line in report.problems:
-        print(f"problem: {line}")
+    audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
+    report = check_data(data_dir, ali_dir, audio, fbank)
+    for mark, lines in (("", report.facts), ("note: ", report.remarks), ("problem: ", report.problems)):
+        for line in lines:
+            print(f"{mark}{line}")
     if report.problems:
         raise typer.Exit(1)
     print(f"{data_dir}: no problems")

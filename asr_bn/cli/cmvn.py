@@ -6,21 +6,19 @@ from typing import Annotated
 
 import typer
 
-from asr_bn.cli.options import PIPE_TIMEOUT_S, NoPipes, PipeTimeout, Root, pipe_policy
+from asr_bn.cli import options
 
 
 def cmvn(
     feats: Annotated[str, typer.Argument(help="Features: feats.scp or a Kaldi rspecifier.")],
     out: Annotated[str, typer.Argument(help="Kaldi wspecifier, such as ark,scp:cmvn.ark,cmvn.scp.")],
-    spk2utt: Annotated[
-        Path | None, typer.Option(help="Statistics of each speaker [of each utterance].")
-    ] = None,
+    spk2utt: Annotated[Path | None, typer.Option(help="Statistics of each speaker [each utterance].")] = None,
     whole: Annotated[
         bool, typer.Option("--global", help="Statistics of everything, under the id 'global'.")
     ] = False,
-    root: Root = None,
-    no_pipes: NoPipes = False,
-    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
+    root: options.Root = None,
+    no_pipes: options.NoPipes = False,
+    pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
 ) -> None:
     """Write CMVN statistics, as compute-cmvn-stats does."""
     from tqdm import tqdm
@@ -32,7 +30,7 @@ def cmvn(
     if whole and spk2utt is not None:
         raise ValueError("--global and --spk2utt: give one of them")
     groups = _Everything() if whole else None if spk2utt is None else read_spk2utt(spk2utt)
-    matrices = read_matrices(feats, root, pipe_policy(no_pipes, pipe_timeout))
+    matrices = read_matrices(feats, root, options.pipe_policy(no_pipes, pipe_timeout))
     with MatrixWriter(out) as writer:
         stats = compute_stats(tqdm(matrices, desc="cmvn", unit="utt", delay=2.0), groups)
         if not stats:
@@ -43,7 +41,7 @@ def cmvn(
 
 
 class _Everything(dict[str, str]):
-    """Gives every utterance the same speaker."""
+    """A ``spk2utt`` that gives every utterance the same speaker."""
 
     def __contains__(self, utt_id: object) -> bool:
         return True

@@ -7,34 +7,26 @@ from typing import Annotated
 
 import typer
 
-from asr_bn.cli.options import (
-    PIPE_TIMEOUT_S,
-    Channel,
-    NoPipes,
-    PipeTimeout,
-    Resample,
-    Root,
-    pipe_policy,
-)
+from asr_bn.cli import options
 from asr_bn.system.cores import available_cores
 
 
 def features(
     data_dir: Annotated[Path, typer.Argument(help="Kaldi data folder: wav.scp, segments, utt2spk, text.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder for feats.ark, feats.scp and fbank.conf.")],
-    nj: Annotated[int | None, typer.Option(min=1, help="Processes [number of cores].")] = None,
-    compress: Annotated[bool, typer.Option("--compress", help="Write Kaldi's compressed matrices.")] = False,
+    nj: options.NumJobs = None,
+    compress: options.Compress = False,
     deltas: Annotated[bool, typer.Option("--deltas", help="Append first and second deltas.")] = False,
-    root: Root = None,
+    root: options.Root = None,
     fbank_conf: Annotated[Path | None, typer.Option(help="Kaldi conf file of the filter bank.")] = None,
     sample_frequency: Annotated[
-        int | None, typer.Option(min=1, help="In Hz [the conf file's, or that of the first recording].")
+        int | None, typer.Option(min=1, help="In Hz [as the conf file or the first recording].")
     ] = None,
-    resample: Resample = False,
-    channel: Channel = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the dither, if the conf file asks for any.")] = 0,
-    no_pipes: NoPipes = False,
-    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
+    resample: options.Resample = False,
+    channel: options.Channel = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the dither, if the conf file asks for any.")] = 0,
+    no_pipes: options.NoPipes = False,
+    pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
     feats: Annotated[
         Path | None, typer.Option(help="Read the static features of this feats.scp instead of audio.")
     ] = None,
@@ -46,33 +38,21 @@ def features(
 ) -> None:
     """Compute Kaldi's log mel filter bank with energy.
 
-    41 columns, 123 with --deltas.
+    The features have 41 columns, or 123 with --deltas.
 
-    Interrupted and run again, it goes on where it was; run again when done, it ends at once.
+    Run again after an interruption, it continues where it was; run again when done, it ends at once.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # the processes share the cores, not the threads of each product
     from asr_bn.extraction.extract import extract_features
+    from asr_bn.extraction.options import ExtractionOptions
     from asr_bn.extraction.request import ExtractionRequest
     from asr_bn.system.memory import keep_freed_memory
 
     keep_freed_memory()
-    request = ExtractionRequest(
-        data_dir,
-        out_dir,
-        fbank_conf,
-        sample_frequency,
-        root,
-        channel,
-        resample,
-        pipe_policy(no_pipes, pipe_timeout),
-        deltas,
-        compress,
-        seed,
-        feats,
-        cmvn,
-        norm_vars,
-    )
+    audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
+    settings = ExtractionOptions(audio, deltas, compress, seed, feats)
+    request = ExtractionRequest(data_dir, out_dir, settings, fbank_conf, sample_frequency, cmvn, norm_vars)
     summary = extract_features(request, nj or available_cores(), engine)
     if summary is None:
         remark = request.sources(request.utterances()).remark

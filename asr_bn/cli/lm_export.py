@@ -7,22 +7,18 @@ import typer
 
 
 def lm_export(
-    exp_dir: Annotated[
-        Path, typer.Argument(metavar="EXP_DIR", help="Folder with a language model's final.pt.")
-    ],
+    exp_dir: Annotated[Path, typer.Argument(help="Folder with a language model's final.pt.")],
 ) -> None:
     """Export a finished language model to ONNX.
 
     EXP_DIR gets model.onnx (a window) and step.onnx (one step).
 
-    Both take and give the states of the layers. Their metadata hold the vocabulary and the configuration.
+    Both take and return the states of the layers. Their metadata hold the vocabulary and the configuration.
     """
-    if not (exp_dir / "final.pt").is_file():
-        raise FileNotFoundError(
-            2,
-            "no such checkpoint (recipes/ptb/run.py writes it when training is done)",
-            str(exp_dir / "final.pt"),
-        )
+    checkpoint = exp_dir / "final.pt"
+    if not checkpoint.is_file():
+        reason = "no such checkpoint (recipes/ptb/run.py writes it when training is done)"
+        raise FileNotFoundError(2, reason, str(checkpoint))
 
     from asr_bn.language_model.onnx_export import export_language_model
 

@@ -1,16 +1,19 @@
 """``asr-bn lm-score``: log probability and perplexity of a text."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from asr_bn.language_model.scoring import LanguageScorer
+    from asr_bn.language_model.streams import Tokens
+    from asr_bn.system.arrays import Floats
 
 
 def lm_score(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Exported language model of a window.")],
-    text: Annotated[
-        Path, typer.Argument(metavar="TEXT", help="Text, one sentence a line, or - (standard input).")
-    ],
+    text: Annotated[Path, typer.Argument(help="Text, one sentence a line, or - (standard input).")],
     per_sentence: Annotated[
         bool,
         typer.Option("--per-sentence", help="Score every sentence by itself from zero states, a line each."),
@@ -29,14 +32,13 @@ def lm_score(
 ) -> None:
     """Score a text: log probability (natural) and perplexity.
 
-    A text is scored as training scores its own: cut into streams, states carried along as in training, every
-    token counted once, the end of each sentence too. With --streams 1 it is one running text.
+    The text is scored as in training: cut into streams, with the states carried along. Every token counts
+    once, the end of each sentence too. With --streams 1 it is one running text.
 
     With --per-sentence, lines of 'NAME LOG_PROB NUM_TOKENS PERPLEXITY' go to standard output, in the order of
     the text (NAME is the utt_id, or the number of the line), and the sum over all to standard error.
     """
     import numpy as np
-    from tqdm import tqdm
 
     from asr_bn.language_model.scoring import LanguageScorer, TextScore
     from asr_bn.language_model.text import read_named_sentences
@@ -51,28 +53,36 @@ def lm_score(
         np.fromiter(vocabulary.encode(words, f"{text}, sentence {name}"), dtype=np.int64)
         for name, words in zip(names, sentences, strict=True)
     ]
-    all_tokens = np.concatenate(tokens)
-    num_streams = streams or scorer.metadata.num_streams
-    if not per_sentence and len(all_tokens) < num_streams:
-        raise ValueError(
-            f"{text}: has {len(all_tokens)} tokens, fewer than the {num_streams} streams to cut it into "
-            f"as in training; use --streams 1, or --per-sentence"
-        )
-    with tqdm(desc="lm-score", unit="token", unit_scale=True, total=len(all_tokens), delay=2) as progress:
-        if per_sentence:
-            log_probs = scorer.score_sentences(tokens, progress.update)
-        else:
-            log_probs = [scorer.score_text(all_tokens, str(text), num_streams, progress.update)]
+    log_probs = _log_probs(scorer, text, tokens, per_sentence, streams)
     if per_sentence:
         for name, values in zip(names, log_probs, strict=True):
             score = TextScore.of(values)
             typer.echo(f"{name} {score.log_prob:.6f} {score.num_tokens} {score.perplexity:.6f}")
-    total = TextScore.of(np.concatenate(log_probs))
-    unknown = ""
+    total, unknown = TextScore.of(np.concatenate(log_probs)), ""
     if UNK in vocabulary.words:
-        unknown = f" ({np.count_nonzero(all_tokens == vocabulary.words.index(UNK))} of them {UNK})"
+        index = vocabulary.words.index(UNK)
+        unknown = f" ({sum(np.count_nonzero(each == index) for each in tokens)} of them {UNK})"
     typer.echo(
         f"{text}: {len(sentences)} sentences, {total.num_tokens} tokens{unknown}, "
         f"log probability {total.log_prob:.4f}, perplexity {total.perplexity:.4f}",
         err=per_sentence,
     )
+
+
+def _log_probs(
+    scorer: "LanguageScorer", text: Path, tokens: list["Tokens"], per_sentence: bool, streams: int | None
+) -> list["Floats"]:
+    """Score every sentence by itself, or all of them as one text."""
+    import numpy as np
+    from tqdm import tqdm
+
+    all_tokens, streams = np.concatenate(tokens), streams or scorer.metadata.num_streams
+    if not per_sentence and len(all_tokens) < streams:
+        raise ValueError(
+            f"{text}: has {len(all_tokens)} tokens, fewer than the {streams} streams to cut it into "
+            f"as in training; use --streams 1, or --per-sentence"
+        )
+    with tqdm(desc="lm-score", unit="token", unit_scale=True, total=len(all_tokens), delay=2) as progress:
+        if per_sentence:
+            return scorer.score_sentences(tokens, progress.update)
+        return [scorer.score_text(all_tokens, str(text), streams, progress.update)]

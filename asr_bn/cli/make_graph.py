@@ -5,14 +5,13 @@ from typing import Annotated
 
 import typer
 
-from asr_bn.cli.options import model_of
+from asr_bn.cli import options
 
 
 def make_graph(
     lexicon_dir: Annotated[
         Path,
         typer.Argument(
-            metavar="LEXICON_DIR",
             help="Such as data/local/dict: lexiconp_silprob.txt, lexiconp.txt or lexicon.txt, "
             "optional_silence.txt; phones.txt, where FINAL.mdl's folder has none. Or a lang folder.",
         ),
@@ -23,7 +22,7 @@ def make_graph(
             metavar="FINAL.mdl", help="Of the system whose alignments were trained on, or its folder."
         ),
     ],
-    out_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="For HCLG.fst, words.txt, final.mdl.")],
+    out_dir: Annotated[Path, typer.Argument(help="Folder for HCLG.fst, words.txt, final.mdl.")],
     arpa: Annotated[Path | None, typer.Option(help="N-gram model in ARPA format, gzipped or not.")] = None,
     grammar: Annotated[
         Path | None, typer.Option(help="Rules 'NAME = words | ...' without recursion.")
@@ -38,32 +37,32 @@ def make_graph(
 ) -> None:
     """Make a decoding graph without Kaldi.
 
-    From a lexicon and an ARPA file, a grammar or G.fst, for monophone and context-dependent systems. That of
-    a lang folder given as LEXICON_DIR needs no option.
+    It is made of a lexicon and an ARPA file, a grammar or G.fst, for monophone and context-dependent systems.
+    A lang folder as LEXICON_DIR has its own G.fst, and needs no option.
     """
+    from asr_bn.cli.stage import Stage
     from asr_bn.data.source_files import SourceFiles
     from asr_bn.decoding.build_graph import make_graph
     from asr_bn.decoding.lang_dir import LANG_FILES
     from asr_bn.decoding.lexicon_fst import LEXICON_FILES
     from asr_bn.decoding.requirements import require_graph_tools
-    from asr_bn.system.stamps import fingerprint, is_done, mark_done
 
     require_graph_tools()
-    mdl = model_of(mdl)
+    mdl = options.model_of(mdl)
     if tree is None and (mdl.parent / "tree").is_file():
         tree = mdl.parent / "tree"
     inputs = {"arpa": arpa, "grammar": grammar, "lang": lang, "tree": tree, "mdl": mdl}
     paths = [path for path in inputs.values() if path is not None]
     paths += [lexicon_dir / name for name in (*LEXICON_FILES, *LANG_FILES)]
     paths += [] if lang is None else [lang / name for name in LANG_FILES]
-    made_from = fingerprint(inputs, SourceFiles.of([*paths, mdl.parent / "phones.txt"]).small)
-    stamp, graph = out_dir / ".graph.done", out_dir / "HCLG.fst"
-    if is_done(stamp, made_from, [graph, *(out_dir / name for name in ("words.txt", "final.mdl"))]):
-        typer.echo(f"{graph}: made already", err=True)
+    graph, sources = out_dir / "HCLG.fst", SourceFiles.of([*paths, mdl.parent / "phones.txt"])
+    outputs = [graph, *(out_dir / name for name in ("words.txt", "final.mdl"))]
+    stage = Stage(out_dir / ".graph.done", outputs, inputs, sources)
+    if stage.is_done(f"{graph}: made already"):
         return
     remarks: list[str] = []
     fst = make_graph(lexicon_dir, mdl, out_dir, arpa, grammar, tree, lang, remarks.append)
-    mark_done(stamp, made_from)
+    stage.mark_done()
     typer.echo(f"{graph}: {len(fst.finals)} states, {len(fst.arcs)} arcs", err=True)
     for remark in remarks:
         typer.echo(f"note: {remark}", err=True)

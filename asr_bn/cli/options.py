@@ -5,35 +5,49 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand
 
-from asr_bn.kaldi_io.rxfilename import PIPE_TIMEOUT_S, PipePolicy
+from asr_bn.audio.source import AudioSource
+from asr_bn.kaldi_io.rxfilename import PIPE_TIMEOUT_S as PIPE_TIMEOUT_S
+from asr_bn.kaldi_io.rxfilename import PipePolicy
 
-__all__ = [
-    "PIPE_TIMEOUT_S",
-    "Channel",
-    "NoPipes",
-    "PipeTimeout",
-    "Resample",
-    "Root",
-    "Verb",
-    "device_of",
-    "model_of",
-    "pipe_policy",
+Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Exported model.")]
+Data = Annotated[Path, typer.Option(help="Features of the training set: the OUT_DIR of 'asr-bn features'.")]
+Ali = Annotated[Path, typer.Option(help="Kaldi alignment folder of the training set (final.mdl, ali.*.gz).")]
+DevData = Annotated[Path, typer.Option(help="Features of the development set.")]
+DevAli = Annotated[Path, typer.Option(help="Alignment folder of the development set.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+NumJobs = Annotated[int | None, typer.Option(min=1, help="Processes [number of cores].")]
+Compress = Annotated[bool, typer.Option("--compress", help="Write Kaldi's compressed matrices.")]
+MaxDifference = Annotated[
+    float,
+    typer.Option(
+        help="Allowed in log posterior.  Larger differences to PyTorch pass only if float32 rounding of the "
+        "features explains them."
+    ),
 ]
 Root = Annotated[
     Path | None, typer.Option(help="Folder that relative names in script files start from [current folder].")
 ]
-Channel = Annotated[int | None, typer.Option(min=0, help="Of recordings with several, from 0.")]
-Resample = Annotated[bool, typer.Option("--resample", help="Convert other sample frequencies.")]
+Channel = Annotated[int | None, typer.Option(min=0, help="Channel of recordings with several, from 0.")]
+Resample = Annotated[bool, typer.Option("--resample", help="Convert recordings of other sample frequencies.")]
 NoPipes = Annotated[bool, typer.Option("--no-pipes", help="Refuse commands among the inputs.")]
 PipeTimeout = Annotated[
-    float, typer.Option(help="Seconds that a command may take for a recording, or a table's be silent.")
+    float, typer.Option(help="Seconds that a recording's command may take, or a table's may be silent.")
 ]
 
 
 class Verb(TyperCommand):
-    """A verb whose numbers have to be finite: NaN would only be found in what it leads to."""
+    """A verb whose arguments are in capitals in ``--help`` and whose numbers have to be finite.
+
+    NaN would only be found in what it leads to.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for parameter in self.params:
+            if isinstance(parameter, TyperArgument) and parameter.name is not None:
+                parameter.metavar = parameter.metavar or parameter.name.upper()
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the verb.
@@ -48,7 +62,7 @@ class Verb(TyperCommand):
 
 
 def pipe_policy(no_pipes: bool, timeout_s: float) -> PipePolicy:
-    """How commands among the inputs are run.
+    """Return how commands among the inputs are run.
 
     Raises:
         ValueError: no time for them.
@@ -58,8 +72,15 @@ def pipe_policy(no_pipes: bool, timeout_s: float) -> PipePolicy:
     return PipePolicy(not no_pipes, timeout_s)
 
 
+def audio_source(
+    root: Path | None, channel: int | None, resample: bool, no_pipes: bool, pipe_timeout_s: float
+) -> AudioSource:
+    """Return how recordings are read; raises as `pipe_policy`."""
+    return AudioSource(root, channel, resample, pipe_policy(no_pipes, pipe_timeout_s))
+
+
 def model_of(mdl: Path) -> Path:
-    """A transition model's file, where ``mdl`` is the folder that has one.
+    """Return the transition model's file, also where ``mdl`` is the folder that has one.
 
     Raises:
         ValueError: it has none.
@@ -70,7 +91,7 @@ def model_of(mdl: Path) -> Path:
 
 
 def device_of(name: str) -> Literal["auto", "cpu", "cuda"]:
-    """``name`` as a device.
+    """Return ``name`` as a device.
 
     Raises:
         ValueError: it is none.

@@ -1,22 +1,20 @@
-"""``asr-bn posteriors``: framewise posteriors of data folders, features or audio files as a Kaldi archive."""
+"""``asr-bn posteriors``: framewise posteriors as a Kaldi archive."""
 
+import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr_bn.cli.options import (
-    PIPE_TIMEOUT_S,
-    Channel,
-    NoPipes,
-    PipeTimeout,
-    Resample,
-    Root,
-    device_of,
-    pipe_policy,
-)
+from asr_bn.cli import options
 from asr_bn.system.cores import available_cores
+
+if TYPE_CHECKING:
+    from asr_bn.kaldi_io.matrix_table import MatrixWriter
+    from asr_bn.scoring.corpus import Scores
+    from asr_bn.system.arrays import Floats
 
 
 class Output(StrEnum):
@@ -36,7 +34,7 @@ class ScoreLevel(StrEnum):
 
 
 def posteriors(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Exported model.")],
+    model: options.Model,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -44,9 +42,7 @@ def posteriors(
             help="Data folder, ark: or scp: rspecifier of features, - (ark:-), or audio files.",
         ),
     ],
-    wspecifier: Annotated[
-        str, typer.Argument(metavar="WSPECIFIER", help="As ark:post.ark, ark,t:-, ark,scp:A,S.")
-    ],
+    wspecifier: Annotated[str, typer.Argument(help="Such as ark:post.ark, ark,t:- or ark,scp:A,S.")],
     output: Annotated[Output, typer.Option(help="What to write.")] = Output.log_posterior,
     level: Annotated[
         ScoreLevel,
@@ -59,68 +55,53 @@ def posteriors(
         Path | None, typer.Option(help="Write the names of the columns, as phones.txt: from 0.")
     ] = None,
     prior_scale: Annotated[
-        float, typer.Option(help="Of log_likelihood: how much of the log prior to subtract.")
+        float, typer.Option(help="For log_likelihood: share of the log prior to subtract.")
     ] = 1.0,
     prior_floor: Annotated[
-        float, typer.Option(help="Of log_likelihood: smallest prior, as a probability.")
+        float, typer.Option(help="For log_likelihood: smallest prior, as probability.")
     ] = 0.0,
-    acoustic_scale: Annotated[float, typer.Option(help="Of log_likelihood: a factor for all of it.")] = 1.0,
+    acoustic_scale: Annotated[float, typer.Option(help="For log_likelihood: factor of the result.")] = 1.0,
     nj: Annotated[
         int | None, typer.Option(min=1, help="Batches at a time [number of cores; 1 on CUDA].")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    root: Root = None,
-    channel: Channel = None,
-    resample: Resample = False,
-    compress: Annotated[bool, typer.Option("--compress", help="Write Kaldi's compressed matrices.")] = False,
-    no_pipes: NoPipes = False,
-    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
+    device: options.Device = "auto",
+    root: options.Root = None,
+    channel: options.Channel = None,
+    resample: options.Resample = False,
+    compress: options.Compress = False,
+    no_pipes: options.NoPipes = False,
+    pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
 ) -> None:
     """Score utterances into a Kaldi archive.
 
-    It goes to a file, or with ark:- to a decoder.
+    The archive is a file, or with ark:- a stream for a decoder.
     """
-    import sys
-
-    from tqdm import tqdm
-
     from asr_bn.kaldi_io.matrix_table import MatrixWriter
     from asr_bn.scoring.corpus import score_blocks
     from asr_bn.scoring.inputs import ScoringInput
     from asr_bn.scoring.scorer import AcousticScorer, check_prior_floor, floor_priors, to_output
 
     check_prior_floor(prior_floor)
-    pipes = pipe_policy(no_pipes, pipe_timeout)
-    scorer = AcousticScorer.load(model, device_of(device), num_threads=1)
+    audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
+    scorer = AcousticScorer.load(model, options.device_of(device), num_threads=1)
     nj = nj or (1 if scorer.on_cuda else available_cores())
     columns = scorer.columns(level.value)
     if names is not None:
         _write_names(names, columns.names, model)
-    source = ScoringInput(scorer.metadata.fbank, root, channel, resample, pipes)
-    feats, total = source.feats(inputs)
+    feats, total = ScoringInput(scorer.metadata.fbank, audio).feats(inputs)
     log_priors = floor_priors(columns.log_priors, prior_floor)
     skipped: list[str] = []
-    num_utterances = num_frames = 0
-    with (
-        MatrixWriter(wspecifier, compress) as writer,
-        tqdm(desc="posteriors", unit="utt", total=total, delay=2) as progress,
-    ):
-        for log_posteriors in score_blocks(scorer, feats, nj, skipped.append):
-            scores = log_posteriors.mapped(
-                lambda rows: to_output(
-                    columns.log_posteriors(rows), log_priors, output.value, prior_scale, acoustic_scale
-                )
-            )
-            if scores.is_long:
-                writer.write_blocks(scores.utt_id, scores.num_frames, scores.blocks)
-            else:
-                writer.write(scores.utt_id, scores.matrix())
-            num_utterances, num_frames = num_utterances + 1, num_frames + scores.num_frames
-            progress.update()
+
+    def score(rows: "Floats") -> "Floats":
+        scores = columns.log_posteriors(rows)
+        return to_output(scores, log_priors, output.value, prior_scale, acoustic_scale)
+
+    scores = (each.mapped(score) for each in score_blocks(scorer, feats, nj, skipped.append))
+    with MatrixWriter(wspecifier, compress) as writer:
+        num_utterances, num_frames = _write(writer, scores, total)
         if not num_utterances:
-            raise ValueError(
-                f"{' '.join(inputs)}: nothing to score ({len(skipped)} utterances without frames)"
-            )
+            found = f"{len(skipped)} utterances without frames"
+            raise ValueError(f"{' '.join(inputs)}: nothing to score ({found})")
     for utt_id in skipped:
         print(f"{utt_id}: no frames (shorter than one frame), left out", file=sys.stderr)
     print(f"{model}: {num_utterances} utterances, {num_frames} frames to {wspecifier}", file=sys.stderr)
@@ -132,3 +113,17 @@ def _write_names(path: Path, names: tuple[str, ...] | None, model: Path) -> None
     if names is None:
         raise ValueError(f"--names: {model} does not know its phones")
     write_text(path, "".join(f"{name} {number}\n" for number, name in enumerate(names)))
+
+
+def _write(writer: "MatrixWriter", scores: "Iterable[Scores]", total: int | None) -> tuple[int, int]:
+    """Write the scores of every utterance, of long ones block by block; count utterances and frames."""
+    from tqdm import tqdm
+
+    num_utterances = num_frames = 0
+    for each in tqdm(scores, desc="posteriors", unit="utt", total=total, delay=2):
+        if each.is_long:
+            writer.write_blocks(each.utt_id, each.num_frames, each.blocks)
+        else:
+            writer.write(each.utt_id, each.matrix())
+        num_utterances, num_frames = num_utterances + 1, num_frames + each.num_frames
+    return num_utterances, num_frames

@@ -6,9 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-EPILOG = """Every setting can also be given in the environment, as ASR_BN_ and its name in capitals
-(`asr-bn serve --settings` lists all, with their defaults): ASR_BN_MAX_QUEUE=128 asr-bn serve MODEL.onnx."""
-
 
 def _list_settings(asked: bool) -> None:
     if asked:

@@ -1,56 +1,59 @@
-"""``asr-bn serve-check``."""
+"""``asr-bn serve-check``: an answer of the server compared with both models."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr_bn.cli.options import PIPE_TIMEOUT_S, Channel, NoPipes, PipeTimeout, Resample, Root, pipe_policy
+from asr_bn.audio.source import AudioSource
+from asr_bn.cli import options
+
+if TYPE_CHECKING:
+    from asr_bn.kaldi_io.data_dir import Utterance
 
 
 def serve_check(
-    exp_dir: Annotated[Path, typer.Argument(metavar="EXP_DIR", help="Folder with final.pt and model.onnx.")],
+    exp_dir: Annotated[Path, typer.Argument(help="Folder with final.pt and model.onnx.")],
     data: Annotated[Path, typer.Option(help="Kaldi data dir; its first utterance is posted.")],
-    root: Root = None,
-    channel: Channel = None,
-    resample: Resample = False,
-    no_pipes: NoPipes = False,
-    pipe_timeout: PipeTimeout = PIPE_TIMEOUT_S,
-    max_difference: Annotated[
-        float,
-        typer.Option(
-            help="Allowed in log posterior; more to PyTorch only where the features' last bits make so much."
-        ),
-    ] = 1e-4,
+    root: options.Root = None,
+    channel: options.Channel = None,
+    resample: options.Resample = False,
+    no_pipes: options.NoPipes = False,
+    pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
+    max_difference: options.MaxDifference = 1e-4,
 ) -> None:
     """Post an utterance to the server and compare its answer.
 
-    The server is started for it; EXP_DIR gets serve_check.json.
+    Start the server for it; EXP_DIR gets serve_check.json.
     """
+    from asr_bn.cli.stage import Stage
     from asr_bn.data.source_files import SourceFiles
     from asr_bn.kaldi_io.data_dir import DataDir
-    from asr_bn.system.stamps import fingerprint, is_done, mark_done
 
-    pipes = pipe_policy(no_pipes, pipe_timeout)
-    stamp, report = exp_dir / ".serve_check.done", exp_dir / "serve_check.json"
+    audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
+    report = exp_dir / "serve_check.json"
     utterance = next(iter(DataDir.read(data, root).utterances.values()))
-    audio = SourceFiles.of_names([(utterance.utt_id, utterance.rxfilename)], root)
-    options = {"max_difference": max_difference, "channel": channel, "resample": resample}
-    files = [exp_dir / "final.pt", exp_dir / "model.onnx"]
-    made_from = fingerprint(options | {"utterance": utterance}, files, audio.large)
-    if is_done(stamp, made_from, [report]):
-        typer.echo(f"{report}: checked already{audio.remark}", err=True)
-        return
+    sources = SourceFiles((exp_dir / "final.pt", exp_dir / "model.onnx"))
+    sources += SourceFiles.of_names([(utterance.utt_id, utterance.rxfilename)], root)
+    settings = {"max_difference": max_difference, "channel": channel, "resample": resample}
+    stage = Stage(exp_dir / ".serve_check.done", [report], settings | {"utterance": utterance}, sources)
+    if not stage.is_done(f"{report}: checked already"):
+        _check(exp_dir, utterance, audio, max_difference, report)
+        stage.mark_done()
 
+
+def _check(
+    exp_dir: Path, utterance: "Utterance", audio: AudioSource, max_difference: float, report: Path
+) -> None:
+    """Start the server, post the utterance, write ``report``, refuse too large a difference."""
     from asr_bn.audio.reader import read_waveform
     from asr_bn.export.server_check import check_server
     from asr_bn.scoring.scorer import AcousticScorer
     from asr_bn.system.files import write_json
 
     metadata = AcousticScorer.load(exp_dir / "model.onnx", device="cpu").metadata
-    rate = int(metadata.fbank.sample_frequency) if resample else None
-    waveform = read_waveform(utterance, root, channel, rate, resample, pipes)
-    result = check_server(exp_dir, utterance.utt_id, waveform, max_difference)
+    rate = int(metadata.fbank.sample_frequency) if audio.resample else None
+    result = check_server(exp_dir, utterance.utt_id, read_waveform(utterance, audio, rate), max_difference)
     write_json(report, result)
     to_onnx, to_pytorch = result["difference_to_onnx"], result["difference_to_pytorch"]
     typer.echo(
@@ -64,4 +67,3 @@ def serve_check(
             f"{utterance.utt_id}: the server's answer differs by {worst:.1e}, "
             f"expected at most {max_difference:.1e}"
         )
-    mark_done(stamp, made_from)

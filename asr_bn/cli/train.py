@@ -1,52 +1,44 @@
-"""``asr-bn train`` and ``asr-bn finish``."""
+"""``asr-bn train``: an acoustic model from features and alignments."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr_bn.cli import options
+
 if TYPE_CHECKING:
     from asr_bn.acoustic_model.experiment import ExperimentConfig
-    from asr_bn.data.source_files import SourceFiles
 
-ConfigFile = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="TOML file, e.g. recipes/wsj/conf/paper.toml.")
+NumWorkers = Annotated[
+    int | None,
+    typer.Option(help="Processes that read batches ahead [none beside a CPU, up to 4 for each GPU].", min=0),
 ]
-Data = Annotated[Path, typer.Option(help="Features of the training set: the OUT_DIR of 'asr-bn features'.")]
-Ali = Annotated[Path, typer.Option(help="Kaldi alignment folder of the training set (final.mdl, ali.*.gz).")]
-DevData = Annotated[Path, typer.Option(help="Features of the development set.")]
-DevAli = Annotated[Path, typer.Option(help="Alignment folder of the development set.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check data, configuration, OUT, and a step on the largest mini-batch; write nothing.",
+    ),
+]
 
 
 def train(
-    config: ConfigFile,
-    data: Data,
-    ali: Ali,
-    dev_data: DevData,
-    dev_ali: DevAli,
+    config: Annotated[Path, typer.Argument(help="TOML file, e.g. recipes/wsj/conf/paper.toml.")],
+    data: options.Data,
+    ali: options.Ali,
+    dev_data: options.DevData,
+    dev_ali: options.DevAli,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and metrics.")],
     norm: Annotated[str | None, typer.Option(help="Override [model] norm: none or sequence.")] = None,
     seed: Annotated[int | None, typer.Option(help="Override [training] seed.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
-    device: Device = "auto",
-    num_workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Processes that read batches ahead [none beside a CPU, up to 4 for each GPU].", min=0
-        ),
-    ] = None,
+    device: options.Device = "auto",
+    num_workers: NumWorkers = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write event files to OUT/tensorboard too.")
     ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Check data, configuration, OUT, and a step on the largest mini-batch; write nothing.",
-        ),
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train an acoustic model.
 
@@ -56,7 +48,7 @@ def train(
     On several GPUs, which share each mini-batch: torchrun --nproc_per_node=N -m asr_bn.cli train CONFIG ...
     """
     from asr_bn.acoustic_model.experiment import ExperimentConfig
-    from asr_bn.system.stamps import fingerprint, is_done, mark_done
+    from asr_bn.cli.stage import Stage, aligned_sources
 
     experiment = ExperimentConfig.read(config)
     if norm is not None:
@@ -67,11 +59,10 @@ def train(
     if dry_run:
         _dry_run(experiment, folders, out, device)
         return
-    sources = _sources(*folders)
-    made_from = fingerprint({"config": experiment.to_dict()}, sources.small, sources.large)
-    stamp = out / ".train.done"
-    if resume and is_done(stamp, made_from, [out / "last.pt", out / "best.pt", out / "metrics.jsonl"]):
-        typer.echo(f"{out}: trained already", err=True)
+    sources = aligned_sources(data, ali) + aligned_sources(dev_data, dev_ali)
+    outputs = [out / name for name in ("last.pt", "best.pt", "metrics.jsonl")]
+    stage = Stage(out / ".train.done", outputs, {"config": experiment.to_dict()}, sources)
+    if resume and stage.is_done(f"{out}: trained already"):
         return
 
     from asr_bn.acoustic_model.data import DataFolders, load_data
@@ -88,7 +79,7 @@ def train(
         run_data = load_data(DataFolders(*folders), experiment, quiet=not ranks.is_first)
         train_model(experiment, run_data, out, chosen, resume, workers, ranks, tensorboard)
     if ranks.is_first:
-        mark_done(stamp, made_from)
+        stage.mark_done()
 
 
 def _dry_run(experiment: "ExperimentConfig", folders: list[Path], out: Path, device: str) -> None:
@@ -102,47 +93,3 @@ def _dry_run(experiment: "ExperimentConfig", folders: list[Path], out: Path, dev
     run_data = load_data(DataFolders(*folders), experiment)
     for line in dry_run(experiment, run_data, out, choose_device(device)):
         typer.echo(line)
-
-
-def finish(
-    exp_dir: Annotated[Path, typer.Argument(metavar="EXP_DIR", help="Output folder of 'asr-bn train'.")],
-    data: Data,
-    ali: Ali,
-    dev_data: DevData,
-    dev_ali: DevAli,
-    device: Device = "auto",
-) -> None:
-    """Estimate population statistics of the best epoch.
-
-    It is evaluated too; EXP_DIR gets final.pt and final.json.
-    """
-    from asr_bn.system.stamps import is_done, mark_done
-
-    best, stamp = exp_dir / "best.pt", exp_dir / ".finish.done"
-    sources = _sources(data, ali, dev_data, dev_ali)
-    outputs = [exp_dir / "final.pt", exp_dir / "final.json"]
-    if best.is_file() and is_done(stamp, _made_from(best, sources), outputs):
-        typer.echo(f"{exp_dir}: population statistics are there already", err=True)
-        return
-
-    from asr_bn.acoustic_model.data import DataFolders, load_data
-    from asr_bn.acoustic_model.run import best_config, finish_model
-    from asr_bn.training.device import choose_device
-
-    run_data = load_data(DataFolders(data, ali, dev_data, dev_ali), best_config(exp_dir))
-    figures = finish_model(exp_dir, run_data, choose_device(device))
-    typer.echo(f"{exp_dir}: {json.dumps({key: round(value, 4) for key, value in figures.items()})}", err=True)
-    mark_done(stamp, _made_from(best, sources))
-
-
-def _sources(data: Path, ali: Path, dev_data: Path, dev_ali: Path) -> "SourceFiles":
-    from asr_bn.data.source_files import SourceFiles
-
-    feats, alignments = SourceFiles.of_data_dir, SourceFiles.of_alignments
-    return feats(data) + alignments(ali) + feats(dev_data) + alignments(dev_ali)
-
-
-def _made_from(best: Path, sources: "SourceFiles") -> str:
-    from asr_bn.system.stamps import fingerprint
-
-    return fingerprint({}, [best, *sources.small], sources.large)

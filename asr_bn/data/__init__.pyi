@@ -3,7 +3,6 @@ from .alignments import log_priors as log_priors
 from .alignments import read_pdf_ids as read_pdf_ids
 from .batches import Batch as Batch
 from .batches import Corpus as Corpus
-from .check import CheckOptions as CheckOptions
 from .check import DataReport as DataReport
 from .check import check_data as check_data
 from .kaldi_system import KaldiSystem as KaldiSystem
@@ -11,7 +10,6 @@ from .phones import PhoneTable as PhoneTable
 
 __all__ = [
     "Batch",
-    "CheckOptions",
     "Corpus",
     "DataReport",
     "KaldiSystem",

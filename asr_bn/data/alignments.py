@@ -39,8 +39,8 @@ class TidCounter:
 def read_pdf_ids(ali_dir: Path, counter: TidCounter | None = None) -> dict[str, IntVector]:
     """Read the pdf-ids of every utterance, int32 ``[num_frames]`` each, in file order.
 
-    ``ali_dir`` is a Kaldi alignment folder (``final.mdl`` and ``ali.*.gz``), a folder with ``pdf*.ark`` or
-    ``pdf.*.gz`` as ``asr-bn alignments`` and ``ali-to-pdf`` write them, or such an archive itself.
+    ``ali_dir`` is a Kaldi alignment folder (``final.mdl`` and ``ali.*.gz``); or a folder with ``pdf*.ark`` or
+    ``pdf.*.gz``, as ``asr-bn alignments`` and ``ali-to-pdf`` write them; or such an archive itself.
     ``counter`` counts the transition-ids of an alignment folder.
 
     Raises:

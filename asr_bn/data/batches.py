@@ -18,8 +18,8 @@ from asr_bn.kaldi_io.matrix_headers import count_frames
 from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.system.arrays import Floats, IntVector
 
-# Utterances are sorted by length within pools of this many mini-batches, so that a mini-batch holds
-# similar lengths while the order of an epoch stays random.
+# Utterances are sorted by length within pools of this many mini-batches.  A mini-batch then holds similar
+# lengths, while the order of an epoch stays random.
 POOL_BATCHES = 32
 
 Utterance = tuple[str, Floats, IntVector]
@@ -85,7 +85,7 @@ class Corpus(Dataset[Utterance]):
     ) -> None:
         self.feats, self.num_static = feats, num_static
         self.checksums: NDArray[np.int64] | None = None
-        aligned = [utt_id for utt_id in feats.keys() if utt_id in pdf_ids]  # noqa: SIM118
+        aligned = [utt_id for utt_id in feats if utt_id in pdf_ids]
         lengths = {utt_id: len(pdf_ids[utt_id]) for utt_id in aligned}
         known = utt2num_frames or {}
         _check_lengths(count_frames(feats, [u for u in aligned if known.get(u) != lengths[u]]), lengths)

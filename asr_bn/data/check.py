@@ -1,19 +1,20 @@
 """What ``utils/validate_data_dir.sh`` checks, and whether features, lengths and alignments fit together."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from asr_bn.audio.reader import SkippedSegment, WaveformReader
+from asr_bn.audio.source import AudioSource
 from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
 from asr_bn.features.options import FbankOptions
-from asr_bn.kaldi_io.data_dir import DataDir, read_spk2utt
+from asr_bn.kaldi_io.data_dir import DataDir, Utterance, read_spk2utt
 from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.kaldi_io.plain_text import split_words
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_file, resolve, split_offset
+from asr_bn.kaldi_io.rxfilename import is_pipe, open_file, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_raw_ids, read_table
 from asr_bn.kaldi_io.utterance_id import prefix_errors
 
@@ -32,25 +33,17 @@ class DataReport:
     problems: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class CheckOptions:
-    """Which audio is opened and how; see `WaveformReader`.
-
-    ``fbank`` None takes the default options at the rate of the first recording.
-    """
-
-    root: Path | None = None
-    fbank: FbankOptions | None = None
-    channel: int | None = None
-    pipes: PipePolicy = DEFAULT_PIPES
-    resample: bool = False
-
-
-def check_data(data_dir: Path, ali_dir: Path | None, options: CheckOptions) -> DataReport:
-    """Look at a data folder and, if given, the alignments of its utterances.
+def check_data(
+    data_dir: Path,
+    ali_dir: Path | None = None,
+    audio: AudioSource = AudioSource(),
+    fbank: FbankOptions | None = None,
+) -> DataReport:
+    """Check a data folder and, if given, the alignments of its utterances.
 
     The frames of an utterance are those of its ``feats.scp`` if there is one, or else follow from its audio,
-    every file of which is then decoded.
+    every file of which is then decoded.  ``fbank`` None takes the default options at the rate of the first
+    recording.
 
     Raises:
         OSError, ValueError: the folder cannot be read at all.
@@ -63,14 +56,14 @@ def check_data(data_dir: Path, ali_dir: Path | None, options: CheckOptions) -> D
         return report
     for path in tables:
         _check_whitespace(path, report)
-    frames = _check_folder(data_dir, options, report)
+    frames = _check_folder(data_dir, audio, fbank, report)
     if ali_dir is not None:
         _check_alignments(ali_dir, frames, report)
     return report
 
 
 def _check_order(path: Path, report: DataReport) -> None:
-    """Ids sorted as bytes (``LC_ALL=C``) and unique, which Kaldi's programs rely on."""
+    """Check that ids are unique and sorted as bytes (``LC_ALL=C``), as Kaldi's programs need them."""
     previous = b""
     for number, key in read_raw_ids(path):
         utt_id = key.decode("utf-8", "replace")
@@ -87,7 +80,7 @@ def _check_order(path: Path, report: DataReport) -> None:
 
 
 def _check_whitespace(path: Path, report: DataReport) -> None:
-    """What ``utils/validate_text.pl`` refuses in ``text``; elsewhere, as in a file name, it may be meant."""
+    """Report whitespace that ``utils/validate_text.pl`` refuses in ``text``; elsewhere it is a remark."""
     with open_file(path) as stream:
         lines = stream.read().decode("utf-8", "replace").split("\n")
     for number, line in enumerate(lines, start=1):
@@ -101,8 +94,10 @@ def _check_whitespace(path: Path, report: DataReport) -> None:
             return
 
 
-def _check_folder(data_dir: Path, options: CheckOptions, report: DataReport) -> dict[str, int]:
-    """Frames by utterance; what does not match goes to ``report``."""
+def _check_folder(
+    data_dir: Path, audio: AudioSource, fbank: FbankOptions | None, report: DataReport
+) -> dict[str, int]:
+    """Return frames by utterance; mismatches go to ``report``."""
     feats_path = data_dir / "feats.scp"
     if not (data_dir / "wav.scp").exists() and feats_path.exists():
         utt_ids = list(read_table(feats_path))
@@ -110,14 +105,14 @@ def _check_folder(data_dir: Path, options: CheckOptions, report: DataReport) -> 
         if not utt_ids:
             report.problems.append(f"{feats_path}: no utterances")
         _check_tables(data_dir, utt_ids, report)
-        return _frames_of_feats(feats_path, utt_ids, options, report)
-    data = DataDir.read(data_dir, options.root)
+        return _frames_of_feats(feats_path, utt_ids, audio, report)
+    data = DataDir.read(data_dir, audio.root)
     _check_tables(data_dir, list(data.utterances), report)
     _check_files(data, report)
     if feats_path.exists():
         _compare("feats.scp", read_table(feats_path), data.utterances, report)
-        return _frames_of_feats(feats_path, list(data.utterances), options, report)
-    return _frames_of_audio(data, options, report)
+        return _frames_of_feats(feats_path, list(data.utterances), audio, report)
+    return _frames_of_audio(data.utterances.values(), audio, fbank, report)
 
 
 def _check_tables(data_dir: Path, utt_ids: list[str], report: DataReport) -> None:
@@ -161,9 +156,9 @@ def _check_files(data: DataDir, report: DataReport) -> None:
 
 
 def _frames_of_feats(
-    path: Path, utt_ids: Iterable[str], options: CheckOptions, report: DataReport
+    path: Path, utt_ids: Iterable[str], audio: AudioSource, report: DataReport
 ) -> dict[str, int]:
-    frames, scp = {}, MatrixScp(path, options.root, options.pipes)
+    frames, scp = {}, MatrixScp(path, audio.root, audio.pipes)
     for utt_id in utt_ids:
         if utt_id in scp:
             try:
@@ -175,14 +170,16 @@ def _frames_of_feats(
     return frames
 
 
-def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -> dict[str, int]:
+def _frames_of_audio(
+    utterances: Collection[Utterance], audio: AudioSource, fbank: FbankOptions | None, report: DataReport
+) -> dict[str, int]:
     from tqdm import tqdm
 
     frames: dict[str, int] = {}
     left_out: list[str] = []
-    seconds, fbank, broken = 0.0, options.fbank, 0
-    reader = _reader(data, options, fbank)
-    for utterance in tqdm(data.utterances.values(), desc="audio", unit="utt", delay=2.0):
+    seconds, broken = 0.0, 0
+    reader = _reader(audio, fbank)
+    for utterance in tqdm(utterances, desc="audio", unit="utt", delay=2.0):
         try:
             waveform = reader.read(utterance)
         except SkippedSegment as error:
@@ -195,7 +192,7 @@ def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -
             continue
         if fbank is None:
             fbank = FbankOptions(sample_frequency=float(waveform.sample_frequency))
-            reader = _reader(data, options, fbank)
+            reader = _reader(audio, fbank)
         if waveform.sample_frequency != fbank.sample_frequency:
             report.problems.append(
                 f"{utterance.utt_id}: {waveform.sample_frequency} Hz, others {fbank.sample_frequency:g} Hz"
@@ -211,9 +208,9 @@ def _frames_of_audio(data: DataDir, options: CheckOptions, report: DataReport) -
     return frames
 
 
-def _reader(data: DataDir, options: CheckOptions, fbank: FbankOptions | None) -> WaveformReader:
-    rate = int(fbank.sample_frequency) if fbank is not None and options.resample else None
-    return WaveformReader(data.root, options.channel, rate, options.resample, options.pipes)
+def _reader(audio: AudioSource, fbank: FbankOptions | None) -> WaveformReader:
+    rate = int(fbank.sample_frequency) if fbank is not None and audio.resample else None
+    return WaveformReader(audio, rate)
 
 
 def _frame_facts(frames: dict[str, int], report: DataReport) -> None:

@@ -6,7 +6,6 @@ Source: Kaldi ``egs/wsj/s5/utils/mkgraph.sh`` and ``src/hmm/hmm-utils.cc``.
 
 import math
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from asr_bn.decoding.arpa import arpa_fst
 from asr_bn.decoding.context import HmmLabels, in_context
 from asr_bn.decoding.fst_file import Fst, FstArrays, kaldifst
 from asr_bn.decoding.grammar import Grammar
-from asr_bn.decoding.graph import to_kaldifst
+from asr_bn.decoding.graph import to_arrays, to_kaldifst
 from asr_bn.decoding.hmms import Hmm, Hmms
 from asr_bn.decoding.lang_dir import LangDir, read_word_fst, read_word_ids
 from asr_bn.decoding.lexicon_fst import Lexicon
@@ -83,7 +82,9 @@ def make_graph(
     if is_lang and arpa is None and grammar is None:
         lang = lang or lexicon_dir
     source, hmms = WordSource(arpa, grammar, lang), Hmms.read(mdl)
-    lexicon = (LangDir if is_lang else Lexicon).read(lexicon_dir, _phones_beside(mdl))
+    phones_txt = mdl.parent / "phones.txt"
+    lexicon_kind = LangDir if is_lang else Lexicon
+    lexicon = lexicon_kind.read(lexicon_dir, phones_txt if phones_txt.is_file() else None)
     context = hmms.without_context() if tree is None else ContextDependency.read(tree)
     word_ids = lexicon.word_ids() if lang is None else read_word_ids(lang)
     if isinstance(lexicon, LangDir) and lexicon.word_ids() != word_ids:
@@ -113,12 +114,6 @@ def _write(out_dir: Path, arrays: FstArrays, word_ids: dict[str, int], mdl: Path
 
 def _print_note(remark: str) -> None:
     print(f"note: {remark}", file=sys.stderr)
-
-
-def _phones_beside(mdl: Path) -> Path | None:
-    """Find the phone numbers of the model itself."""
-    path = mdl.parent / "phones.txt"
-    return path if path.is_file() else None
 
 
 def _over_hmms(
@@ -173,14 +168,6 @@ def without_labels_above(fst: FstArrays, largest: int) -> FstArrays:
     arcs = fst.arcs.copy()
     arcs["ilabel"][arcs["ilabel"] > largest] = 0
     return FstArrays(fst.start, fst.finals, fst.first_arcs, arcs)
-
-
-def to_arrays(fst: Fst) -> FstArrays:
-    """Convert a ``kaldifst.StdVectorFst``."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "fst")
-        fst.write(str(path))
-        return FstArrays.read(path)
 
 
 def _minimized(arrays: FstArrays) -> Fst:

@@ -39,8 +39,8 @@ class DecodingGraph:
             OSError: ``HCLG.fst`` or ``words.txt`` is missing.
             ValueError: one of them is damaged, or the graph was made with another transition model.
         """
-        path = graph_dir / "HCLG.fst"
-        arrays = FstArrays.read(path if path.exists() else _gzipped(path))
+        plain, packed = (graph_dir / name for name in GRAPH_FILES[:2])
+        arrays = FstArrays.read(packed if packed.exists() and not plain.exists() else plain)
         words = read_phone_names(graph_dir / "words.txt")
         model_path = mdl or find_transition_model(graph_dir)
         model = TransitionModel.read(model_path)
@@ -49,9 +49,7 @@ class DecodingGraph:
 
     def with_word_penalty(self, penalty: float) -> Fst:
         """Copy the ``kaldifst.StdVectorFst``, with ``penalty`` added to the cost of every word."""
-        with tempfile.NamedTemporaryFile(suffix=".fst") as stream:
-            self.fst.write(stream.name)
-            arrays = FstArrays.read(Path(stream.name))
+        arrays = to_arrays(self.fst)
         arcs = arrays.arcs.copy()
         arcs["weight"][arcs["olabel"] > 0] += np.float32(penalty)
         return to_kaldifst(replace(arrays, arcs=arcs))
@@ -63,6 +61,13 @@ def to_kaldifst(arrays: FstArrays) -> Fst:
         stream.write(arrays.vector_bytes())
         stream.flush()
         return kaldifst.StdVectorFst.read(stream.name)
+
+
+def to_arrays(fst: Fst) -> FstArrays:
+    """Convert a ``kaldifst.StdVectorFst``."""
+    with tempfile.NamedTemporaryFile(suffix=".fst") as stream:
+        fst.write(stream.name)
+        return FstArrays.read(Path(stream.name))
 
 
 def find_transition_model(graph_dir: Path) -> Path:
@@ -106,8 +111,3 @@ def _check_labels(
     unknown = set(np.unique(arrays.arcs["olabel"]).tolist()) - set(words)
     if unknown - {0}:
         raise ValueError(f"{graph_dir}/words.txt: has no word {min(unknown - {0})}, which HCLG.fst uses")
-
-
-def _gzipped(path: Path) -> Path:
-    packed = path.with_name(f"{path.name}.gz")
-    return packed if packed.exists() else path

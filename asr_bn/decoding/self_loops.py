@@ -18,8 +18,8 @@ SELF_LOOP_SCALE = 0.1
 def add_self_loops(fst: FstArrays, hmms: Hmms) -> FstArrays:
     """Add self-loops after the transition into a state (Kaldi's ``reorder``), with their costs.
 
-    A state's self-loop must be that of the HMM state that was just left.  Where arcs of several HMM states
-    (or none) lead to one state, those of each go to a state of their own in front of it.
+    A state's self-loop must be that of the HMM state that was just left.  If arcs of several HMM states (or
+    none) lead to one state, those of each HMM state get a new state in front of it.
     """
     loop_of, stay, leave = _self_loops(hmms)
     arcs = fst.arcs.copy()

@@ -112,12 +112,12 @@ def metadata_of(
 def _add_layer(graph: Graph, model: AcousticModel, layer: int, hidden: str) -> str:
     name, lstm = f"layer{layer}", model.layers
     weight, bias = _input_weights(model, layer, fold_input=not graph.half)
-    recurrent = lstm.stacked("weight_hh", layer)
+    recurrent, biases = lstm.stacked("weight_hh", layer), by_onnx_gates(_array(bias))  # of the input alone
     inputs = [
         hidden,
         graph.tensor(f"{name}.W", by_onnx_gates(_array(weight))),
         graph.tensor(f"{name}.R", by_onnx_gates(_array(recurrent))),
-        graph.tensor(f"{name}.B", _with_zero_recurrent_bias(by_onnx_gates(_array(bias)))),
+        graph.tensor(f"{name}.B", np.concatenate([biases, np.zeros_like(biases)], axis=1)),
         "lengths",
     ]
     if lstm.peephole:
@@ -145,7 +145,3 @@ def _input_weights(model: AcousticModel, layer: int, fold_input: bool) -> tuple[
 
 def _array(values: torch.Tensor) -> Floats:
     return values.detach().cpu().numpy().astype(np.float32)
-
-
-def _with_zero_recurrent_bias(bias: Floats) -> Floats:
-    return np.concatenate([bias, np.zeros_like(bias)], axis=1)

@@ -57,7 +57,7 @@ def extract_features(
                 f"{request.data_dir}: none of {len(utterances)} utterances has a frame"
                 f" ({len(utterances) - len(written)} segments left out)"
             )
-        computation.options.write_conf(request.out_dir / "fbank.conf")
+        computation.fbank.write_conf(request.out_dir / "fbank.conf")
         _copy_tables(request.data_dir, request.out_dir)
         job.finish()
     mark_done(stamp, made_from)

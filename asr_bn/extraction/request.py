@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from asr_bn.audio.reader import WaveformReader
+from asr_bn.audio.reader import read_waveform
+from asr_bn.audio.source import AudioSource
 from asr_bn.data.source_files import SourceFiles
 from asr_bn.extraction.computation import Computation
+from asr_bn.extraction.options import ExtractionOptions
 from asr_bn.features.cmvn import Cmvn
 from asr_bn.features.options import FbankOptions, read_channel
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.system import stamps
 
@@ -21,110 +22,100 @@ _TABLES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text")
 
 @dataclass(frozen=True)
 class ExtractionRequest:
-    """Inputs of an extraction; see `Computation` for the fields of the same name.
+    """Inputs and outputs of an extraction.
 
-    ``fbank_conf`` is a Kaldi conf file; ``sample_frequency`` None is the rate that the conf file names, or
-    else the rate of the first recording.  ``feats_scp`` are features to read instead of audio, ``cmvn``
-    names the statistics to normalize with (see `Cmvn.load`).
+    Attributes:
+        fbank_conf: Kaldi conf file of the filter bank.
+        sample_frequency: in Hz; None takes the conf file's, or else that of the first recording.
+        cmvn: statistics to normalize with, with ``norm_vars`` the variance too; see `Cmvn.load`.
     """
 
     data_dir: Path
     out_dir: Path
+    options: ExtractionOptions = ExtractionOptions()
     fbank_conf: Path | None = None
     sample_frequency: int | None = None
-    root: Path | None = None
-    channel: int | None = None
-    resample: bool = False
-    pipes: PipePolicy = DEFAULT_PIPES
-    deltas: bool = False
-    compress: bool = False
-    seed: int = 0
-    feats_scp: Path | None = None
     cmvn: str | None = None
     norm_vars: bool = False
 
     def utterances(self) -> list[Utterance]:
-        """The data folder's utterances, or those of ``feats_scp``, in file order.
+        """Read the data folder's utterances, or those of ``feats_scp``, in file order.
 
         Raises:
             OSError, ValueError: see `DataDir.read`; an empty ``feats_scp``.
         """
-        if self.feats_scp is None:
-            return list(DataDir.read(self.data_dir, self.root).utterances.values())
-        utt2spk, table = self._utt2spk(), read_table(self.feats_scp)
+        feats_scp = self.options.feats_scp
+        if feats_scp is None:
+            return list(DataDir.read(self.data_dir, self.options.audio.root).utterances.values())
+        utt2spk, table = self._utt2spk(), read_table(feats_scp)
         if not table:
-            raise ValueError(f"{self.feats_scp}: no utterances")
+            raise ValueError(f"{feats_scp}: no utterances")
         return [Utterance(u, u, name, None, None, utt2spk.get(u)) for u, name in table.items()]
 
     def sources(self, utterances: Sequence[Utterance]) -> SourceFiles:
-        """Every file that the features depend on."""
+        """Collect every file that the features depend on."""
         sources = SourceFiles.of(self.data_dir / name for name in _TABLES)
-        sources += SourceFiles.of_names(((u.utt_id, u.rxfilename) for u in utterances), self.root)
-        sources += SourceFiles.of(path for path in (self._conf_path(), self.feats_scp) if path is not None)
+        sources += SourceFiles.of_names(
+            ((u.utt_id, u.rxfilename) for u in utterances), self.options.audio.root
+        )
+        files = (self._conf_path(), self.options.feats_scp)
+        sources += SourceFiles.of(path for path in files if path is not None)
         if self.cmvn is not None:
             sources += SourceFiles.of_table(self.cmvn)
         return sources
 
     def fingerprint(self, utterances: Sequence[Utterance]) -> str:
-        """Of everything that the features depend on, but for what commands read."""
+        """Compute the fingerprint of all that the features depend on, except what commands read."""
         sources = self.sources(utterances)
-        inputs = {"format": _FORMAT, **vars(self), "out_dir": None, "pipes": None}
+        inputs = vars(self) | vars(self.options) | vars(self.options.audio)
+        del inputs["options"], inputs["audio"]
+        inputs |= {"format": _FORMAT, "out_dir": None, "pipes": None}
         return stamps.fingerprint(inputs, sources.small, sources.large)
 
     def computation(self, utterances: Sequence[Utterance]) -> Computation:
-        """How to compute the features.
+        """Decide how to compute the features.
 
         Raises:
             OSError, ValueError: a conf file or CMVN statistics that cannot be read; no rate to be had.
         """
-        cmvn = None
+        cmvn, audio = None, self.options.audio
         if self.cmvn is not None:
-            cmvn = Cmvn.load(self.cmvn, self._utt2spk(), self.norm_vars, self.root, self.pipes)
-        return Computation(
-            self._options(utterances),
-            self.root,
-            self._channel(),
-            self.resample,
-            self.pipes,
-            self.deltas,
-            self.compress,
-            self.seed,
-            self.feats_scp,
-            cmvn,
-        )
+            cmvn = Cmvn.load(self.cmvn, self._utt2spk(), self.norm_vars, audio.root, audio.pipes)
+        return Computation(self._fbank(utterances), replace(self.options, audio=self._audio()), cmvn)
 
-    def _options(self, utterances: Sequence[Utterance]) -> FbankOptions:
-        """The filter bank's options, the sample frequency decided (and said, if nobody named it)."""
+    def _fbank(self, utterances: Sequence[Utterance]) -> FbankOptions:
+        """Decide the filter bank's options; a sample frequency that nobody named is reported."""
         if self.sample_frequency is not None:
             rate = float(self.sample_frequency)
             return replace(self._from_conf(rate), sample_frequency=rate)
-        if self.feats_scp is not None:
-            return self._options_of_feats()
-        reader = WaveformReader(self.root, self._channel(), pipes=self.pipes)
+        if self.options.feats_scp is not None:
+            return self._fbank_of_feats(self.options.feats_scp)
         recording = replace(utterances[0], start=None, end=None)  # its segment may be one to leave out
-        rate = float(reader.read(recording).sample_frequency)
+        rate = float(read_waveform(recording, self._audio()).sample_frequency)
         options = self._from_conf(rate)
         if options.sample_frequency == rate:
             print(f"sample frequency: {rate:g} Hz, as {utterances[0].utt_id} has", file=sys.stderr)
         return options
 
-    def _options_of_feats(self) -> FbankOptions:
+    def _fbank_of_feats(self, feats_scp: Path) -> FbankOptions:
         path = self._conf_path()
         if path is None or not path.exists():
             raise ValueError(
-                f"{self.feats_scp}: no fbank.conf beside it says how these features were made;"
+                f"{feats_scp}: no fbank.conf beside it says how these features were made;"
                 " give it with --fbank-conf"
             )
         return FbankOptions.read_conf(path)
 
-    def _channel(self) -> int | None:
-        """The channel that was asked for, or else the conf file's."""
-        path = self._conf_path()
-        return read_channel(path) if self.channel is None and path is not None else self.channel
+    def _audio(self) -> AudioSource:
+        """Return how recordings are read: with the conf file's channel, where none was asked for."""
+        path, audio = self._conf_path(), self.options.audio
+        if path is None or audio.channel is not None:
+            return audio
+        return replace(audio, channel=read_channel(path))
 
     def _conf_path(self) -> Path | None:
-        if self.fbank_conf is None and self.feats_scp is not None:
-            return self.feats_scp.parent / "fbank.conf"
+        if self.fbank_conf is None and self.options.feats_scp is not None:
+            return self.options.feats_scp.parent / "fbank.conf"
         return self.fbank_conf
 
     def _from_conf(self, sample_frequency: float) -> FbankOptions:

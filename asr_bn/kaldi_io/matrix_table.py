@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, KeysView
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +33,8 @@ _RANGE = re.compile(r"\[([-0-9:,\s]*)\]$", re.ASCII)
 _ROW_TOLERANCE = 3  # Kaldi's length_tolerance: two frames at the edges, one of rounded times
 
 
-class MatrixScp:
-    """Random access by utterance to the matrices of a script file; nothing is kept in memory but the lines.
+class MatrixScp(Mapping[str, Matrix]):
+    """The matrices of a script file by utterance, in file order; only its lines are kept in memory.
 
     Values may carry Kaldi's range, rows then columns, ends included: ``feats.ark:12[0:9]``, ``[0:9,0:12]``.
     Rows may end up to three past the matrix's last one: fewer are then given, with a note for each utterance.
@@ -61,10 +61,6 @@ class MatrixScp:
         self._text_dtype = text_dtype
         self._rxfilenames = read_table(path, pipes=pipes)
         self._said: set[str] = set()
-
-    def keys(self) -> KeysView[str]:
-        """Return the utterance ids in file order."""
-        return self._rxfilenames.keys()
 
     def __contains__(self, utt_id: object) -> bool:
         return utt_id in self._rxfilenames

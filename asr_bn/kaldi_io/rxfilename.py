@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -82,8 +82,8 @@ def open_input(
 
     Raises:
         OSError: no such file.
-        ValueError: pipes are refused, the command failed (its standard error is in the message) or is
-            silent for longer than ``pipes.timeout_s``, or a gzip file is cut short or corrupt.
+        ValueError: pipes are refused; the command failed (its standard error is in the message) or is
+            silent for longer than ``pipes.timeout_s``; a gzip file is cut short or corrupt.
     """
     rxfilename = rxfilename.strip(WHITESPACE)
     if rxfilename in ("", "-"):
@@ -142,11 +142,11 @@ def _open_pipe(rxfilename: str, root: Path | None, timeout_s: float, whole: bool
             process.stdout.close()
             code = process.wait(waiting.patience())
         except (TimeoutError, subprocess.TimeoutExpired) as error:
-            _kill(process)
+            kill_session(process)
             what = "still running after" if whole else "silent for"
             raise ValueError(f"{rxfilename}: {what} {timeout_s:g} seconds; stopped") from error
         except BaseException:
-            _kill(process)
+            kill_session(process)
             raise
         stderr.seek(0)
         message = stderr.read()
@@ -250,11 +250,10 @@ def _start(rxfilename: str, root: Path | None, stderr: int | IO[bytes]) -> subpr
     )
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    try:
+def kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it started in its session."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def _failure(rxfilename: str, code: int, message: bytes) -> str:

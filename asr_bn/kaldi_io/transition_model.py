@@ -116,7 +116,8 @@ def read_topology_and_states(stream: ModelStream) -> tuple[Topology, list[Transi
         ValueError: not a transition model, cut short or corrupt.
     """
     stream.expect("<TransitionModel>")
-    topology = _read_topology(stream)
+    stream.expect("<Topology>")
+    topology = _read_binary_topology(stream) if stream.binary else _read_text_topology(stream)
     token = stream.token()
     if token not in ("<Triples>", "<Tuples>"):
         raise ValueError(f"{stream.where}: expected <Triples> or <Tuples>, found {token[:40]!r}")
@@ -135,11 +136,6 @@ def _check_states(topology: Topology, rows: list[TransitionState], where: str) -
             )
     if not rows:
         raise ValueError(f"{where}: a transition model without states")
-
-
-def _read_topology(stream: ModelStream) -> Topology:
-    stream.expect("<Topology>")
-    return _read_binary_topology(stream) if stream.binary else _read_text_topology(stream)
 
 
 def _read_binary_topology(stream: ModelStream) -> Topology:

@@ -6,7 +6,6 @@ Source: Kaldi ``src/util/kaldi-io.cc`` (``ClassifyWxfilename``).
 import errno
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from asr_bn.kaldi_io.plain_text import WHITESPACE
+from asr_bn.kaldi_io.rxfilename import kill_session
 from asr_bn.kaldi_io.specifiers import Wspecifier
 from asr_bn.system.files import atomic_stream
 
@@ -122,8 +122,7 @@ def _open_command(name: str) -> Iterator[IO[bytes]]:
     except BrokenPipeError:
         has_gone = True
     except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_session(process)
         process.wait()
         raise
     finally:

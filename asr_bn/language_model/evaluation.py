@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.windows import Window
-from asr_bn.layers.recurrence.steps import State
+from asr_bn.layers.module_modes import evaluating
 from asr_bn.training.progress import Figures, Sums
 
 
@@ -53,12 +53,10 @@ def evaluate(model: LanguageModel, windows: Iterable[Window], carry_state: bool)
     Args:
         carry_state: from window to window; otherwise every window starts from zero states.
     """
-    was_training, sums = model.training, TokenSums()
-    model.eval()
-    state: State | None = None
-    for window in windows:
-        window = window.to(model.device)
-        logits, state = model(window.tokens, window.batch_sizes, state if carry_state else None)
-        sums += TokenSums.of(logits, window.targets)
-    model.train(was_training)
+    sums, state = TokenSums(), None
+    with evaluating(model):
+        for window in windows:
+            window = window.to(model.device)
+            logits, state = model(window.tokens, window.batch_sizes, state if carry_state else None)
+            sums += TokenSums.of(logits, window.targets)
     return sums

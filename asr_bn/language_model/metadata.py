@@ -74,17 +74,24 @@ class LanguageModelMetadata:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            ValueError: a field is missing.
+            ValueError: a field is missing, or of another type or size than in any model.
         """
-        values = json.loads(text)
-        for name in (*_DERIVED, "end_of_sentence", "rule"):
-            values.pop(name, None)
         try:
+            values = json.loads(text)
+            for name in (*_DERIVED, "end_of_sentence", "rule"):
+                values.pop(name, None)
             metadata = cls(**values | {"words": tuple(values["words"])})
             for name in _DERIVED:
                 getattr(metadata, name)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"the model's metadata do not fit this version of asr_bn: {error}") from error
+        if not all(isinstance(word, str) for word in metadata.words):
+            raise ValueError("the model's metadata: words, expected a list of texts")
+        for name in ("num_steps", "num_streams"):
+            if getattr(metadata, name) < 1:
+                raise ValueError(
+                    f"the model's metadata: {name} {getattr(metadata, name)}, expected at least 1"
+                )
         return metadata
 
 

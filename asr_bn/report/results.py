@@ -34,7 +34,9 @@ def collect_results(out: Path, corpus: str, alignment: dict[str, float]) -> Resu
         "corpus": corpus,
         "models": models,
         **alignment,
-        "convergence": summarize([_curves(run) for run in finished]),
+        "convergence": summarize(
+            [(read_epochs(run / "baseline"), read_epochs(run / "batch_norm")) for run in finished]
+        ),
         "wer": _word_error_rates(out),
         "parity": {name: read_json(out / name / "parity.json", dict) for name in MODELS},
     }
@@ -72,10 +74,6 @@ def read_epochs(folder: Path) -> Epochs:
     """Read the curve of a training run, one entry for each epoch."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
-
-
-def _curves(run: Path) -> tuple[Epochs, Epochs]:
-    return read_epochs(run / "baseline"), read_epochs(run / "batch_norm")
 
 
 def summarize(runs: Sequence[tuple[Epochs, Epochs]]) -> Results:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.audio.reader import SkippedSegment, WaveformReader
+from asr_bn.audio.source import AudioSource
 from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions, kaldi_name
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance
 from asr_bn.kaldi_io.matrix_table import read_matrices
-from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import is_specifier
 from asr_bn.system.arrays import Floats
@@ -27,17 +27,11 @@ class ScoringInput:
 
     Attributes:
         options: of the model's filter bank; its dither is left out.
-        root: where relative names start from (default: the current folder).
-        channel: of recordings with several, from 0.
-        resample: convert recordings of another rate, instead of refusing them.
-        pipes: whether commands in ``wav.scp`` are run.
+        audio: how recordings are read.
     """
 
     options: FbankOptions
-    root: Path | None = None
-    channel: int | None = None
-    resample: bool = False
-    pipes: PipePolicy = DEFAULT_PIPES
+    audio: AudioSource = AudioSource()
 
     def feats(self, inputs: Sequence[str]) -> tuple[Feats, int | None]:
         """Iterate over utterance ids and features in order; also return their number if known beforehand.
@@ -58,7 +52,8 @@ class ScoringInput:
                 raise ValueError(f"{first}: expected it alone, or audio files only ({len(inputs)} inputs)")
             return self._of_table(first) if is_table(first) else self._of_data_dir(Path(first))
         utterances = [Utterance(Path(name).stem, name, name, None, None, None) for name in inputs]
-        return replace(self, root=None)._of_audio(utterances), len(utterances)
+        here = replace(self, audio=replace(self.audio, root=None))
+        return here._of_audio(utterances), len(utterances)
 
     def audio_feats(self, path: Path) -> Floats:
         """Compute the features of one audio file; raises as `WaveformReader.read`."""
@@ -69,13 +64,13 @@ class ScoringInput:
 
     def _of_table(self, rspecifier: str) -> tuple[Feats, None]:
         table = "ark:-" if rspecifier == "-" else rspecifier
-        return read_matrices(table, self.root, self.pipes), None
+        return read_matrices(table, self.audio.root, self.audio.pipes), None
 
     def _of_data_dir(self, path: Path) -> tuple[Feats, int | None]:
         if has_only_feats(path):
             self._check_conf(path / "fbank.conf")
             return self._of_table(f"scp:{path / 'feats.scp'}")
-        utterances = list(DataDir.read(path, self.root).utterances.values())
+        utterances = list(DataDir.read(path, self.audio.root).utterances.values())
         return self._of_audio(utterances), len(utterances)
 
     def _check_conf(self, path: Path) -> None:
@@ -91,8 +86,7 @@ class ScoringInput:
                 )
 
     def _of_audio(self, utterances: Sequence[Utterance]) -> Iterator[tuple[str, Floats]]:
-        rate = self.options.sample_frequency
-        reader = WaveformReader(self.root, self.channel, int(rate), self.resample, self.pipes)
+        reader = WaveformReader(self.audio, int(self.options.sample_frequency))
         options = replace(self.options, dither=0.0)
         for utterance in utterances:
             try:
@@ -104,7 +98,7 @@ class ScoringInput:
 
 
 def has_only_feats(data_dir: Path) -> bool:
-    """True for a data folder that is scored from its ``feats.scp``, since it has no ``wav.scp``."""
+    """Return whether a data folder is scored from its ``feats.scp``, since it has no ``wav.scp``."""
     return not (data_dir / "wav.scp").exists() and (data_dir / "feats.scp").exists()
 
 
@@ -120,5 +114,5 @@ def utterance_ids(data_dir: Path) -> list[str]:
 
 
 def is_table(name: str) -> bool:
-    """True for ``ark:``, ``scp:`` (with options), ``-`` and a bare ``*.ark`` or ``*.scp``."""
+    """Return whether it is ``ark:``, ``scp:`` (with options), ``-`` or a bare ``*.ark`` or ``*.scp``."""
     return name == "-" or is_specifier(name) or name.endswith((".ark", ".scp"))

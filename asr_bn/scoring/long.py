@@ -1,8 +1,8 @@
 """Long recordings in bounded memory: layer by layer, a piece of each direction at a time.
 
-A bidirectional network needs the whole recording, but not at once: the forward recurrence of a layer runs
-from piece to piece with its state carried over, the backward one from the end, and only the layer's hidden
-states are kept, in temporary files.  In float32 the answers are those of one call, bit for bit.  An 8-bit
+A bidirectional network needs the whole recording, but not at once.  A layer's forward recurrence runs from
+piece to piece with its state carried over, the backward one from the end.  Only the layer's hidden states
+are kept, in temporary files.  In float32 the answers are those of one call, bit for bit.  An 8-bit
 model scales its activations by the largest of a call, here of a piece: `deviation` measures what that moves.
 """
 

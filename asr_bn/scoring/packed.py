@@ -1,8 +1,8 @@
 """Several utterances of any lengths in a call, without computing padding; on the CPU.
 
 An LSTM node computes every row of a padded batch to the end of the longest.  Here the utterances lie in
-order of length, as in PyTorch's ``PackedSequence``: the frames are cut into chunks in which the same
-utterances go on, and a layer's recurrences run from chunk to chunk with their states handed over.
+order of length, as in PyTorch's ``PackedSequence``, and are cut into chunks in which the same utterances go
+on.  A layer's recurrences run from chunk to chunk with their states handed over.
 Every answer is that of a call of the whole model with the utterance alone, bit for bit.
 """
 
@@ -33,8 +33,8 @@ class BatchScorer(Protocol):
 def batch_scorer(scorer: AcousticScorer, num_threads: int = 1) -> BatchScorer:
     """Make a `PackedScorer` of the same model, or return ``scorer`` itself, which pads.
 
-    Only float32 models on the CPU are packed, and only if a trial gives the bits of the whole model, which a
-    graph altered after its export may not.
+    Only float32 models on the CPU are packed, and only if a trial gives the bits of the whole model: a graph
+    altered after its export may not.
     """
     if scorer.on_cuda or scorer.is_quantized:
         return scorer

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
@@ -24,8 +25,9 @@ def keep_freed_memory() -> bool:
 def keep_some_freed_memory(largest: int = 32 << 20, most: int = 64 << 20) -> bool:
     """Keep freed memory as `keep_freed_memory`, but bounded, for a server that runs for months.
 
-    Its threads share two arenas: each arena keeps what is freed in it, and a server of many threads would
-    grow for hours until all of them are full.
+    Its threads share one arena: each arena keeps what is freed in it, and a server of many threads would
+    grow for hours until all of them have held the most.  Threads that run already keep the arenas that they
+    have: call it first.
 
     Args:
         largest: bytes of a block that is kept; larger ones go back at once.  glibc takes 32 MB at most.
@@ -34,13 +36,29 @@ def keep_some_freed_memory(largest: int = 32 << 20, most: int = 64 << 20) -> boo
     Returns:
         False where there is no glibc, and nothing was changed.
     """
-    return _set({_M_MMAP_THRESHOLD: largest, _M_TRIM_THRESHOLD: most, _M_ARENA_MAX: 2})
+    return _set({_M_MMAP_THRESHOLD: largest, _M_TRIM_THRESHOLD: most, _M_ARENA_MAX: 1})
+
+
+def give_back_freed_memory() -> bool:
+    """Give the system every page that this process has freed.
+
+    The bounds of `keep_some_freed_memory` hold for the end of an arena only: below one block that is in use
+    a server that has been busy once would keep hundreds of megabytes, and a little more every hour.
+
+    Returns:
+        False where there is no glibc, and nothing was changed.
+    """
+    trim = _glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+    return trim is not None
 
 
 def _set(parameters: dict[int, int]) -> bool:
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is None:
-        return False
-    return all(mallopt(name, value) for name, value in parameters.items())
+    mallopt = _glibc("mallopt")
+    return mallopt is not None and all(mallopt(name, value) for name, value in parameters.items())
+
+
+def _glibc(name: str) -> Callable[..., int] | None:
+    """Return a function of the C library, None where it has none of that name: musl, or not Linux."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

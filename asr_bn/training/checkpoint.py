@@ -8,7 +8,6 @@ import hashlib
 import io
 import struct
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -75,28 +74,3 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
     if state.get("format") != kind:
         raise ValueError(f"{path}: format is {state.get('format')!r}, expected {kind!r}")
     return state
-
-
-def load_first_whole(paths: Sequence[Path], kind: str) -> tuple[Path, Checkpoint, list[str]]:
-    """Read the first of ``paths`` that exists and is whole.
-
-    Returns:
-        Its path, its contents, and the error of each damaged one before it.
-
-    Raises:
-        ValueError: none is whole; the message is that of the first one.
-        FileNotFoundError: none exists.
-    """
-    damages: list[str] = []
-    for path in paths:
-        try:
-            return path, load_checkpoint(path, kind), damages
-        except FileNotFoundError:
-            continue
-        except ValueError as error:
-            damages.append(str(error))
-    if not damages:
-        raise FileNotFoundError(2, "no such file", str(paths[0]))
-    raise ValueError(
-        f"{damages[0]}; there is no other whole checkpoint beside it, so the run must start anew"
-    )

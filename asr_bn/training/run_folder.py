@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from asr_bn.system.files import write_bytes, write_json
-from asr_bn.training.checkpoint import Checkpoint, Values, load_checkpoint, load_first_whole, save_checkpoint
+from asr_bn.training.checkpoint import Checkpoint, Values, load_checkpoint, save_checkpoint
 from asr_bn.training.progress import Figures, Progress
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
@@ -73,10 +73,22 @@ class RunCheckpoints:
         """Read the latest whole checkpoint: its path, its state, and the error of each damaged one before it.
 
         Raises:
-            ValueError: all are damaged.
+            ValueError: all are damaged; the message is that of the latest one.
             FileNotFoundError: there are none.
         """
-        return load_first_whole([self.folder / name for name in (LAST, PREVIOUS, BEST)], self.kind)
+        damages: list[str] = []
+        for name in (LAST, PREVIOUS, BEST):
+            try:
+                return self.folder / name, load_checkpoint(self.folder / name, self.kind), damages
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                damages.append(str(error))
+        if not damages:
+            raise FileNotFoundError(2, "no such file", str(self.folder / LAST))
+        raise ValueError(
+            f"{damages[0]}; there is no other whole checkpoint beside it, so the run must start anew"
+        )
 
     def holder_of_best(self, epoch: int) -> Path:
         """Return the checkpoint with the end of the best epoch: ``best.pt``, or a copy where it is lost.

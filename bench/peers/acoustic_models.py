@@ -19,7 +19,7 @@ class PeerModel(nn.Module):
         self.output = nn.Linear(2 * hidden_size, num_pdfs)
 
     def forward(self, feats: Tensor, mask: Tensor) -> Tensor:
-        """Log posteriors of the real frames, from ``[batch, frames, features]`` and ``[batch, frames]``."""
+        """Return real frames' log posteriors, from ``[batch, frames, features]`` and ``[batch, frames]``."""
         x = feats.transpose(0, 1) if self.frames_first else feats
         hidden = self.layers(x)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
@@ -28,7 +28,7 @@ class PeerModel(nn.Module):
 
 
 def peers(model: ModelConfig, feats: Tensor, num_pdfs: int) -> dict[str, Callable[[], PeerModel]]:
-    """Makers of peers of the same sizes, by name; SpeechBrain's only where it is installed."""
+    """Return makers of peers of the same sizes, by name; SpeechBrain's only where it is installed."""
     sizes = (feats.shape[2], model.hidden_size, model.num_layers)
     made: dict[str, Callable[[], PeerModel]] = {
         "BN-LSTM as a Python loop": lambda: PeerModel(
@@ -56,7 +56,7 @@ def _ligru(model: ModelConfig, feats: Tensor) -> nn.Module:
 
 
 def training_step(model: PeerModel, feats: Tensor, mask: Tensor, pdf_ids: Tensor) -> Callable[[], None]:
-    """Forward, backward and an SGD step, on the real frames alone."""
+    """Run forward, backward and an SGD step, on the real frames alone."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
     def step() -> None:

@@ -10,7 +10,7 @@ from asr_bn.system.arrays import Floats
 
 
 def score(session: onnxruntime.InferenceSession, feats: Sequence[Floats]) -> list[Floats]:
-    """Log posteriors of each of ``feats``."""
+    """Return log posteriors of each of ``feats``."""
     lengths = np.array([len(one) for one in feats], np.int32)
     padded = np.zeros((len(feats), lengths.max(), feats[0].shape[1]), np.float32)
     for row, one in enumerate(feats):
@@ -20,7 +20,7 @@ def score(session: onnxruntime.InferenceSession, feats: Sequence[Floats]) -> lis
 
 
 def npy(values: Floats) -> bytes:
-    """``values`` in NumPy's format."""
+    """Return ``values`` in NumPy's format."""
     stream = io.BytesIO()
     np.save(stream, values)
     return stream.getvalue()

@@ -24,23 +24,23 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
         )
 
     def decode_request(self, request: Request) -> Floats:
-        """The features; LitServe reads forms and JSON, no other bodies."""
+        """Return the features; LitServe reads forms and JSON, no other bodies."""
         return np.asarray(np.load(io.BytesIO(request["file"].file.read())))
 
     def batch(self, inputs: list[Floats]) -> list[Floats]:
-        """As they come."""
+        """Return the inputs as they come."""
         return list(inputs)
 
     def predict(self, x: Any) -> Any:
-        """One call."""
+        """Score with one call."""
         return score(self.session, x)
 
     def unbatch(self, output: list[Floats]) -> list[Floats]:
-        """As they came."""
+        """Return the outputs as they came."""
         return output
 
     def encode_response(self, output: Floats) -> Response:
-        """The answer's body."""
+        """Return the answer's body."""
         return Response(npy(output), media_type="application/x-npy")
 
 

@@ -12,7 +12,7 @@ app = FastAPI()
 
 
 def score(body: bytes) -> bytes:
-    """npy features in, npy log posteriors out."""
+    """Answer npy features with npy log posteriors."""
     feats = np.load(io.BytesIO(body))
     inputs = {"features": feats[None], "lengths": np.array([len(feats)], np.int32)}
     stream = io.BytesIO()
@@ -22,7 +22,7 @@ def score(body: bytes) -> bytes:
 
 @app.post("/v1/posteriors")
 async def posteriors(request: Request) -> Response:
-    """Log posteriors of one utterance."""
+    """Return log posteriors of one utterance."""
     from fastapi.concurrency import run_in_threadpool
 
     return Response(await run_in_threadpool(score, await request.body()), media_type="application/x-npy")

@@ -1,7 +1,7 @@
 """A batch-normalized bidirectional LSTM as toolkits write it in Python: one call a gate and time step.
 
-Both directions go through one loop over the padded batch (the input and its reverse, one below the other),
-and ``BatchNorm1d`` counts the padding, as in pytorch-kaldi's and SpeechBrain's recurrent layers.
+Both directions go through one loop over the padded batch (the input and its reverse, one below the other).
+``BatchNorm1d`` counts the padding, as in pytorch-kaldi's and SpeechBrain's recurrent layers.
 """
 
 import torch
@@ -27,7 +27,7 @@ class PythonLoopLSTM(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Hidden states of both directions, ``[frames, batch, 2 * hidden_size]``."""
+        """Return hidden states of both directions, ``[frames, batch, 2 * hidden_size]``."""
         for to_gate, recurrent, norms in zip(
             self.input_to_gate, self.hidden_to_gate, self.norms, strict=True
         ):

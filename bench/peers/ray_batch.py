@@ -27,11 +27,11 @@ class Api:
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.005)  # type: ignore[untyped-decorator]
     async def score(self, feats: list[Floats]) -> list[Floats]:
-        """One call."""
+        """Score with one call."""
         return score(self.session, feats)
 
     async def __call__(self, request: Request) -> Response:
-        """Log posteriors of one utterance."""
+        """Return log posteriors of one utterance."""
         feats = np.load(io.BytesIO(await request.body()))
         return Response(npy(await self.score(feats)), media_type="application/x-npy")
 

@@ -14,7 +14,7 @@ TOLERANCES_MS = (20, 50)
 
 
 def boundary_errors(oracle: Sequence[Phone], aligned: Sequence[Phone]) -> list[float | None]:
-    """Signed errors in seconds (aligned minus oracle), one for each boundary of the oracle.
+    """Return signed errors in seconds (aligned minus oracle), one for each boundary of the oracle.
 
     The boundaries are the start of every phone that is not silence, and its end if silence follows.  The
     two phone sequences are first aligned to each other (minimum edit distance, silence left out); a
@@ -34,7 +34,7 @@ def boundary_errors(oracle: Sequence[Phone], aligned: Sequence[Phone]) -> list[f
 
 
 def summarize(errors: Iterable[float | None]) -> dict[str, Any]:
-    """Counts and shares within each tolerance; a boundary that was not found counts as outside."""
+    """Return counts and shares within each tolerance; a boundary that was not found counts as outside."""
     everything = list(errors)
     found = np.array([error for error in everything if error is not None])
     result: dict[str, Any] = {"num_boundaries": len(everything), "num_matched": int(found.size)}
@@ -59,7 +59,7 @@ def read_oracle(lines: Iterable[str]) -> dict[str, list[Phone]]:
 
 
 def describe(accuracy: Mapping[str, Any]) -> str:
-    """One line for people."""
+    """Return one line for people."""
     percent = {tolerance: 100 * accuracy[f"within_{tolerance}_ms"]["share"] for tolerance in TOLERANCES_MS}
     shares = ", ".join(f"{share:.1f} % within {tolerance} ms" for tolerance, share in percent.items())
     return f"{accuracy['num_boundaries']} phone boundaries: {shares} of the synthesizer's"

@@ -6,6 +6,7 @@ of its noise and flutter), so equal bytes need equal histories: use one process 
 
 import ctypes
 from dataclasses import dataclass
+from itertools import count
 
 import espeakng_loader
 import numpy as np
@@ -21,10 +22,6 @@ _SEPARATE_WITH_SPACES = ord(" ") << 8
 _RANDOM_SEED = 1
 
 
-class _EventId(ctypes.Union):
-    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
-
-
 class _Event(ctypes.Structure):
     _fields_ = [
         ("type", ctypes.c_int),
@@ -34,7 +31,7 @@ class _Event(ctypes.Structure):
         ("audio_position", ctypes.c_int),
         ("sample", ctypes.c_int),
         ("user_data", ctypes.c_void_p),
-        ("id", _EventId),
+        ("id", ctypes.c_char * 8),  # a union; phonemes have their name here
     ]
 
 
@@ -101,7 +98,7 @@ class Synthesizer:
         return Speech(samples, self.sample_frequency, self._phonemes(samples.size))
 
     def pronounce(self, word: str) -> list[str]:
-        """The phoneme mnemonics of a word spoken alone."""
+        """Return the phoneme mnemonics of a word spoken alone."""
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         pointer = ctypes.c_char_p(word.encode())
         names: bytes = self._library.espeak_TextToPhonemes(
@@ -110,18 +107,15 @@ class Synthesizer:
         return names.decode().split()
 
     def _receive(
-        self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: "ctypes._Pointer[_Event]"
+        self, samples: "ctypes._Pointer[ctypes.c_short]", num_samples: int, events: "ctypes._Pointer[_Event]"
     ) -> int:
-        if count > 0:
-            self._samples.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        index = 0
-        while events[index].type != _EVENT_LIST_TERMINATED:
-            event = events[index]
+        if num_samples > 0:
+            self._samples.append(np.ctypeslib.as_array(samples, (num_samples,)).copy())
+        for event in map(events.__getitem__, count()):
+            if event.type == _EVENT_LIST_TERMINATED:
+                break
             if event.type == _EVENT_PHONEME:
-                # Eight bytes, not always terminated: `.string` would be right only up to a zero byte.
-                name = ctypes.string_at(ctypes.addressof(event.id), 8).split(b"\0")[0]
-                self._events.append((event.sample, name.decode()))
-            index += 1
+                self._events.append((event.sample, event.id.decode()))
         return 0
 
     def _phonemes(self, num_samples: int) -> list[Phoneme]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import kaldi_hmm_gmm as khg
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from asr_bn.system.arrays import Floats
 
@@ -31,7 +32,7 @@ class Mixture:
     variances: Array
 
     def log_likelihoods(self, feats: Floats) -> Array:
-        """``[num_frames, num_gauss]``, weights included."""
+        """Return log likelihoods ``[num_frames, num_gauss]``, weights included."""
         precisions = 1.0 / self.variances
         constants = np.log(self.weights) - 0.5 * (
             self.means.shape[1] * np.log(2 * np.pi)
@@ -56,16 +57,14 @@ class MixtureStats:
 
 
 def accumulate(mixture: Mixture, feats: Floats) -> MixtureStats:
-    """The E step for the frames ``[num_frames, dim]`` that are aligned to one pdf."""
-    scores = mixture.log_likelihoods(feats)
-    posteriors = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
-    posteriors /= posteriors.sum(axis=1, keepdims=True)
+    """Do the E step for the frames ``[num_frames, dim]`` that are aligned to one pdf."""
+    posteriors = softmax(mixture.log_likelihoods(feats), axis=1)
     frames = feats.astype(np.float64)
     return MixtureStats(posteriors.sum(axis=0), posteriors.T @ frames, posteriors.T @ frames**2)
 
 
 def update(mixture: Mixture, stats: MixtureStats, min_occupancy: float) -> Mixture:
-    """The M step (``MleDiagGmmUpdate``); Gaussians seen less than ``min_occupancy`` go, unless all would."""
+    """Do the M step (``MleDiagGmmUpdate``); Gaussians below ``min_occupancy`` go, unless all would."""
     kept = stats.counts >= min_occupancy
     if not kept.any():
         return mixture
@@ -76,10 +75,10 @@ def update(mixture: Mixture, stats: MixtureStats, min_occupancy: float) -> Mixtu
 
 
 def split_targets(counts: Sequence[float], target: int) -> list[int]:
-    """How many Gaussians each pdf gets of ``target`` in all (``GetSplitTargets`` in gmm/model-common.cc).
+    """Share ``target`` Gaussians among the pdfs (``GetSplitTargets`` in gmm/model-common.cc).
 
-    They are dealt one by one to the pdf with the most ``count ** POWER`` a Gaussian, as long as it keeps
-    more than ``MIN_COUNT`` frames for each.
+    They are dealt one by one to the pdf with the most ``count ** POWER`` a Gaussian.  A pdf
+    keeps more than ``MIN_COUNT`` frames for each of its own.
     """
     num_gauss = [1] * len(counts)
     queue = [(-(count**POWER), pdf) for pdf, count in enumerate(counts)]
@@ -112,7 +111,7 @@ def split(mixture: Mixture, num_gauss: int, rng: np.random.Generator) -> Mixture
 def to_am_diag_gmm(
     mixtures: Sequence[Mixture], boosted: Sequence[int] = (), boost: float = 1.0
 ) -> khg.AmDiagGmm:
-    """Kaldi's acoustic model; weights of the pdfs in ``boosted`` are multiplied (``gmm-boost-silence``)."""
+    """Return Kaldi's acoustic model; weights of ``boosted`` pdfs are multiplied (``gmm-boost-silence``)."""
     model = khg.AmDiagGmm()
     for pdf, mixture in enumerate(mixtures):
         gmm = khg.DiagGmm(nmix=mixture.weights.size, dim=mixture.means.shape[1])

@@ -37,15 +37,15 @@ class Grammar:
         return grammar
 
     def symbols(self) -> set[str]:
-        """Every word and rule name on a right-hand side."""
+        """Return every word and rule name on a right-hand side."""
         return {symbol for alternatives in self.rules.values() for part in alternatives for symbol in part}
 
     def vocabulary(self) -> list[str]:
-        """Every word, sorted."""
+        """Return every word, sorted."""
         return sorted(symbol for symbol in self.symbols() if symbol != EMPTY and not is_rule_name(symbol))
 
     def sentence(self, rng: random.Random, name: str = "SENTENCE") -> list[str]:
-        """One random expansion of the rule ``name``: its words."""
+        """Return the words of a random expansion of the rule ``name``."""
         words: list[str] = []
         for symbol in rng.choice(self.rules[name]):
             if is_rule_name(symbol):
@@ -56,5 +56,5 @@ class Grammar:
 
 
 def is_rule_name(symbol: str) -> bool:
-    """Rule names are in capitals, words are not."""
+    """Tell a rule name, which is in capitals, from a word."""
     return symbol.isupper()

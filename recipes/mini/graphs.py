@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import kaldi_hmm_gmm as khg
 import kaldifst
+
+from recipes.mini.phones import SILENCE
 
 SILENCE_PROBABILITY = 0.5
 NUM_SILENCE_STATES = 5
@@ -12,7 +14,7 @@ NUM_STATES = 3
 
 
 def topology_text(silence: int, others: Sequence[int]) -> str:
-    """Three left-to-right states a phone; five for silence, the middle in any order (``gen_topo.pl``)."""
+    """Return three left-to-right states a phone; for silence five, the middle ones in any order."""
     last = NUM_SILENCE_STATES - 1
     middle = 1.0 / last
     states = [_state(0, dict.fromkeys(range(last), middle))]
@@ -39,13 +41,22 @@ def _entry(phones: Sequence[int], states: Sequence[str]) -> list[str]:
     return ["<TopologyEntry>", f"<ForPhones> {numbers} </ForPhones>", *states, final, "</TopologyEntry>"]
 
 
-def lexicon_fst(
-    entries: Sequence[tuple[str, float, tuple[str, ...]]],
-    phone_ids: Mapping[str, int],
-    word_ids: Mapping[str, int],
-    silence_phone: str,
-) -> kaldifst.StdVectorFst:
-    """The lexicon with optional silence before, between and after words (``make_lexicon_fst.py``)."""
+@dataclass(frozen=True)
+class Language:
+    """What the training graphs are made from, besides a transcript: the lexicon and the symbols' numbers."""
+
+    lexicon: Sequence[tuple[str, float, tuple[str, ...]]]
+    phone_ids: Mapping[str, int]
+    word_ids: Mapping[str, int]
+
+    @property
+    def silence(self) -> int:
+        """The number of the silence phone."""
+        return self.phone_ids[SILENCE]
+
+
+def lexicon_fst(language: Language) -> kaldifst.StdVectorFst:
+    """Build the lexicon with optional silence before, between and after words (``make_lexicon_fst.py``)."""
     fst = kaldifst.StdVectorFst()
     start, loop, silence = fst.add_state(), fst.add_state(), fst.add_state()
     fst.start = start
@@ -59,22 +70,15 @@ def lexicon_fst(
 
     add_arc(start, 0, 0, without_silence, loop)
     add_arc(start, 0, 0, with_silence, silence)
-    add_arc(silence, phone_ids[silence_phone], 0, 0.0, loop)
-    for word, probability, phones in entries:
-        state, olabel, weight = loop, word_ids[word], -math.log(probability)
-        for phone in phones[:-1]:
+    add_arc(silence, language.silence, 0, 0.0, loop)
+    for word, probability, phones in language.lexicon:
+        labels = [language.phone_ids[phone] for phone in phones]
+        state, olabel, weight = loop, language.word_ids[word], -math.log(probability)
+        for label in labels[:-1]:
             target = fst.add_state()
-            add_arc(state, phone_ids[phone], olabel, weight, target)
+            add_arc(state, label, olabel, weight, target)
             state, olabel, weight = target, 0, 0.0
-        last = phone_ids[phones[-1]]
-        add_arc(state, last, olabel, weight + without_silence, loop)
-        add_arc(state, last, olabel, weight + with_silence, silence)
+        add_arc(state, labels[-1], olabel, weight + without_silence, loop)
+        add_arc(state, labels[-1], olabel, weight + with_silence, silence)
     kaldifst.arcsort(fst, sort_type="olabel")
     return fst
-
-
-def monophone_tree(topology: khg.HmmTopology) -> khg.ContextDependency:
-    """A tree with one leaf for each state of each phone (``gmm-init-mono``)."""
-    return khg.monophone_context_dependency(
-        phones=topology.phones, phone2num_pdf_classes=topology.get_phone_to_num_pdf_classes()
-    )

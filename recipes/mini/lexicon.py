@@ -19,7 +19,7 @@ class Lexicon:
     counts: dict[str, dict[Pronunciation, float]]
 
     def entries(self) -> list[tuple[str, float, Pronunciation]]:
-        """``(word, probability, phones)``; a word's best has 1, as in Kaldi's ``lexiconp.txt``."""
+        """Return ``(word, probability, phones)``; a word's best has 1, as in Kaldi's ``lexiconp.txt``."""
         return [
             (word, count / max(pronunciations.values()), pronunciation)
             for word, pronunciations in sorted(self.counts.items())
@@ -28,7 +28,7 @@ class Lexicon:
 
 
 def isolated_pronunciations(accent: str, words: Sequence[str]) -> dict[str, Pronunciation]:
-    """How espeak-ng's ``accent`` says each word alone.  It loads espeak-ng: use a process of its own."""
+    """Ask how espeak-ng's ``accent`` says each word alone.  It loads espeak-ng: use a process of its own."""
     from recipes.mini.espeak import Synthesizer
 
     synthesizer = Synthesizer(accent)
@@ -39,7 +39,7 @@ def isolated_pronunciations(accent: str, words: Sequence[str]) -> dict[str, Pron
 
 
 def without_silence(phones: Iterable[str]) -> Pronunciation:
-    """The phones that are not pauses."""
+    """Return the phones that are not pauses."""
     return tuple(phone for phone in phones if phone != SILENCE)
 
 
@@ -88,9 +88,9 @@ def split_at_words(phones: Sequence[str], expected: Sequence[Pronunciation]) -> 
 
 
 def align_sequences(first: Sequence[str], second: Sequence[str]) -> list[tuple[int | None, int | None]]:
-    """The pairs of a minimum edit distance alignment; None stands for a gap.
+    """Return the pairs of a minimum edit distance alignment; None stands for a gap.
 
-    Equal symbols cost 0, a gap 3, and a substitution 4 (5 between a vowel and a consonant), so that a
+    Equal symbols cost 0, a gap 3, and a substitution 4 (5 between a vowel and a consonant).  So a
     substitution of like sounds is preferred to two gaps.
     """
     rows, columns = len(first) + 1, len(second) + 1

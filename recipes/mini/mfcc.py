@@ -1,11 +1,11 @@
 """MFCC with deltas, normalized over each speaker: the features of the GMM system (not of the network)."""
 
-import wave
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from asr_bn.features.deltas import add_deltas
@@ -20,7 +20,7 @@ CEPSTRAL_LIFTER = 22.0
 
 
 def compute_mfcc(samples: NDArray[np.floating], sample_frequency: float) -> Floats:
-    """``compute-mfcc-feats --use-energy=false --dither=0``: float32 ``[num_frames, 13]``.
+    """Compute ``compute-mfcc-feats --use-energy=false --dither=0``: float32 ``[num_frames, 13]``.
 
     ``samples`` are in int16 range.  Source: feat/feature-mfcc.cc, on our log mel filter bank.
     """
@@ -40,11 +40,9 @@ def _cepstral_transform() -> NDArray[np.float64]:
 
 
 def features_of_file(wav_path: Path) -> Floats:
-    """MFCC with deltas and their deltas of a 16-bit mono WAV file: float32 ``[num_frames, 39]``."""
-    with wave.open(str(wav_path), "rb") as stream:
-        sample_frequency = stream.getframerate()
-        samples = np.frombuffer(stream.readframes(stream.getnframes()), dtype="<i2").astype(np.float32)
-    return add_deltas(compute_mfcc(samples, sample_frequency))
+    """Compute MFCC with first and second deltas of a 16-bit mono WAV file: float32 ``[num_frames, 39]``."""
+    samples, sample_frequency = soundfile.read(wav_path, dtype="int16")
+    return add_deltas(compute_mfcc(samples.astype(np.float32), sample_frequency))
 
 
 def normalize_speakers(feats: Mapping[str, Floats], utt2spk: Mapping[str, str]) -> dict[str, Floats]:

@@ -21,7 +21,7 @@ _STRESS_MARKS = "',%="
 
 
 def phone_of(mnemonic: str, accent: str) -> str:
-    """The phone of an espeak-ng phoneme; ``SIL`` for its pauses.
+    """Return the phone of an espeak-ng phoneme; ``SIL`` for its pauses.
 
     Args:
         mnemonic: as in espeak-ng's phoneme events, stress mark included.
@@ -41,6 +41,6 @@ def phone_of(mnemonic: str, accent: str) -> str:
 
 
 def all_phones() -> list[str]:
-    """Every phone: silence first, the others sorted."""
+    """Return every phone: silence first, the others sorted."""
     tables = (_CONSONANTS, _VOWELS, _AMERICAN, _BRITISH)
     return [SILENCE, *sorted({phone for table in tables for phone in table.values()})]

@@ -10,17 +10,12 @@ from numpy.typing import NDArray
 from recipes.mini.synthesize import Phone
 from recipes.mini.write_mdl import TransitionModelData
 
+FRAME_SHIFT, FRAME_LENGTH = 0.010, 0.025  # seconds, those of the MFCC
 
-@dataclass(frozen=True)
-class FrameTiming:
-    """Where frames lie: frame ``t`` covers ``[t * shift, t * shift + length]``, in seconds."""
 
-    shift: float = 0.010
-    length: float = 0.025
-
-    def boundary(self, frame: int) -> float:
-        """The time between frame ``frame - 1`` and ``frame``: midway between the centres of their windows."""
-        return frame * self.shift + (self.length - self.shift) / 2
+def boundary(frame: int) -> float:
+    """Return the seconds between ``frame - 1`` and ``frame``, midway between the centres of their windows."""
+    return frame * FRAME_SHIFT + (FRAME_LENGTH - FRAME_SHIFT) / 2
 
 
 @dataclass(frozen=True)
@@ -45,14 +40,12 @@ class PhoneStarts:
                 begins.append(state == 0 and target != 0)
         return cls(np.array(phones, dtype=np.int32), np.array(begins))
 
-    def segments(
-        self, transition_ids: NDArray[np.int32], names: Mapping[int, str], timing: FrameTiming
-    ) -> list[Phone]:
-        """The phones of one utterance's transition-ids, with their times in seconds."""
+    def segments(self, transition_ids: NDArray[np.int32], names: Mapping[int, str]) -> list[Phone]:
+        """Return the phones of one utterance's transition-ids, with their times in seconds."""
         starts = np.flatnonzero(self.begins[transition_ids]).tolist()
         stops = [*starts[1:], len(transition_ids)]
         phones = self.tid_to_phone[transition_ids[starts]].tolist()
         return [
-            Phone(names[phone], timing.boundary(start), timing.boundary(stop))
+            Phone(names[phone], boundary(start), boundary(stop))
             for phone, start, stop in zip(phones, starts, stops, strict=True)
         ]

@@ -15,24 +15,12 @@ from numpy.typing import NDArray
 
 from asr_bn.system.arrays import Floats, IntVector
 from recipes.mini.gmm import Mixture, MixtureStats, accumulate
-from recipes.mini.graphs import lexicon_fst
+from recipes.mini.graphs import Language, lexicon_fst
 
 # steps/train_mono.sh, steps/align_si.sh
 ACOUSTIC_SCALE = 0.1
 TRANSITION_SCALE = 1.0
 SELF_LOOP_SCALE = 0.1
-
-LexiconEntries = Sequence[tuple[str, float, tuple[str, ...]]]
-
-
-@dataclass(frozen=True)
-class Language:
-    """What the training graphs are made from, besides the transcript."""
-
-    lexicon: LexiconEntries
-    phone_ids: Mapping[str, int]
-    word_ids: Mapping[str, int]
-    silence_phone: str
 
 
 @dataclass(frozen=True)
@@ -55,8 +43,7 @@ class Shard:
         feats: Mapping[str, Floats],
     ) -> None:
         options = khg.TrainingGraphCompilerOptions(transition_scale=0.0, self_loop_scale=0.0)
-        lexicon = lexicon_fst(language.lexicon, language.phone_ids, language.word_ids, language.silence_phone)
-        compiler = khg.TrainingGraphCompiler(transition_model, tree, lexicon, [], options)
+        compiler = khg.TrainingGraphCompiler(transition_model, tree, lexicon_fst(language), [], options)
         self._graphs = {
             utt_id: compiler.compile_graph_from_text([language.word_ids[word] for word in words])
             for utt_id, words in transcripts.items()
@@ -77,7 +64,7 @@ class Shard:
     def align(
         self, model: khg.AmDiagGmm, transition_model: khg.TransitionModel, beam: float, retry_beam: float
     ) -> list[str]:
-        """Viterbi alignment (``gmm-align-compiled``); returns the utterances that could not be aligned."""
+        """Align by Viterbi (``gmm-align-compiled``); return the utterances that could not be aligned."""
         config = khg.AlignConfig(beam=beam, retry_beam=retry_beam)
         failed = []
         for utt_id, compiled in self._graphs.items():
@@ -101,7 +88,7 @@ class Shard:
         return failed
 
     def accumulate(self, mixtures: Sequence[Mixture], tid_to_pdf: NDArray[np.int32]) -> ShardStats:
-        """The E step over the current alignments (``gmm-acc-stats-ali``)."""
+        """Do the E step over the current alignments (``gmm-acc-stats-ali``)."""
         utt_ids = sorted(self._alignments)
         dim = mixtures[0].means.shape[1]
         # Empty arrays first, for a shard without utterances.
@@ -117,7 +104,7 @@ class Shard:
         return ShardStats(stats, np.bincount(transition_ids, minlength=len(tid_to_pdf)).astype(np.float64))
 
     def alignments(self) -> dict[str, IntVector]:
-        """Transition-ids of each aligned utterance."""
+        """Return the transition-ids of each aligned utterance."""
         return self._alignments
 
 

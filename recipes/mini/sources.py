@@ -10,7 +10,7 @@ from asr_bn.system.stamps import fingerprint
 
 
 def made_from(inputs: Mapping[str, Any], files: Iterable[Path] = ()) -> str:
-    """A fingerprint of ``inputs``, of ``files``, and of this package's code and grammar."""
+    """Return a fingerprint of ``inputs``, of ``files``, and of this package's code and grammar."""
     folder = Path(__file__).parent
     paths = sorted([*folder.glob("*.py"), *folder.glob("*.txt")])
     sources = {path.name: sha256_of_file(path) for path in paths}

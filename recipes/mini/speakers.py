@@ -32,37 +32,20 @@ class Speaker:
 
 
 TRAIN_SPEAKERS = (
-    Speaker("en-us", "m1", 150, 50),
-    Speaker("en-us", "f1", 155, 50),
-    Speaker("en-us", "m3", 140, 35),
-    Speaker("en-us", "f2", 165, 60),
-    Speaker("en-us", "Andy", 145, 55),
-    Speaker("en-us", "Annie", 150, 45),
-    Speaker("en-us", "m6", 160, 45),
-    Speaker("en-us", "linda", 140, 40),
-    Speaker("en-us", "edward", 135, 60),
-    Speaker("en-us", "Alex", 155, 65),
-    Speaker("en-us", "f5", 145, 35),
-    Speaker("en-us-nyc", "adam", 160, 45),
-    Speaker("en-us-nyc", "belinda", 150, 50),
-    Speaker("en-us-nyc", "Lee", 140, 65),
-    Speaker("en", "m2", 150, 50),
-    Speaker("en", "f3", 145, 45),
-    Speaker("en", "john", 140, 45),
-    Speaker("en", "Alicia", 155, 40),
-    Speaker("en-gb-x-rp", "m4", 155, 55),
-    Speaker("en-gb-x-rp", "zac", 135, 45),
-    Speaker("en-gb-x-rp", "shelby", 150, 35),
-    Speaker("en-gb-x-rp", "boris", 160, 60),
-    Speaker("en-gb-x-gbcwmd", "Mario", 150, 45),
+    Speaker("en-us", "m1", 150, 50), Speaker("en-us", "f1", 155, 50), Speaker("en-us", "m3", 140, 35),
+    Speaker("en-us", "f2", 165, 60), Speaker("en-us", "Andy", 145, 55), Speaker("en-us", "Annie", 150, 45),
+    Speaker("en-us", "m6", 160, 45), Speaker("en-us", "linda", 140, 40), Speaker("en-us", "edward", 135, 60),
+    Speaker("en-us", "Alex", 155, 65), Speaker("en-us", "f5", 145, 35), Speaker("en-us-nyc", "adam", 160, 45),
+    Speaker("en-us-nyc", "belinda", 150, 50), Speaker("en-us-nyc", "Lee", 140, 65),
+    Speaker("en", "m2", 150, 50), Speaker("en", "f3", 145, 45), Speaker("en", "john", 140, 45),
+    Speaker("en", "Alicia", 155, 40), Speaker("en-gb-x-rp", "m4", 155, 55),
+    Speaker("en-gb-x-rp", "zac", 135, 45), Speaker("en-gb-x-rp", "shelby", 150, 35),
+    Speaker("en-gb-x-rp", "boris", 160, 60), Speaker("en-gb-x-gbcwmd", "Mario", 150, 45),
     Speaker("en-gb-x-gbcwmd", "grandma", 140, 55),
-)
+)  # fmt: skip
 
 # Their variants speak nowhere in training.
 DEV_SPEAKERS = (
-    Speaker("en-us", "f4", 150, 50),
-    Speaker("en-us", "m5", 155, 50),
-    Speaker("en-us", "max", 140, 60),
-    Speaker("en", "aunty", 145, 45),
-    Speaker("en-gb-x-rp", "m7", 150, 50),
-)
+    Speaker("en-us", "f4", 150, 50), Speaker("en-us", "m5", 155, 50), Speaker("en-us", "max", 140, 60),
+    Speaker("en", "aunty", 145, 45), Speaker("en-gb-x-rp", "m7", 150, 50),
+)  # fmt: skip

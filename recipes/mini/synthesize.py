@@ -1,11 +1,11 @@
 """One speaker's utterances: sentences, speech at 16 kHz with low noise around it, and phone times."""
 
 import random
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from asr_bn.system.files import atomic_path
@@ -38,7 +38,6 @@ class SpokenUtterance:
     speaker_id: str
     words: list[str]
     phones: list[Phone]
-    num_samples: int
 
 
 def speak(speaker: Speaker, seconds: float, seed: int, wav_dir: Path) -> list[SpokenUtterance]:
@@ -69,8 +68,9 @@ def speak(speaker: Speaker, seconds: float, seed: int, wav_dir: Path) -> list[Sp
             if p.end - p.start >= MINIMUM_PHONE_SECONDS
         ]
         utt_id = f"{speaker.speaker_id}-{len(utterances):04d}"
-        write_wav(wav_dir / f"{utt_id}.wav", samples)
-        utterances.append(SpokenUtterance(utt_id, speaker.speaker_id, words, phones, samples.size))
+        with atomic_path(wav_dir / f"{utt_id}.wav") as temporary:
+            soundfile.write(temporary, samples, SAMPLE_FREQUENCY, subtype="PCM_16", format="WAV")
+        utterances.append(SpokenUtterance(utt_id, speaker.speaker_id, words, phones))
         remaining -= samples.size
     return utterances
 
@@ -87,12 +87,3 @@ def room(
     samples += rng.uniform(*NOISE_RANGE) * rng.standard_normal(samples.size)
     rounded: NDArray[np.int16] = np.rint(samples).clip(-32768, 32767).astype(np.int16)
     return rounded
-
-
-def write_wav(path: Path, samples: NDArray[np.int16]) -> None:
-    """Write 16 kHz, 16-bit mono."""
-    with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as stream:
-        stream.setnchannels(1)
-        stream.setsampwidth(2)
-        stream.setframerate(SAMPLE_FREQUENCY)
-        stream.writeframes(samples.astype("<i2").tobytes())

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from asr_bn.system.arrays import Floats
 from recipes.mini.gmm import Mixture, MixtureStats, split, split_targets, to_am_diag_gmm, update
-from recipes.mini.graphs import monophone_tree, topology_text
-from recipes.mini.shard import Language, Shards, ShardStats
+from recipes.mini.graphs import Language, topology_text
+from recipes.mini.shard import Shards, ShardStats
 
 INITIAL_BEAM, BEAM, RETRY_BEAM = 6.0, 10.0, 40.0
 # Practically none: an utterance that the pruning loses is lost to the network's training too.
@@ -44,12 +44,12 @@ class MonoSystem:
 
 
 def flat_start(language: Language, feats: Mapping[str, Floats]) -> MonoSystem:
-    """Every pdf has the mean and variance of all the frames (``gmm-init-mono``)."""
-    silence = language.phone_ids[language.silence_phone]
-    others = sorted(index for index in language.phone_ids.values() if index not in (0, silence))
+    """Give every pdf the mean and variance of all the frames (``gmm-init-mono``)."""
+    others = sorted(index for index in language.phone_ids.values() if index not in (0, language.silence))
     topology = khg.HmmTopology()
-    topology.read(topology_text(silence, others))
-    tree = monophone_tree(topology)
+    topology.read(topology_text(language.silence, others))
+    num_pdf_classes = topology.get_phone_to_num_pdf_classes()
+    tree = khg.monophone_context_dependency(phones=topology.phones, phone2num_pdf_classes=num_pdf_classes)
     frames = np.concatenate(list(feats.values())).astype(np.float64)
     mixture = Mixture(np.ones(1), frames.mean(axis=0)[None], frames.var(axis=0)[None])
     return MonoSystem(tree, khg.TransitionModel(tree, topology), [mixture] * tree.num_pdfs)
@@ -61,7 +61,7 @@ def shard_arguments(
     transcripts: Mapping[str, Sequence[str]],
     feats: Mapping[str, Floats],
 ) -> list[tuple[object, ...]]:
-    """The utterances in ``NUM_SHARDS`` runs of about equal length, each as ``Shard`` wants them."""
+    """Cut the utterances into ``NUM_SHARDS`` runs of about equal length, each as ``Shard`` wants them."""
     utt_ids = sorted(transcripts)
     bounds = [len(utt_ids) * shard // NUM_SHARDS for shard in range(NUM_SHARDS + 1)]
     shards = [utt_ids[start:stop] for start, stop in pairwise(bounds)]
@@ -94,7 +94,7 @@ def train_mono(shards: Shards, system: MonoSystem, silence: int, options: MonoOp
 
 
 def align(shards: Shards, system: MonoSystem) -> tuple[list[dict[str, NDArray[np.int32]]], list[str]]:
-    """Each shard's alignments with the finished system (``align_si.sh``), and who could not be aligned."""
+    """Return each shard's alignments with the finished system (``align_si.sh``), and who has none."""
     model = to_am_diag_gmm(system.mixtures)
     answers = shards.call("align", model, system.transition_model, BEAM, FINAL_RETRY_BEAM)
     failed = [utt_id for ids in answers for utt_id in ids]
@@ -117,7 +117,7 @@ class _Trainer:
         self._shards.call("align", model, self._transition_model, beam, RETRY_BEAM)
 
     def estimate(self, num_gauss: int, min_occupancy: float) -> None:
-        """One EM step over the current alignments, then mixing up to ``num_gauss`` (``gmm-est``)."""
+        """Do one EM step over the current alignments, then mix up to ``num_gauss`` (``gmm-est``)."""
         stats: list[ShardStats] = self._shards.call("accumulate", self.mixtures, self._tid_to_pdf)
         transitions = reduce(add, (shard.transitions for shard in stats))
         self._transition_model.mle_update(transitions, khg.MleTransitionUpdateConfig())

@@ -12,6 +12,7 @@ import kaldi_hmm_gmm as khg
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.kaldi_io.int_vector_table import encode_int_vector
 from asr_bn.system.arrays import Floats
 
 
@@ -68,7 +69,7 @@ class TransitionModelData:
 
 
 def encode_transition_model(model: TransitionModelData) -> bytes:
-    """``TransitionModel::Write``, without the ``\\0B`` that opens a binary file."""
+    """Encode as ``TransitionModel::Write``, without the ``\\0B`` that opens a binary file."""
     parts = [
         b"<TransitionModel> ",
         _encode_topology(model),
@@ -83,7 +84,7 @@ def encode_transition_model(model: TransitionModelData) -> bytes:
 
 
 def encode_am_diag_gmm(model: khg.AmDiagGmm) -> bytes:
-    """``AmDiagGmm::Write``."""
+    """Encode as ``AmDiagGmm::Write``."""
     parts = [b"<DIMENSION> ", _integers(model.dim), b"<NUMPDFS> ", _integers(model.num_pdfs)]
     for pdf in range(model.num_pdfs):
         gmm = model.get_pdf(pdf)
@@ -94,19 +95,14 @@ def encode_am_diag_gmm(model: khg.AmDiagGmm) -> bytes:
 
 
 def encode_mdl(transition_model: khg.TransitionModel, model: khg.AmDiagGmm) -> bytes:
-    """The bytes of ``final.mdl``."""
+    """Return the bytes of ``final.mdl``."""
     data = TransitionModelData.of(transition_model)
     return b"\0B" + encode_transition_model(data) + encode_am_diag_gmm(model)
 
 
 def encode_int_vector_table(vectors: Mapping[str, NDArray[np.int32]]) -> bytes:
-    """An archive of integer vectors, sorted by key (``BasicVectorHolder``: every element with its size)."""
-    parts = []
-    for key in sorted(vectors):
-        elements = np.zeros(len(vectors[key]), dtype=[("size", "i1"), ("value", "<i4")])
-        elements["size"], elements["value"] = 4, vectors[key]
-        parts.append(f"{key} ".encode() + b"\0B" + _integers(len(elements)) + elements.tobytes())
-    return b"".join(parts)
+    """Encode an archive of integer vectors, sorted by key (``BasicVectorHolder``)."""
+    return b"".join(f"{key} ".encode() + encode_int_vector(vectors[key]) for key in sorted(vectors))
 
 
 def _encode_topology(model: TransitionModelData) -> bytes:

@@ -33,124 +33,18 @@
 set -euo pipefail
 
 recipe="$(cd "$(dirname "$0")" && pwd)"
-kaldi="" train=data/train_si284 dev=data/test_dev93
-train_ali=exp/tri4b_ali_si284 dev_ali=exp/tri4b_ali_dev93
-corpus="" config="" out="" seed=1 num_seeds="" minutes=30 dev_minutes=4
-device=auto nj="" stage=1 stop_stage=10 graph="" wer_filter="" fbank_conf="" why=""
-
 command="bash recipes/wsj/run.sh${*:+ $*}"
+usage() { sed -n '2,/^set -euo/{/^set/d;s/^# \{0,1\}//;p;}' "$0"; exit 0; }
 
-fail() { echo "run.sh: error: $*" >&2; exit 1; }
-
-# Bounds are far above what anybody runs: over them bash's arithmetic overflows, or the list of seeds fills the memory.
-# Zeros before a number would make it octal.
-whole_number() { # OPTION VALUE SMALLEST LARGEST
-    [[ "$2" =~ ^0*[0-9]{1,18}$ ]] && [ $((10#$2)) -ge "$3" ] && [ $((10#$2)) -le "$4" ] \
-        || fail "$1 is '$2', expected a whole number from $3 to $4"
-    echo $((10#$2))
-}
-
-has_graph() { [ -f "$1/HCLG.fst" ] || [ -f "$1/HCLG.fst.gz" ]; }
-
-find_graph() { # of the system whose alignments are trained on, if it has just one
-    local found=() folder
-    for folder in "${train_ali%_ali*}"/graph*; do
-        ! has_graph "$folder" || found+=("$folder")
-    done
-    if [ "${#found[@]}" -eq 1 ]; then
-        graph="${found[0]}"
-        echo "run.sh: the development set will be decoded with $graph" >&2
-    elif [ "${#found[@]}" -gt 1 ]; then
-        echo "run.sh: several graphs, so that nothing is decoded; choose with --graph: ${found[*]}" >&2
-    fi
-}
-
-# A quarter of an hour.  With less an epoch of mini-batches of 24 utterances is too few steps, and the voices are too few to
-# learn that they differ.
-few_frames=90000
-
-count_frames() { # of a folder of features, which are as good as all that is in their archive; 0 without one
-    local bins energy
-    [ -f "$1/feats.ark" ] && [ -f "$1/fbank.conf" ] || { echo 0; return 0; }
-    bins="$(sed -n 's/^--num-mel-bins=//p' "$1/fbank.conf")"
-    energy="$(grep -c '^--use-energy=true' "$1/fbank.conf" || true)"
-    echo $(($(wc -c < "$1/feats.ark") / (4 * (bins + energy))))
-}
-
-choose_filter() { # as Kaldi's scoring, which looks into local/
-    local name
-    for name in wer_output_filter wer_ref_filter wer_hyp_filter; do
-        [ -z "$kaldi" ] || [ ! -x "$kaldi/local/$name" ] || wer_filter="$kaldi/local"
-    done
-    [ -n "$wer_filter" ] || [ "$corpus" != wsj ] || wer_filter="$recipe/local/wer_output_filter"
-}
-
-choose_config() { # by what there is to train on
-    local frames
-    frames="$(count_frames "$out/feats/train")"
-    config="$given_config" fbank_conf="$given_fbank_conf" why=""
-    if [ -z "$config" ] && [ -z "$kaldi" ]; then
-        config="$recipe/conf/mini.toml"
-    elif [ -z "$config" ] && [ "$frames" -gt 0 ] && [ "$frames" -lt "$few_frames" ]; then
-        config="$recipe/conf/small_corpus.toml"
-        why="$((frames / 6000)) minutes of training speech: training conf/small_corpus.toml (--config)"
-    elif [ -z "$config" ] && [ "$device" = cuda ]; then
-        config="$recipe/conf/paper.toml"
-    elif [ -z "$config" ]; then
-        config="$recipe/conf/small.toml"
-        why="no GPU: training conf/small.toml; the paper's network is conf/paper.toml (--config)"
-    fi
-    [ -n "$fbank_conf" ] || case "$config" in
-        */small_corpus.toml) fbank_conf="$recipe/conf/fbank_subtract_mean.conf" ;;
-        *) fbank_conf="$recipe/conf/fbank.conf" ;;
-    esac
-}
-
-make_features() {
-    asr-bn features "$train" "$out/feats/train" --root "$root" --nj "$nj" --fbank-conf "$fbank_conf"
-    asr-bn features "$dev" "$out/feats/dev" --root "$root" --nj "$nj" --fbank-conf "$fbank_conf"
-}
-
-while [ $# -gt 0 ]; do
-    case "$1" in
-        --kaldi|--train|--dev|--train-ali|--dev-ali|--graph|--wer-filter|--corpus|--config|--fbank-conf|--out|--seed|--num-seeds|--minutes|--dev-minutes|--device|--nj|--stage|--stop-stage)
-            [ $# -ge 2 ] || fail "$1 needs a value"
-            value="$2"
-            case "$1" in
-                --seed) value="$(whole_number "$1" "$2" 0 999999999999999999)" || exit 1 ;;
-                --stage|--stop-stage) value="$(whole_number "$1" "$2" 0 999)" || exit 1 ;;
-                --num-seeds|--nj) value="$(whole_number "$1" "$2" 1 9999)" || exit 1 ;;
-                --minutes|--dev-minutes)
-                    [[ "$2" =~ ^[0-9]{1,5}(\.[0-9]{1,9})?$ ]] || fail "$1 is '$2', expected a number below 100000" ;;
-                *) [ -n "$2" ] || fail "$1 needs a value, found ''" ;;
-            esac
-            name="${1#--}"
-            printf -v "${name//-/_}" %s "$value"
-            shift 2 ;;
-        -h|--help) sed -n '2,/^set -euo/{/^set/d;s/^# \{0,1\}//;p;}' "$0"; exit 0 ;;
-        *) fail "unknown option $1 (see --help)" ;;
-    esac
-done
-[[ "$device" =~ ^(auto|cpu|cuda)$ ]] || fail "--device is '$device', expected auto, cpu or cuda"
-[ -z "$kaldi" ] || [ -d "$kaldi" ] || fail "--kaldi $kaldi: no such folder"
-[ -z "$config" ] || [ -f "$config" ] || fail "--config $config: no such file"
-[ -z "$fbank_conf" ] || [ -f "$fbank_conf" ] || fail "--fbank-conf $fbank_conf: no such file"
-[ -z "$wer_filter" ] || [ -e "$wer_filter" ] || fail "--wer-filter $wer_filter: no such file"
-if [ -z "$kaldi" ] && [ -n "$corpus" ] && [ "$corpus" != mini ]; then
-    fail "--corpus $corpus: only mini is embedded; another corpus is named by --kaldi DIR"
-fi
+# Options first: a mistake is told before an environment is set up.
+python="$(. "$recipe/../../scripts/setup_env.sh" && find_python)"
+settings="$("$python" "$recipe/local/options.py" "$@")"
+eval "$settings"
+root="${kaldi:-.}" given=("$config" "$fbank_conf")
 
 . "$recipe/path.sh"
 
-if [ -z "$corpus" ]; then
-    corpus=mini
-    if [ -n "$kaldi" ]; then
-        corpus="$(basename "$(cd "$kaldi" && pwd)")"
-        [[ ! "$corpus" =~ ^s[0-9]+[a-z]?$ ]] || corpus="$(basename "$(dirname "$(cd "$kaldi" && pwd)")")"
-    fi
-fi
-out="${out:-exp/$corpus}"
-mkdir -p "$out" || fail "--out $out: cannot be made"
+mkdir -p "$out" || { echo "run.sh: error: --out $out: cannot be made" >&2; exit 1; }
 # One run at a time in a folder, also after a kill that left a stage running: its processes hold the lock.
 if command -v flock > /dev/null; then
     exec 9> "$out/.lock"
@@ -162,24 +56,6 @@ nj="${nj:-$cores}"
 if [ "$device" = auto ]; then
     device="$(command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1 && echo cuda || echo cpu)"
 fi
-num_seeds="${num_seeds:-$([ -z "$kaldi" ] && echo 3 || echo 1)}"
-
-if [ -n "$kaldi" ]; then
-    root="$kaldi"
-    for name in train dev train_ali dev_ali; do
-        [[ "${!name}" == /* ]] || printf -v "$name" %s "$kaldi/${!name}"
-    done
-    if [ -z "$graph" ]; then
-        find_graph
-    elif [[ "$graph" != /* ]] && has_graph "$kaldi/$graph"; then
-        graph="$kaldi/$graph"
-    fi
-    [ -z "$graph" ] || has_graph "$graph" || fail "--graph $graph: no HCLG.fst there or in $kaldi/$graph"
-else
-    root=. train="$out/corpus/data/train" dev="$out/corpus/data/dev"
-    train_ali="$out/corpus/exp/mono_ali_train" dev_ali="$out/corpus/exp/mono_ali_dev"
-fi
-[ -n "$wer_filter" ] || choose_filter
 data=(--data "$out/feats/train" --ali "$out/pdf/train" --dev-data "$out/feats/dev" --dev-ali "$out/pdf/dev")
 
 at_stage() { [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] && echo "run.sh: stage $1: $2" >&2; }
@@ -207,18 +83,27 @@ train_pair() { # DIR SEED
     unset OMP_NUM_THREADS
 }
 
+choose_config() { # by what there is to train on
+    local choice
+    choice="$(python3 -m recipes.wsj.local.configuration "$out/feats/train" "$device" "$kaldi" "${given[@]}")"
+    eval "$choice"
+}
+
+make_features() {
+    asr-bn features "$train" "$out/feats/train" --root "$root" --nj "$nj" --fbank-conf "$fbank_conf"
+    asr-bn features "$dev" "$out/feats/dev" --root "$root" --nj "$nj" --fbank-conf "$fbank_conf"
+}
+
 if [ -z "$kaldi" ] && at_stage 1 "synthesize and align the embedded corpus"; then
     python3 -m recipes.mini.make_data "$out/corpus" --minutes "$minutes" --dev-minutes "$dev_minutes" --seed "$seed"
     python3 -m recipes.mini.align "$out/corpus"
 fi
 
 if [ -n "$kaldi" ] && [ "$stage" -le 3 ] && [ "$stop_stage" -ge 3 ]; then
-    for folder in "$train_ali" "$dev_ali"; do
-        python3 -m recipes.wsj.local.copy_model "$folder"
-    done
+    python3 -m recipes.wsj.local.copy_model "$train_ali"
+    python3 -m recipes.wsj.local.copy_model "$dev_ali"
 fi
 
-given_config="$config" given_fbank_conf="$fbank_conf"
 choose_config
 if at_stage 2 "log-mel filterbanks and energy"; then
     make_features
@@ -237,26 +122,23 @@ if at_stage 3 "alignments to pdf-ids"; then
 fi
 
 if at_stage 4 "train the baseline and the batch-normalized network"; then
-    for s in $seeds; do
-        train_pair "$(seed_dir "$s")" "$s"
-    done
+    for s in $seeds; do train_pair "$(seed_dir "$s")" "$s"; done
 fi
 
-models=(baseline batch_norm)
 if at_stage 5 "population statistics and final evaluation"; then
-    for model in "${models[@]}"; do
+    for model in baseline batch_norm; do
         asr-bn finish "$out/$model" "${data[@]}" --device "$device"
     done
 fi
 
 if at_stage 6 "export to ONNX"; then
-    for model in "${models[@]}"; do
+    for model in baseline batch_norm; do
         asr-bn export "$out/$model" "$out/$model/model.onnx"
     done
 fi
 
 if at_stage 7 "compare ONNX Runtime with PyTorch on the development set"; then
-    for model in "${models[@]}"; do
+    for model in baseline batch_norm; do
         asr-bn parity "$out/$model" --data "$out/feats/dev"
     done
 fi
@@ -267,7 +149,7 @@ if [ -z "$kaldi" ] && at_stage 8 "decoding graph of mini's grammar"; then
 fi
 
 if [ -n "$graph" ] && at_stage 8 "words and word error rate"; then
-    for model in "${models[@]}"; do
+    for model in baseline batch_norm; do
         asr-bn decode "$out/$model/model.onnx" "$graph" "$out/feats/dev" "$out/$model/decode_dev" \
             --mdl "$out/pdf/dev/final.mdl" --nj "$nj" ${wer_filter:+--wer-filter "$wer_filter"}
     done

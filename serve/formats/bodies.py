@@ -11,6 +11,7 @@ import re
 import warnings
 import zlib
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -36,8 +37,19 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
-async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+async def read_body(
+    request: Request,
+    max_bytes: int,
+    timeout_s: float,
+    in_thread: Callable[..., Awaitable[bytes]] = asyncio.to_thread,
+) -> bytes:
     """Read the whole body, inflated if ``Content-Encoding`` says so.
+
+    Args:
+        request: whose body to read.
+        max_bytes: of it, before and after inflation.
+        timeout_s: that receiving it may take.
+        in_thread: calls a function with arguments in a thread, so that clients share the threads.
 
     Raises:
         Refusal: 413 larger than ``max_bytes`` (before or after inflation), 408 not received in ``timeout_s``,
@@ -59,7 +71,7 @@ async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes
     encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
     if encoding in ("", "identity"):
         return body
-    return await asyncio.to_thread(inflate, body, encoding, max_bytes)
+    return await in_thread(inflate, body, encoding, max_bytes)
 
 
 async def _receive(request: Request, max_bytes: int) -> bytes:

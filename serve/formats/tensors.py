@@ -118,7 +118,7 @@ def read_request(body: bytes, json_size: str | None, specs: list[TensorSpec]) ->
         Refusal: 400 malformed, or not what ``specs`` ask for.
     """
     size, whole = json_bytes(body, json_size), memoryview(body)
-    call = _object(_parse(whole[:size]), "the request")
+    call = json_object(parse_json(whole[:size]), "the request")
     request_id = call.get("id")
     if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= MAX_CHARACTERS):
         raise Refusal(400, f"id: expected a string of up to {MAX_CHARACTERS} characters")
@@ -167,14 +167,24 @@ def json_bytes(body: bytes, given: str | None) -> int:
     return int(given)
 
 
-def _parse(text: memoryview) -> Any:
+def parse_json(text: bytes | memoryview) -> Any:
+    """Return what a JSON text says.
+
+    Raises:
+        Refusal: 400 it is none.
+    """
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Refusal(400, f"failed to parse the request JSON buffer: {error}") from error
 
 
-def _object(value: Any, what: str) -> dict[str, Any]:
+def json_object(value: Any, what: str) -> dict[str, Any]:
+    """Return ``value``, an object of a JSON text.
+
+    Raises:
+        Refusal: 400 ``what`` is none.
+    """
     if not isinstance(value, dict):
         raise Refusal(400, f"{what}: expected a JSON object")
     return value
@@ -183,7 +193,7 @@ def _object(value: Any, what: str) -> dict[str, Any]:
 def _parameters(owner: dict[str, Any], what: str) -> Parameters:
     """The parameters of a request or tensor that are known here; all have to be of a right type."""
     known = {}
-    for name, value in _object(owner.get("parameters", {}), what).items():
+    for name, value in json_object(owner.get("parameters", {}), what).items():
         types = _PARAMETERS.get(name, _ANY_TYPE)
         if type(value) not in types:
             wanted = " or ".join(kind.__name__ for kind in types)
@@ -200,7 +210,7 @@ def _tensors(value: Any, what: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or len(value) > MAX_TENSORS:
         raise Refusal(400, f"{what}: expected a list of up to {MAX_TENSORS} objects")
     for item in value:
-        name = _object(item, what).get("name")
+        name = json_object(item, what).get("name")
         if not isinstance(name, str) or len(name) > MAX_CHARACTERS:
             raise Refusal(400, f"{what}: each needs a name of up to {MAX_CHARACTERS} characters")
     return value
@@ -215,13 +225,17 @@ def _outputs(value: Any) -> list[WantedOutput]:
     ]
 
 
-def repository_options(body: bytes) -> dict[str, object]:
-    """Read the JSON body of a repository call; an empty one has no options.
+def known_fields(value: object, what: str, *known: str) -> dict[str, object]:
+    """Return the object ``value`` of a JSON body.
 
     Raises:
-        Refusal: 400 no JSON object.
+        Refusal: 400 ``what`` is no object, or has a field that is not ``known``.
     """
-    return _object(_parse(memoryview(body)), "the request") if body else {}
+    fields = json_object(value, what)
+    for name in fields.keys() - set(known):
+        expected = ", ".join(known) or "none"
+        raise Refusal(400, f"{what}: unknown field {shown(name)}, expected {expected}")
+    return fields
 
 
 def _read_inputs(

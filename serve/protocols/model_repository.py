@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from serve.formats import schemas
 from serve.formats.bodies import read_body
 from serve.formats.parameters import StrictRoute
-from serve.formats.tensors import repository_options
+from serve.formats.tensors import json_object, known_fields, parse_json
 from serve.limits.refusal import Refusal, shown
 from serve.protocols.access import ADMIN_HEADER, Secrets
 from serve.protocols.open_inference import Name
@@ -30,7 +30,7 @@ _MAX_BYTES = 1 << 16
 async def index(request: Request) -> Response:
     """List every model of the folder, loaded or not; with ``{"ready": true}`` those that are loaded."""
     models: ModelStore = request.app.state.service.models
-    only_ready = (await _options(request)).get("ready", False)
+    only_ready = (await _options(request, "ready")).get("ready", False)
     if not isinstance(only_ready, bool):
         raise Refusal(400, f"ready is {shown(only_ready)}, expected true or false")
     return JSONResponse(
@@ -45,10 +45,12 @@ async def index(request: Request) -> Response:
 
 @router.post("/models/{name}/load", responses=v2_answers(schemas.Done, 403, 404, 413), openapi_extra=ADMIN)
 async def load_model(request: Request, name: Name) -> Response:
-    """Load a model of the folder, or load it again; for holders of the admin token."""
+    """Load a model as its folder has it, or load it again; for holders of the admin token."""
     models = _models_for_admin(request)
-    if (await _options(request)).get("parameters"):
-        raise Refusal(400, "parameters of load are not supported: a model is loaded as its folder has it")
+    given = (await _options(request, "parameters")).get("parameters", {})
+    for parameter in json_object(given, "parameters"):
+        why = "is not supported: a model is loaded as its folder has it"
+        raise Refusal(400, f"load parameter {shown(parameter)} {why}")
     try:
         await asyncio.to_thread(models.load, name)
     except (ValueError, OSError) as error:
@@ -59,14 +61,20 @@ async def load_model(request: Request, name: Name) -> Response:
 
 @router.post("/models/{name}/unload", responses=v2_answers(schemas.Done, 403, 404), openapi_extra=ADMIN)
 async def unload_model(request: Request, name: Name) -> Response:
-    """Unload a model; for holders of the admin token."""
-    _models_for_admin(request).unload(name)
+    """Unload a model, on which no other one depends; for holders of the admin token."""
+    models = _models_for_admin(request)
+    given = (await _options(request, "parameters")).get("parameters", {})
+    dependents = known_fields(given, "parameters", "unload_dependents").get("unload_dependents", False)
+    if not isinstance(dependents, bool):
+        raise Refusal(400, f"unload_dependents is {shown(dependents)}, expected true or false")
+    models.unload(name)
     return JSONResponse({})
 
 
-async def _options(request: Request) -> dict[str, object]:
+async def _options(request: Request, *known: str) -> dict[str, object]:
     service: Service = request.app.state.service
-    return repository_options(await read_body(request, _MAX_BYTES, service.settings.body_timeout_s))
+    body = await read_body(request, _MAX_BYTES, service.settings.body_timeout_s)
+    return known_fields(parse_json(body) if body else {}, "the request", *known)
 
 
 def _models_for_admin(request: Request) -> ModelStore:

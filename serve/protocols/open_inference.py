@@ -107,7 +107,7 @@ async def ready(request: Request) -> Response:
 
 
 @router.get("", responses=v2_answers(schemas.ServerMetadata))
-async def server_metadata() -> Response:
+async def server_metadata(request: Request) -> Response:
     """Describe the server: its name, version and extensions."""
     extensions = ["binary_tensor_data", "model_repository", "model_configuration", "statistics"]
     return JSONResponse({"name": "asr-bn", "version": asr_bn.__version__, "extensions": extensions})

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TypeVar
 
 from fastapi import Request
@@ -37,7 +38,8 @@ async def receive(request: Request, service: Service, timing: Timing, deadline: 
     service.check_admission(timing.client, deadline)
     settings = service.settings
     with service.shares.upload(timing.client, _expected_bytes(request, settings.max_body_bytes)):
-        body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
+        in_turn = partial(service.readers.run, timing.client)
+        body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s, in_turn)
     service.note(timing, "receive", time.monotonic() - timing.started)
     return body
 

@@ -61,7 +61,8 @@ class AnswerFormat:
         is_plain = self.level == "pdf" and self.output == "log_posterior" and self.top_k is None
         if is_plain and self.media_type != answers.JSON:
             return ""
-        return f"{self.level} {self.output} {self.media_type} {'all' if self.top_k is None else 'top'}"
+        best = "all" if self.top_k is None else f"top {self.top_k.bit_length()}"
+        return f"{self.level} {self.output} {self.media_type} {best}"
 
 
 @router.post("/posteriors", response_model=Posteriors, **openapi.POSTERIORS)
@@ -83,14 +84,15 @@ async def posteriors(
     return await unless_client_leaves(request, _posteriors(asked, wanted))
 
 
-@router.get("/names", responses=openapi.refusals(401, 404, 422, 500))
-async def names(request: Request, level: LevelName = "pdf", model: ModelName = "") -> Names:
+@router.get("/names", response_model=Names, responses=openapi.refusals(401, 404, 422, 500))
+async def names(request: Request, level: LevelName = "pdf", model: ModelName = "") -> Response:
     """Name the columns of a model's scores; a pdf by the phone that it is most often of."""
     asked = _service(request).models.get(model)
     of_columns = asked.columns(level).names
     if of_columns is None:
         raise Refusal(422, f"model {asked.name!r} does not know its phones")
-    return Names(model=asked.name, version=asked.version, level=level, names=list(of_columns))
+    answer = Names(model=asked.name, version=asked.version, level=level, names=list(of_columns))
+    return Response(answer.model_dump_json(), media_type=answers.JSON)
 
 
 @router.post("/features", response_class=Response, **openapi.FEATURES)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from asr_bn.system.memory import give_back_freed_memory
 from serve.limits.settings import Settings
 from serve.service.metrics import MULTIPROCESS_VARIABLE
 from serve.service.service import Service
@@ -23,6 +24,8 @@ from serve.service.service import Service
 METRICS_PREFIX = "asr-bn-metrics-"
 # What ending may take beyond the time for requests, before a process that hangs is given up.
 _LAST_S = 10.0
+# Seldom, as pages that are needed again are cleared again; often, as threads wait for it that allocate.
+_GIVE_BACK_S = 15.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -43,6 +46,22 @@ def without_long_pauses() -> Iterator[None]:
     finally:
         gc.unfreeze()
         sys.setswitchinterval(usual)
+
+
+@contextmanager
+def giving_memory_back() -> Iterator[None]:
+    """Give back what was freed, every `_GIVE_BACK_S` within it, so that memory is flat over months."""
+
+    async def give_back_forever() -> None:
+        while True:
+            await asyncio.sleep(_GIVE_BACK_S)
+            await asyncio.to_thread(give_back_freed_memory)
+
+    task = asyncio.ensure_future(give_back_forever())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 @contextmanager

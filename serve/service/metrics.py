@@ -54,8 +54,7 @@ class Metrics:
             "asr_bn_log_lines_dropped", "Lines that standard error took too slowly, or not at all"
         )
         report_drops(self.log_lines_dropped.inc)
-        for stage in STAGES:
-            self.stage_seconds.labels(stage)
+        self._stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, registry=self.registry, multiprocess_mode="livesum")
@@ -91,7 +90,7 @@ class Metrics:
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Record the seconds that a request spent in one of `STAGES`."""
-        self.stage_seconds.labels(stage).observe(seconds)
+        self._stages[stage].observe(seconds)
 
     def exposition(self) -> bytes:
         """Write the text format that Prometheus reads."""

@@ -25,7 +25,7 @@ from asr_bn.features.deltas import add_deltas
 from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
 from asr_bn.system.arrays import Floats
-from asr_bn.system.memory import keep_some_freed_memory
+from asr_bn.system.memory import give_back_freed_memory, keep_some_freed_memory
 from serve.formats.tensors import PackedRequest, TensorMetadata, TensorSpec, pack_request, read_request
 from serve.limits.refusal import Refusal
 from serve.workers.lockdown import lock_in
@@ -35,6 +35,7 @@ GREETINGS = {b"locked\n": True, b"limits\n": False}
 HEADER = struct.Struct("<QIQ")
 MAX_HEAD_BYTES = 1 << 18
 _AT_ONCE = 1 << 20
+GIVE_BACK_S = 15.0
 _MOST_CHARACTERS = 1000
 
 
@@ -153,7 +154,7 @@ def decode(data: bytes, head: FeaturesTask) -> Recording:
     if (channel or 0) >= num_channels:
         raise ValueError(f"channel {channel} of {num_channels} (they count from 0)")
     samples = recording.samples[:, channel or 0].astype(np.float32)
-    if not np.isfinite(samples).all():
+    if recording.samples.dtype.kind == "f" and not np.isfinite(samples).all():
         raise ValueError("a sample of the audio is not finite")
     return Recording(samples[:, None], recording.sample_frequency)
 
@@ -165,7 +166,8 @@ def at_rate(recording: Recording, wanted: int) -> Floats:
         ValueError: the audio has a lower rate: its upper bands would be empty, unlike those of any speech
             that the model has heard.
     """
-    samples, frequency = recording.samples[:, 0].astype(np.float32), recording.sample_frequency
+    samples = recording.samples[:, 0].astype(np.float32, copy=False)
+    frequency = recording.sample_frequency
     if frequency < wanted:
         raise ValueError(f"sampled at {frequency} Hz, the model needs {wanted} Hz or more")
     return samples if frequency == wanted else resample(samples, frequency, wanted)
@@ -190,12 +192,16 @@ def limit_memory(max_bytes: int) -> None:
 
 
 def serve_frames(source: BinaryIO, sink: BinaryIO) -> None:
-    """Answer frames until the server closes its end."""
+    """Answer frames until the server closes its end; give back what they needed now and then."""
+    given_back = time.monotonic()
     while header := source.read(HEADER.size):
         number, head_size, payload_size = HEADER.unpack(header)
         head = json.loads(source.read(head_size))
         sink.write(framed_answer(number, head, source, payload_size))
         sink.flush()
+        if time.monotonic() - given_back > GIVE_BACK_S:
+            give_back_freed_memory()
+            given_back = time.monotonic()
 
 
 def framed_answer(number: int, head: Task, source: BinaryIO, payload_size: int) -> bytes:

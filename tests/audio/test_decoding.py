@@ -11,6 +11,7 @@ from asr_bn.audio.formats import audio_format
 from asr_bn.audio.reader import decode_audio, decode_recording, read_waveform
 from asr_bn.audio.samples import decoder_errors
 from asr_bn.audio.sndfile import decode_with_sndfile
+from asr_bn.audio.source import AudioSource
 from tests.helpers.audio_files import SPEECH, chunk, encoded, fmt, muxed, riff, sphere
 
 PCM = SPEECH.tobytes()
@@ -82,7 +83,7 @@ def test_an_entry_of_an_archive_ends_where_it_ends(name: str, tmp_path: Path) ->
     (tmp_path / "a.ark").write_bytes(b"utt1 " + data + b"utt2 " + data)
     expected = decode_audio(data).samples
     for offset in (5, 10 + len(data)):
-        waveform = read_waveform(f"a.ark:{offset}", root=tmp_path)
+        waveform = read_waveform(f"a.ark:{offset}", AudioSource(root=tmp_path))
         np.testing.assert_array_equal(waveform.samples, expected)
 
 

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from asr_bn.audio.reader import SkippedSegment, WaveformReader, decode_audio, decode_recording, read_waveform
+from asr_bn.audio.source import AudioSource
 from asr_bn.kaldi_io.data_dir import Utterance
 from asr_bn.kaldi_io.rxfilename import PipePolicy
 from tests.helpers.audio_files import sphere
@@ -113,23 +114,23 @@ def test_a_wav_from_a_pipe_with_the_sizes_of_a_stream(tmp_path: Path) -> None:
     data = bytearray(WAV.read_bytes())
     data[4:8] = data[40:44] = struct.pack("<I", 0xFFFFFFFF)
     (tmp_path / "stream").write_bytes(data)
-    np.testing.assert_array_equal(read_waveform("cat stream |", root=tmp_path).samples, SAMPLES)
+    np.testing.assert_array_equal(read_waveform("cat stream |", AudioSource(root=tmp_path)).samples, SAMPLES)
 
 
 def test_archive_offsets(tmp_path: Path) -> None:
     wav = WAV.read_bytes()
     first = b"utt1 " + wav + b"utt2 "
     (tmp_path / "wav.ark").write_bytes(first + (SYNTHETIC / "audio/syn6.wav").read_bytes())
-    np.testing.assert_array_equal(read_waveform("wav.ark:5", root=tmp_path).samples, SAMPLES)
-    assert len(read_waveform(f"wav.ark:{len(first)}", root=tmp_path).samples) == 1200
+    np.testing.assert_array_equal(read_waveform("wav.ark:5", AudioSource(root=tmp_path)).samples, SAMPLES)
+    assert len(read_waveform(f"wav.ark:{len(first)}", AudioSource(root=tmp_path)).samples) == 1200
     with pytest.raises(ValueError, match="offset lies past the end"):
-        read_waveform("wav.ark:999999", root=tmp_path)
+        read_waveform("wav.ark:999999", AudioSource(root=tmp_path))
 
 
 def test_names_with_spaces_and_colons(tmp_path: Path) -> None:
     for name in ("with space.wav", "take:12", "back\\slash"):
         (tmp_path / name).write_bytes(WAV.read_bytes())
-        np.testing.assert_array_equal(read_waveform(name, root=tmp_path).samples, SAMPLES)
+        np.testing.assert_array_equal(read_waveform(name, AudioSource(root=tmp_path)).samples, SAMPLES)
 
 
 def _segment(
@@ -184,21 +185,24 @@ def test_channels(tmp_path: Path) -> None:
     path = tmp_path / "stereo.wav"
     soundfile.write(path, np.stack([SAMPLES, SAMPLES[::-1]], axis=1), 16000)
     for channel, expected in ((0, SAMPLES), (1, SAMPLES[::-1])):
-        np.testing.assert_array_equal(read_waveform(str(path), channel=channel).samples, expected)
+        np.testing.assert_array_equal(
+            read_waveform(str(path), AudioSource(channel=channel)).samples, expected
+        )
     np.testing.assert_array_equal(
-        read_waveform(_segment(0.0, None, channel=1, name=str(path)), channel=0).samples, SAMPLES[::-1]
+        read_waveform(_segment(0.0, None, channel=1, name=str(path)), AudioSource(channel=0)).samples,
+        SAMPLES[::-1],
     )
     with pytest.raises(ValueError, match="2 channels; choose one"):
         read_waveform(str(path))
     with pytest.raises(ValueError, match="channel 2 of 2"):
-        read_waveform(str(path), channel=2)
+        read_waveform(str(path), AudioSource(channel=2))
 
 
 def test_rates_and_resampling() -> None:
     with pytest.raises(ValueError, match="sampled at 16000 Hz, expected 8000 Hz"):
         read_waveform(str(WAV), sample_frequency=8000)
     tone = (8000 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)).astype(np.int16)
-    reader = WaveformReader(sample_frequency=8000, resample=True)
+    reader = WaveformReader(AudioSource(resample=True), sample_frequency=8000)
     path = io.BytesIO(_encode(tone, 16000, format="WAV"))
     converted = decode_audio(path.getvalue())
     resampled = reader._at_wanted_rate(converted.samples, 16000, "u")
@@ -217,4 +221,4 @@ def test_pipes() -> None:
         (PipePolicy(timeout_s=0.2), "sleep 60 |", "still running after 0.2 seconds"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            read_waveform(command, pipes=policy)
+            read_waveform(command, AudioSource(pipes=policy))

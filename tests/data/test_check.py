@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_bn.data.check import CheckOptions, check_data
+from asr_bn.audio.source import AudioSource
+from asr_bn.data.check import check_data
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors, write_int_vectors
 from asr_bn.kaldi_io.matrix_table import MatrixWriter
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
@@ -25,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_sound_folder_and_its_alignments(folder: Path) -> None:
-    report = check_data(folder, SYNTHETIC / "ali", CheckOptions())
+    report = check_data(folder, SYNTHETIC / "ali")
     assert report.problems == []
     # 89, 95 and 91 frames: the README of the fixture.
     assert {"utterances: 3", "speakers: 3", "words: 6", "frames: 275", "aligned utterances: 3"} <= set(
@@ -36,7 +37,7 @@ def test_a_sound_folder_and_its_alignments(folder: Path) -> None:
 
 def test_segments_that_kaldi_leaves_out_are_remarks(folder: Path) -> None:
     (folder / "segments").write_text("f1-015 f1-015 0 0.5\nf2-008 f2-008 0 0.05\nm4-009 m4-009 0 9\n")
-    report = check_data(folder, None, CheckOptions())
+    report = check_data(folder)
     assert report.problems == []
     assert "frames: 48" in report.facts  # of half a second
     (remark,) = (remark for remark in report.remarks if "segment" in remark)
@@ -49,12 +50,12 @@ def test_a_rate_that_no_recording_has(folder: Path) -> None:
     lines = (folder / "wav.scp").read_text().splitlines()
     (folder / "wav.scp").write_text("\n".join([*lines[:2], f"m4-009 {folder}/a.wav"]) + "\n")
     sentence = f"m4-009: {folder}/a.wav: a sample frequency of 4294967295 Hz, expected 1000 to 192000"
-    assert check_data(folder, None, CheckOptions()).problems == [sentence]
+    assert check_data(folder).problems == [sentence]
 
 
 @needs_fsdd
 def test_real_speech() -> None:
-    report = check_data(FSDD / "data/train", FSDD / "exp/tri4b_ali_train", CheckOptions(root=FSDD))
+    report = check_data(FSDD / "data/train", FSDD / "exp/tri4b_ali_train", AudioSource(root=FSDD))
     assert report.problems == []
     expected = {"utterances: 450", "speakers: 6", "words: 1890", "frames: 123049", "hours: 0.34"}
     assert expected | {"pdfs: 96 (95 seen, 1 unseen)"} <= set(report.facts)
@@ -79,12 +80,12 @@ def test_real_speech() -> None:
 )
 def test_planted_faults(folder: Path, name: str, text: str, problem: str) -> None:
     (folder / name).write_text(text)
-    problems = check_data(folder, None, CheckOptions()).problems
+    problems = check_data(folder).problems
     assert any(problem in line for line in problems), problems
 
 
 def test_alignments_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
-    chain = check_data(folder, SYNTHETIC / "variants/chain", CheckOptions())
+    chain = check_data(folder, SYNTHETIC / "variants/chain")
     assert chain.problems == [
         "one aligned pdf-id for every 3 frames: alignments of a model with frame subsampling"
     ]
@@ -92,7 +93,7 @@ def test_alignments_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     items = dict(read_int_vectors(SYNTHETIC / "ali/ali.1.gz"))
     (tmp_path / "ali/ali.1.gz").unlink()
     write_int_vectors(tmp_path / "ali/ali.1", [(u, v[:-1]) for u, v in items.items()])
-    off_by_one = check_data(folder, tmp_path / "ali", CheckOptions())
+    off_by_one = check_data(folder, tmp_path / "ali")
     assert off_by_one.problems == [
         "2 utterances with unlike numbers of frames and pdf-ids: f1-015 (89 frames, 88 pdf-ids),"
         " f2-008 (95 frames, 94 pdf-ids)"
@@ -112,7 +113,7 @@ def test_alignments_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
 )
 def test_what_validate_text_disallows(character: str, name: str, folder: Path) -> None:
     (folder / "text").write_bytes(f"f1-015 a\nf2-008 10{character}km weit\nm4-009 c\n".encode())
-    problems = check_data(folder, None, CheckOptions()).problems
+    problems = check_data(folder).problems
     assert problems == [
         f"{folder}/text, line 2: disallowed Unicode whitespace U+{name} in {f'f2-008 10{character}km weit'!r}"
     ]
@@ -121,7 +122,7 @@ def test_what_validate_text_disallows(character: str, name: str, folder: Path) -
 @pytest.mark.parametrize(("text", "num_words"), [("10\xa0km weit", 6), ("a\x1cb", 5), ("a\vb\u200bc", 6)])
 def test_words_are_counted_as_kaldi_counts(text: str, num_words: int, folder: Path) -> None:
     (folder / "text").write_bytes(f"f1-015 {text}\nf2-008 a b\nm4-009 c d\n".encode())
-    assert f"words: {num_words}" in check_data(folder, None, CheckOptions()).facts
+    assert f"words: {num_words}" in check_data(folder).facts
 
 
 def test_whitespace_in_a_file_name_may_be_meant(folder: Path) -> None:
@@ -130,7 +131,7 @@ def test_whitespace_in_a_file_name_may_be_meant(folder: Path) -> None:
         utt_id, path = line.split()
         names[utt_id] = shutil.copy(path, folder / f"{utt_id}\u3000")
     (folder / "wav.scp").write_text("".join(f"{utt_id} {name} \f\n" for utt_id, name in names.items()))
-    report = check_data(folder, None, CheckOptions())
+    report = check_data(folder)
     assert report.problems == []
     assert any("wav.scp, line 1: disallowed Unicode whitespace U+3000" in remark for remark in report.remarks)
 
@@ -141,7 +142,7 @@ def test_features_are_found_from_the_root(folder: Path) -> None:
     (folder / "feats.scp").write_text("f1-015 sub.ark:7\n")
     for name in ("wav.scp", "text", "utt2spk", "spk2utt"):
         (folder / name).unlink()
-    report = check_data(folder, None, CheckOptions(root=folder))
+    report = check_data(folder, audio=AudioSource(root=folder))
     assert (report.problems, "frames: 7" in report.facts) == ([], True)
 
 
@@ -149,4 +150,4 @@ def test_features_are_found_from_the_root(folder: Path) -> None:
 def test_lines_that_are_not_utf8_are_named(name: str, folder: Path) -> None:
     (folder / name).write_bytes(b"f1-015 caf\xe9 0 1\nf2-008 b 0 1\nm4-009 c 0 1\n")
     with pytest.raises(ValueError, match=f"{name}, line 1: not UTF-8"):
-        check_data(folder, None, CheckOptions())
+        check_data(folder)

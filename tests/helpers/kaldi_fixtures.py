@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from asr_bn.audio.reader import read_waveform
+from asr_bn.audio.source import AudioSource
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.system.arrays import Floats
 
@@ -23,6 +24,6 @@ def waveforms(folder: Path, wav_scp: str) -> dict[str, tuple[Floats, int]]:
     """Samples and rate of every utterance; names in the script file start from ``folder``."""
     result = {}
     for utt_id, name in read_table(folder / wav_scp).items():
-        waveform = read_waveform(name, root=folder)
+        waveform = read_waveform(name, AudioSource(root=folder))
         result[utt_id] = (waveform.samples, waveform.sample_frequency)
     return result

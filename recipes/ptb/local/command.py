@@ -20,50 +20,55 @@ Norm = StrEnum("Norm", ["none", "frame", "recurrent"])
 CONF = Path(__file__).parents[1] / "conf"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with ptb.train.txt, ptb.valid.txt, ptb.test.txt, or an archive of them. Default: "
+        "download them; where that fails, a synthetic text of known entropy."
+    ),
+]
+Sizes = Annotated[
+    list[Size] | None,
+    typer.Option(
+        help="Of the word model; several for several. Default: small; on the synthetic text "
+        "conf/synthetic.toml."
+    ),
+]
+Norms = Annotated[
+    list[Norm] | None,
+    typer.Option(help="Train only the models with these. Default: none, and the paper's for the task."),
+]
+Configs = Annotated[
+    list[str] | None,
+    typer.Option(help="More configs: TOML files, or names of those in conf; several times for several."),
+]
+Search = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=1_000_000,
+        help="Trials of the appendix's random search (the paper made 52); 0: none. Several processes of "
+        "the same command share them.",
+    ),
+]
 
 
 @app.command()
 def run(
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with ptb.train.txt, ptb.valid.txt, ptb.test.txt, or an archive of them. Default: "
-            "download them; where that fails, a synthetic text of known entropy."
-        ),
-    ] = None,
+    data: Data = None,
     any_text: Annotated[
         bool, typer.Option("--any-text", help="Accept texts in --data that are not the Penn Treebank.")
     ] = False,
-    size: Annotated[
-        list[Size] | None,
-        typer.Option(
-            help="Of the word model; several for several. Default: small; on the synthetic text "
-            "conf/synthetic.toml."
-        ),
-    ] = None,
+    size: Sizes = None,
     task: Annotated[Task, typer.Option(help="Words, or the appendix's characters.")] = "word",
-    norm: Annotated[
-        list[Norm] | None,
-        typer.Option(help="Train only the models with these. Default: none, and the paper's for the task."),
-    ] = None,
+    norm: Norms = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="In the place of each config's.")] = None,
-    config: Annotated[
-        list[str] | None,
-        typer.Option(help="More configs: TOML files, or names of those in conf; several times for several."),
-    ] = None,
+    config: Configs = None,
     override: Annotated[
         list[str] | None,
         typer.Option("--set", help="Override a value of every config, e.g. training.epochs=3."),
     ] = None,
-    search: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=1_000_000,
-            help="Trials of the appendix's random search (the paper made 52); 0: none. Several processes of "
-            "the same command share them.",
-        ),
-    ] = 0,
+    search: Search = 0,
     out: Annotated[
         Path | None, typer.Option(help="Output folder [exp/ptb, exp/ptb_synthetic, or exp/text].")
     ] = None,
@@ -109,7 +114,7 @@ def _config_file(name: str) -> Path:
 
 
 def spread(arguments: Sequence[str], options: Sequence[str] = ("--norm", "--size")) -> list[str]:
-    """``--norm none frame`` as ``--norm none --norm frame``: options that take several values."""
+    """Write ``--norm none frame`` as ``--norm none --norm frame``: options that take several values."""
     result: list[str] = []
     several = None
     for argument in arguments:

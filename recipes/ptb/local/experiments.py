@@ -58,27 +58,18 @@ def _run_one(folder: Path, experiment: LanguageModelExperiment, texts: Texts, de
     if is_done(stamp, made_from, [folder / name for name in OUTPUTS]):
         print(f"{folder}: trained and exported already", file=sys.stderr)
         return
-    print(f"{folder}: {_describe(finish_model(folder, texts, device))}", file=sys.stderr)
+    figures = finish_model(folder, texts, device)
+    sets = ", ".join(f"{figures[f'{name}_perplexity']:.1f} {name}" for name in ("train", "valid", "test"))
+    epoch = f"epoch {figures['best_epoch']:.0f} with population statistics"
+    print(f"{folder}: {epoch}: perplexity {sets}", file=sys.stderr)
     export_language_model(folder)
     mark_done(stamp, made_from)
 
 
-def _describe(figures: dict[str, float]) -> str:
-    perplexities = ", ".join(
-        f"{figures[f'{name}_perplexity']:.1f} {name}" for name in ("train", "valid", "test")
-    )
-    return f"epoch {figures['best_epoch']:.0f} with population statistics: perplexity {perplexities}"
-
-
 def run_random_search(
-    folder: Path,
-    base: LanguageModelExperiment,
-    text: Text,
-    num_trials: int,
-    device: torch.device,
-    seed: int,
+    folder: Path, base: LanguageModelExperiment, text: Text, num_trials: int, device: torch.device, seed: int
 ) -> None:
-    """The appendix's random search and its report (see :mod:`recipes.ptb.local.search`).
+    """Run the appendix's random search and report on it (see :mod:`recipes.ptb.local.search`).
 
     Raises:
         ValueError: Optuna is not installed.

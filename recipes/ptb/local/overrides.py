@@ -8,7 +8,7 @@ from asr_bn.language_model.experiment import LanguageModelExperiment
 
 
 def read_experiment(path: Path, overrides: Sequence[str], seed: int) -> LanguageModelExperiment:
-    """The experiment of a TOML file with some values replaced.
+    """Read the experiment of a TOML file, with some values replaced.
 
     Raises:
         ValueError: an override is not ``section.key=value`` with a value as TOML has it, or does not fit.

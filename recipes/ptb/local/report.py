@@ -1,6 +1,8 @@
 """``results.json``, ``figure2.png`` and ``report.html`` of the language models."""
 
+import math
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from asr_bn import __version__
 from asr_bn.report.figures import COLOURS, LABELS, save_png
 from asr_bn.report.rendering import embedded, write_rendered
-from asr_bn.report.results import best_of_each_set, read_epochs
+from asr_bn.report.results import Epochs, best_of_each_set, read_epochs
 from asr_bn.system.files import read_json, write_json
 from recipes.ptb.local.experiments import MODELS
 from recipes.ptb.local.texts import Text
@@ -44,14 +46,8 @@ def write_report(out: Path, names: list[str], text: Text, command: str) -> None:
     for name in [*names, *sorted(found)]:
         if models := _models(out / name):
             configs[name] = models
-    about = {
-        "text": {"name": text.name, "kind": text.kind, "floor": text.floor},
-        "versions": {
-            "asr_bn": __version__,
-            "torch": str(torch.__version__),
-            "Python": platform.python_version(),
-        },
-    }
+    versions = {"asr_bn": __version__, "torch": str(torch.__version__), "Python": platform.python_version()}
+    about = {"text": {"name": text.name, "kind": text.kind, "floor": text.floor}, "versions": versions}
     if configs:
         figure = save_png(draw_figure2(configs, text.floor), out / "figure2.png")
         write_rendered(
@@ -86,7 +82,7 @@ def _short(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def draw_figure2(configs: dict[str, Models], floor: float | None) -> Figure:
-    """Training (dotted) and validation perplexity over the epochs, a panel for each configuration."""
+    """Draw training (dotted) and validation perplexity over the epochs, a panel for each configuration."""
     matplotlib.use("Agg")
     figure = Figure(figsize=(7, 4.2 * len(configs)), layout="constrained")
     panels = figure.subplots(len(configs), 1, squeeze=False)[:, 0]
@@ -97,11 +93,7 @@ def draw_figure2(configs: dict[str, Models], floor: float | None) -> Figure:
 
 def _draw_panel(axes: Axes, name: str, models: Models, floor: float | None) -> None:
     unit = unit_of(name)
-    for model, results in models.items():
-        numbers = [entry["epoch"] for entry in results["epochs"]]
-        for part, style, kind in (("train", ":", "training"), ("valid", "-", "validation")):
-            values = [entry[f"{part}_{unit}"] for entry in results["epochs"]]
-            axes.plot(numbers, values, style, color=COLOURS[model], label=f"{LABELS[model]}, {kind}")
+    draw_curves(axes, {model: results["epochs"] for model, results in models.items()}, unit)
     if floor is not None and unit == "ppl":
         axes.axhline(floor, color="0.4", linewidth=1, label="entropy rate of the source")
         axes.set_ylim(0.8 * floor, 3 * floor)
@@ -109,14 +101,24 @@ def _draw_panel(axes: Axes, name: str, models: Models, floor: float | None) -> N
         # The first epoch would hide all that follows.
         later = [entry["valid_ppl"] for results in models.values() for entry in results["epochs"][1:2]]
         axes.set_ylim(top=1.3 * max(later) if later else None)
-    axes.set(
-        xlabel="epoch", ylabel=WORDS[unit], title=f"LSTM language model, {name}" if unit == "ppl" else name
-    )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
+    axes.set(ylabel=WORDS[unit], title=f"LSTM language model, {name}" if unit == "ppl" else name)
     axes.legend()
 
 
+def draw_curves(axes: Axes, curves: Mapping[str, Epochs], unit: str, marker: str = "") -> None:
+    """Draw training (dotted) and validation figures of each network; what is not finite is left out."""
+    for model, epochs in curves.items():
+        numbers = [entry["epoch"] for entry in epochs]
+        for part, style, kind in (("train", ":", "training"), ("valid", "-", "validation")):
+            values = [entry[f"{part}_{unit}"] for entry in epochs]
+            shown = [value if math.isfinite(value) else math.nan for value in values]
+            label = f"{LABELS[model]}, {kind}"
+            axes.plot(numbers, shown, style, marker=marker, color=COLOURS[model], label=label)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+
+
 def unit_of(name: str) -> str:
-    """What a configuration is measured in: the key of its figures."""
+    """Return what a configuration is measured in: the key of its figures."""
     return "nats" if name.startswith("char") else "ppl"

@@ -53,7 +53,7 @@ class NetworkResult:
         return not self.valid_nats < self.ceiling
 
     def describe(self) -> str:
-        """The validation cross entropy, or what became of it."""
+        """Return the validation cross entropy, or what became of it."""
         if self.final is None:
             return "diverged"
         return f"{self.valid_nats:.3f}" + (" (no better than guessing)" if self.failed else "")
@@ -92,12 +92,12 @@ class SearchResults:
     config: dict[str, Any]
 
     def best(self, network: str) -> TrialResult | None:
-        """The trial with the lowest validation cross entropy of a network; None where all failed."""
+        """Return the trial with the lowest validation cross entropy of a network; None where all failed."""
         trained = [trial for trial in self.trials if not trial.networks[network].failed]
         return min(trained, key=lambda trial: trial.networks[network].valid_nats, default=None)
 
     def typical(self) -> TrialResult | None:
-        """The working trial whose baseline is the median one (the better of the two in the middle)."""
+        """Return the working trial whose baseline is the median one (the better of the two in the middle)."""
         works = [trial for trial in self.trials if trial.works]
         works.sort(key=lambda trial: trial.networks["baseline"].valid_nats)
         return works[(len(works) - 1) // 2] if works else None
@@ -142,7 +142,7 @@ def run_search(
 def search_results(
     texts: Texts, base: LanguageModelExperiment, out_dir: Path, num_trials: int, seed: int
 ) -> SearchResults:
-    """Where the search in ``out_dir`` stands; arguments as of :func:`run_search`."""
+    """Return where the search in ``out_dir`` stands; arguments as of :func:`run_search`."""
     study, num_symbols = _study(texts, base, out_dir, seed), len(texts.vocabulary)
     trials = tuple(
         _read_trial(trial.number, Draw.of(trial), study.trial_dir(trial.number), num_symbols)
@@ -207,7 +207,7 @@ def _read_network(folder: Path, num_symbols: int) -> NetworkResult:
 
 
 def describe_trial(result: TrialResult) -> str:
-    """One line."""
+    """Return one line."""
     draw = result.draw
     figures = ", ".join(f"{name} {network.describe()}" for name, network in result.networks.items())
     return (

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from asr_bn import __version__
-from asr_bn.report.figures import COLOURS, LABELS, save_png
+from asr_bn.report.figures import LABELS, save_png
 from asr_bn.report.rendering import embedded, write_rendered
 from asr_bn.report.results import best_of_each_set
 from asr_bn.system.files import write_json
+from recipes.ptb.local.report import draw_curves
 from recipes.ptb.local.search import NETWORKS, NetworkResult, SearchResults, TrialResult, describe_trial
 
 # Table 3 of the paper: cross entropy in nats a symbol, and what the best networks drew.
@@ -48,7 +48,7 @@ def write_search_report(results: SearchResults, out_dir: Path) -> None:
 
 
 def summarize(results: SearchResults) -> dict[str, Any]:
-    """All that ``search.json`` holds; a network that diverged has None for its figures."""
+    """Return all that ``search.json`` holds; a network that diverged has None for its figures."""
     works = [trial for trial in results.trials if trial.works]
     return {
         "num_trials": results.num_trials,
@@ -103,34 +103,23 @@ def _figures(network: NetworkResult) -> dict[str, float | None]:
 
 
 def draw_figure3(trial: TrialResult) -> Figure:
-    """Cross entropy of both networks of a trial over the epochs, as the paper's Figure 3."""
+    """Draw the cross entropy of both networks of a trial over the epochs, as the paper's Figure 3."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name, network in trial.networks.items():
-        numbers = [entry["epoch"] for entry in network.epochs]
-        for key, style, kind in (("train_nats", ":", "training"), ("valid_nats", "-", "validation")):
-            # A point, so that a search of one epoch shows something.
-            values = [
-                value if math.isfinite(value) else math.nan
-                for value in (entry[key] for entry in network.epochs)
-            ]
-            label = f"{LABELS[name]}, {kind}"
-            axes.plot(numbers, values, style, marker=".", color=COLOURS[name], label=label)
+    # Points, so that a search of one epoch shows something.
+    draw_curves(axes, {name: network.epochs for name, network in trial.networks.items()}, "nats", ".")
     draw = trial.draw
     axes.set(
-        xlabel="epoch",
         ylabel="cross entropy (nats a symbol)",
         title=f"Trial {trial.number}: learning rate {draw.learning_rate:.3g}, momentum {draw.momentum:g}, "
         f"batch size {draw.batch_size}",
     )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
     axes.legend()
     return figure
 
 
 def format_results(results: SearchResults) -> str:
-    """Table 3 and what became of the trials, for the terminal."""
+    """Format Table 3 and what became of the trials, for the terminal."""
     lines = ["Table 3, cross entropy in nats a symbol   train  valid   paper: train  valid"]
     for name in NETWORKS:
         trial, paper = results.best(name), PAPER_TABLE_3[name]

@@ -1,9 +1,9 @@
 """The random search's Optuna study: what every trial draws, and which process works on which trial.
 
 The study is an SQLite file in the output folder.  Processes, on one machine or on several that share the
-folder, take trials from it; a trial is held by a file lock, which the system lets go when its process dies,
-so that a trial whose process was killed is seen to be free at once and is taken up again under its own
-number.  SQLite relies on the same locks.
+folder, take trials from it.  A trial is held by a file lock, which the system lets go when its process dies.
+So a trial whose process was killed is free at once, and is taken up again under its own number.  SQLite
+relies on the same locks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -52,26 +52,17 @@ class Draw:
         )
 
 
-class NumberedSampler(BaseSampler):
+class NumberedSampler(RandomSampler):
     """Random draws that depend on a seed and the trial's number alone, whichever process makes them when."""
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self.seed = seed
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """Nothing is drawn jointly."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Nothing is drawn jointly."""
-        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """As ``RandomSampler`` with a seed of this trial and parameter."""
+        """Draw as ``RandomSampler`` with a seed of this trial and parameter."""
         entropy = np.random.SeedSequence([self.seed, trial.number, *param_name.encode()])
         sampler = RandomSampler(int(entropy.generate_state(1)[0]))
         return sampler.sample_independent(study, trial, param_name, param_distribution)
@@ -112,11 +103,11 @@ class SearchStudy:
             refuse_other_run(out_dir / DATABASE, self.study.user_attrs["identity"], identity)
 
     def trial_dir(self, number: int) -> Path:
-        """Where a trial's networks are."""
+        """Return where a trial's networks are."""
         return self.out_dir / f"trial_{number:03d}"
 
     def trials(self, num_trials: int, *states: TrialState) -> list[FrozenTrial]:
-        """The first ``num_trials`` trials that are in one of the states, by number."""
+        """Return those of the first ``num_trials`` trials that are in one of the states, by number."""
         return [trial for trial in self.study.get_trials(states=states) if trial.number < num_trials]
 
     @contextmanager

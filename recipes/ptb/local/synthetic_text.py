@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from asr_bn.language_model.vocabulary import EOS
 from asr_bn.system.files import write_text
@@ -49,7 +50,7 @@ class Source:
 
     @classmethod
     def make(cls, seed: int) -> "Source":
-        """A source of its own for every seed."""
+        """Make a source of its own for every seed."""
         random = np.random.default_rng([seed, 0])
         classes = 1 + NUM_KINDS + NUM_CLASSES
         class_of_rank = random.integers(classes - NUM_OPEN, classes, NUM_WORDS)
@@ -61,7 +62,9 @@ class Source:
             weights = 1.0 / (ranks + 2.7)  # Zipf and Mandelbrot
             words.append([f"w{rank + 1}" for rank in ranks])
             frequencies.append(weights / weights.sum())
-        return cls(_transitions(random), _word_classes(), words, frequencies)
+        later = np.tile(np.arange(NUM_CLASSES) + 1 + NUM_KINDS, NUM_KINDS)
+        word_classes = np.concatenate([np.arange(1 + NUM_KINDS), later])
+        return cls(_transitions(random), word_classes, words, frequencies)
 
     @cached_property
     def stationary(self) -> Array:
@@ -74,8 +77,8 @@ class Source:
     @cached_property
     def entropy_rate(self) -> float:
         """Nats a token, ends of sentences included: of the next state, and of the word given the state."""
-        of_next = np.array([_entropy(row) for row in self.transitions])
-        of_word = np.array([_entropy(self.frequencies[number]) for number in self.word_classes])
+        of_next = np.array([entr(row).sum() for row in self.transitions])
+        of_word = np.array([entr(self.frequencies[number]).sum() for number in self.word_classes])
         return float(self.stationary @ (of_next + of_word))
 
     @property
@@ -84,7 +87,7 @@ class Source:
         return math.exp(self.entropy_rate)
 
     def sentences(self, num_tokens: int, seed: int) -> list[str]:
-        """Whole sentences with at least ``num_tokens`` tokens, ends of sentences counted."""
+        """Draw whole sentences with at least ``num_tokens`` tokens, ends of sentences counted."""
         random = np.random.default_rng([seed, 1])
         steps = [np.cumsum(row) for row in self.transitions]
         choices = [np.cumsum(frequencies) for frequencies in self.frequencies]
@@ -114,11 +117,6 @@ def write_texts(folder: Path, source: Source, seed: int) -> None:
         write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
 
 
-def _word_classes() -> NDArray[np.int64]:
-    later = np.tile(np.arange(NUM_CLASSES) + 1 + NUM_KINDS, NUM_KINDS)
-    return np.concatenate([np.arange(1 + NUM_KINDS), later])
-
-
 def _transitions(random: np.random.Generator) -> Array:
     states = 1 + NUM_KINDS + NUM_KINDS * NUM_CLASSES
     transitions = np.zeros((states, states))
@@ -133,8 +131,3 @@ def _transitions(random: np.random.Generator) -> Array:
             transitions[state, first + NUM_CLOSED + random.integers(NUM_OPEN)] = (1.0 - ends) * OPEN
             transitions[state, 0] = ends
     return transitions
-
-
-def _entropy(probabilities: Array) -> float:
-    positive = probabilities[probabilities > 0.0]
-    return float(-(positive * np.log(positive)).sum())

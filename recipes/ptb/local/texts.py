@@ -52,7 +52,7 @@ class Text:
         return names.get(self.kind, str(self.paths["train"].parent))
 
     def read(self, unit: Unit) -> Texts:
-        """Its words or characters.
+        """Read its words or characters.
 
         Raises:
             ValueError: no text in a file, an unknown word, or not the tokens that the Penn Treebank has.
@@ -73,7 +73,7 @@ class Text:
 
 
 def find_text(data: Path | None, any_text: bool, seed: int) -> Text:
-    """The text in ``data``; without it the Penn Treebank from the cache or the net, else synthetic text.
+    """Find the text in ``data``, else the Penn Treebank in the cache or the net, else synthetic text.
 
     Raises:
         ValueError: ``data`` lacks a file, or its checksum is not the Penn Treebank's (unless ``any_text``).

@@ -56,7 +56,7 @@ class Part:
         return cls(name, root, disks, None)
 
     def file(self, disk_id: str, filename: str) -> Path:
-        """The file that an index names ``disk_id:filename``, whatever the case of its name.
+        """Return the file that an index names ``disk_id:filename``, whatever the case of its name.
 
         Raises:
             ValueError: the disk or the file is not there.
@@ -71,7 +71,7 @@ class Part:
         return path
 
     def file_if_there(self, disk_id: str, filename: str) -> Path | None:
-        """As ``file``, but None if the disk or the file is not there."""
+        """Return the same as ``file``, but None if the disk or the file is not there."""
         names = [name for name in filename.split("/") if name]
         path = self.disks.get(disk_id)
         if self.merged is not None:
@@ -86,7 +86,7 @@ class Part:
         return path
 
     def folders(self) -> list[Path]:
-        """The folders that hold the whole part."""
+        """Return the folders that hold the whole part."""
         return list(self.disks.values()) if self.merged is None else [self.merged]
 
     def _listing(self, folder: Path) -> dict[str, str]:

@@ -9,11 +9,12 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from asr_bn.kaldi_io.plain_text import WHITESPACE, split_words
 from asr_bn.system.files import write_text
+from recipes.command_line import exit_status
+from recipes.data_folder import table_text, write_data_folder
 from recipes.wsj.local.disks import Part
 from recipes.wsj.local.transcripts import find_dot_files, normalize_transcript, read_transcripts
 
@@ -23,33 +24,26 @@ _AUDIO_NAME = re.compile(r"(\w{8})\.wv1", re.ASCII | re.IGNORECASE)
 _EXCLUDED = "wsj0/si_tr_s/401"
 
 
-@dataclass(frozen=True)
-class Index:
-    """A list of utterances: the part and the disk it is on, and its name there."""
-
-    part: str
-    disk_id: str
-    filename: str
-
-
-DATA_SETS = {
+Name = tuple[str, str]
+"""Disk and name of a file, as index files have them; the name's first four characters are the part."""
+DATA_SETS: dict[str, tuple[Name, ...]] = {
     "train_si284": (
-        Index("wsj1", "13_34_1", "wsj1/doc/indices/si_tr_s.ndx"),
-        Index("wsj0", "11_13_1", "wsj0/doc/indices/train/tr_s_wv1.ndx"),
+        ("13_34_1", "wsj1/doc/indices/si_tr_s.ndx"),
+        ("11_13_1", "wsj0/doc/indices/train/tr_s_wv1.ndx"),
     ),
     # The 20,000 word development set, no verbalized punctuation: 503 utterances.
-    "test_dev93": (Index("wsj1", "13_34_1", "wsj1/doc/indices/h1_p0.ndx"),),
+    "test_dev93": (("13_34_1", "wsj1/doc/indices/h1_p0.ndx"),),
 }
-SPEAKER_INFO = (
-    Index("wsj0", "11_13_1", "wsj0/doc/spkrinfo.txt"),
-    Index("wsj1", "13_32_1", "wsj1/doc/evl_spok/spkrinfo.txt"),
-    Index("wsj1", "13_34_1", "wsj1/doc/dev_spok/spkrinfo.txt"),
-    Index("wsj1", "13_34_1", "wsj1/doc/train/spkrinfo.txt"),
+SPEAKER_INFO: tuple[Name, ...] = (
+    ("11_13_1", "wsj0/doc/spkrinfo.txt"),
+    ("13_32_1", "wsj1/doc/evl_spok/spkrinfo.txt"),
+    ("13_34_1", "wsj1/doc/dev_spok/spkrinfo.txt"),
+    ("13_34_1", "wsj1/doc/train/spkrinfo.txt"),
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and prepare; 1 after an error, told in one line."""
+    """Parse the command line and prepare; return 1 after an error, told in one line."""
     parser = argparse.ArgumentParser(prog="python -m recipes.wsj.local.prepare_wsj", description=__doc__)
     parser.add_argument("wsj0_dir", type=Path, metavar="WSJ0_DIR", help="LDC93S6A or LDC93S6B")
     parser.add_argument("wsj1_dir", type=Path, metavar="WSJ1_DIR", help="LDC94S13A or LDC94S13B")
@@ -60,13 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="LDC's wsj0-train-spkrinfo.txt, which the disks lack, for spk2gender",
     )
-    options = parser.parse_args(arguments)
-    try:
-        prepare(options.wsj0_dir, options.wsj1_dir, options.out_dir, options.spkrinfo)
-    except (ValueError, OSError) as error:
-        print(f"prepare_wsj: {error}", file=sys.stderr)
-        return 1
-    return 0
+    options = vars(parser.parse_args(arguments))
+    return exit_status("prepare_wsj", lambda: prepare(**options))
 
 
 def prepare(wsj0_dir: Path, wsj1_dir: Path, out_dir: Path, spkrinfo: Path | None = None) -> None:
@@ -88,16 +77,16 @@ def prepare(wsj0_dir: Path, wsj1_dir: Path, out_dir: Path, spkrinfo: Path | None
         write_data_dir(out_dir / name, paths, text[name], genders)
 
 
-def find_audio(indices: Sequence[Index], parts: dict[str, Part]) -> dict[str, Path]:
-    """The .wv1 file of each utterance that the indices list, sorted by utterance id.
+def find_audio(indices: Sequence[Name], parts: dict[str, Part]) -> dict[str, Path]:
+    """Find the .wv1 file of each utterance that the indices list, sorted by utterance id.
 
     Raises:
         ValueError: a file is missing, an id is there twice, or a line is malformed.
     """
     audio: dict[str, Path] = {}
     for index in indices:
-        part = parts[index.part]
-        for disk_id, filename in read_index(part.file(index.disk_id, index.filename)):
+        part = parts[index[1][:4]]
+        for disk_id, filename in read_index(part.file(*index)):
             if filename.startswith(_EXCLUDED):
                 continue
             path = part.file(disk_id, filename)
@@ -112,7 +101,7 @@ def find_audio(indices: Sequence[Index], parts: dict[str, Part]) -> dict[str, Pa
 
 
 def read_index(path: Path) -> Iterator[tuple[str, str]]:
-    """Disk ids, such as ``11_1_1``, and file names of an .ndx file (Kaldi's ``ndx2flist.pl``).
+    """Read disk ids, such as ``11_1_1``, and file names of an .ndx file (Kaldi's ``ndx2flist.pl``).
 
     Raises:
         ValueError: a line is neither a comment nor ``DISK_ID: FILENAME``.
@@ -127,8 +116,8 @@ def read_index(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def read_genders(parts: dict[str, Part], spkrinfo: Path | None) -> dict[str, str]:
-    """``m`` or ``f`` of each speaker in those spkrinfo.txt files that are there, and in ``spkrinfo``."""
-    found = [parts[index.part].file_if_there(index.disk_id, index.filename) for index in SPEAKER_INFO]
+    """Read ``m`` or ``f`` of each speaker from those spkrinfo.txt that are there, and from ``spkrinfo``."""
+    found = [parts[name[1][:4]].file_if_there(*name) for name in SPEAKER_INFO]
     paths = [path for path in (*found, spkrinfo) if path is not None]
     genders: dict[str, str] = {}
     for path in paths:
@@ -147,7 +136,7 @@ def refuse_other(path: Path, audio: dict[str, Path]) -> None:
     Raises:
         ValueError: it differs.
     """
-    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != _table(_wav_scp(audio)):
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != table_text(audio):
         raise ValueError(f"{path}: there already, with other contents; remove it or choose another OUT_DIR")
 
 
@@ -158,34 +147,19 @@ def write_data_dir(
 
     ``spk2gender`` is written only if every speaker's is known.
     """
-    speakers: dict[str, list[str]] = {}
-    for utt_id in audio:
-        speakers.setdefault(utt_id[:3], []).append(utt_id)
-    normalized = {utt_id: normalize_transcript(transcript) for utt_id, transcript in text.items()}
-    _write_table(folder / "text", normalized)
-    _write_table(folder / "utt2spk", {utt_id: utt_id[:3] for utt_id in audio})
-    _write_table(folder / "spk2utt", {speaker: " ".join(utt_ids) for speaker, utt_ids in speakers.items()})
+    utt2spk = {utt_id: utt_id[:3] for utt_id in audio}
+    speakers = dict.fromkeys(utt2spk.values())
     unknown = [speaker for speaker in speakers if speaker not in genders]
     if not unknown:
-        _write_table(folder / "spk2gender", {speaker: genders[speaker] for speaker in speakers})
+        spk2gender = {speaker: genders[speaker] for speaker in speakers}
+        write_text(folder / "spk2gender", table_text(spk2gender))
     else:
         # One of an earlier run would no longer fit.
         (folder / "spk2gender").unlink(missing_ok=True)
-    _write_table(folder / "wav.scp", _wav_scp(audio))
+    normalized = {utt_id: normalize_transcript(transcript) for utt_id, transcript in text.items()}
+    write_data_folder(folder, audio, normalized, utt2spk)
     note = f"; no spk2gender: {len(unknown)} speakers are in no spkrinfo.txt (--spkrinfo)" if unknown else ""
     print(f"{folder}: {len(audio)} utterances, {len(speakers)} speakers{note}", file=sys.stderr)
-
-
-def _write_table(path: Path, table: dict[str, str]) -> None:
-    write_text(path, _table(table))
-
-
-def _wav_scp(audio: dict[str, Path]) -> dict[str, str]:
-    return {utt_id: str(path) for utt_id, path in audio.items()}
-
-
-def _table(table: dict[str, str]) -> str:
-    return "".join(f"{key} {value}".rstrip(WHITESPACE) + "\n" for key, value in table.items())
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ _SPELLINGS = {"%PERCENT": "PERCENT", ".POINT": "POINT", "--DASH": "-DASH"}
 
 
 def normalize_transcript(transcript: str) -> str:
-    """The words of a .dot transcript as CMU's dictionary spells them, noises as ``<NOISE>``.
+    """Return the words of a .dot transcript as CMU's dictionary spells them, noises as ``<NOISE>``.
 
     Verbalized punctuation such as ``,COMMA`` stays: it was read aloud.
     """
@@ -51,7 +51,7 @@ def _normalize_word(word: str) -> str | None:
 
 
 def find_dot_files(folders: Iterable[Path]) -> dict[str, list[Path]]:
-    """The .dot files below ``folders``, by the six characters that the utterance ids in them start with."""
+    """Find the .dot files below ``folders``, by the six characters that their utterance ids start with."""
     dot_files: dict[str, list[Path]] = {}
     walked = (entry for folder in folders for entry in _walk(folder))
     for folder, names in tqdm(walked, desc="finding .dot files", unit=" folders", leave=False):
@@ -76,7 +76,7 @@ def _walk(top: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def read_transcripts(utt_ids: Iterable[str], dot_files: dict[str, list[Path]]) -> dict[str, str]:
-    """The transcript of each utterance as it stands in its .dot file.
+    """Read the transcript of each utterance as it stands in its .dot file.
 
     Raises:
         ValueError: an utterance has none, or a line of a .dot file is not a transcript and an id.

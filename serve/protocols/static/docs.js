@@ -65,7 +65,9 @@ const operation = (path, method, described, security) => {
 const show = async () => {
   const base = new URL("./", location.href).href;
   document.getElementById("curl").textContent = curlLines(base);
-  const api = await (await fetch("openapi.json")).json();
+  const answer = await fetch("openapi.json");
+  if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+  const api = await answer.json();
   document.getElementById("title").textContent = `${api.info.title} ${api.info.version}: interface`;
   document.getElementById("description").replaceChildren(
     ...api.info.description.split("\n\n").map((text) => element("p", text)),
@@ -77,4 +79,6 @@ const show = async () => {
       shown.append(operation(path, method, described, api.security));
 };
 
-show();
+show().catch((error) => {
+  document.getElementById("operations").textContent = `openapi.json could not be read: ${error.message}`;
+});

@@ -25,6 +25,18 @@ const choose = (file) => {
   return show(file);
 };
 
+// Chooses a file that is still to come, unless another one is chosen before it is there.
+const chooseWhenThere = async (coming) => {
+  newest?.abort();
+  const { signal } = (newest = new AbortController());
+  try {
+    const file = await coming(signal);
+    if (!signal.aborted) choose(file);
+  } catch (error) {
+    if (!signal.aborted) fail(error);
+  }
+};
+
 // Computes and draws a file.  A later choice aborts it, so that the page never mixes two files.
 const show = async (file) => {
   chosen = file;
@@ -46,6 +58,10 @@ const refuse = (file, error) => {
     show(file);
     return;
   }
+  fail(error);
+};
+
+const fail = (error) => {
   clear();
   say(`That did not work: ${error.message}`, true);
 };
@@ -127,7 +143,8 @@ const drawSound = () => {
   at("play").textContent = "Play";
   at("play").title = samples ? "" : "This browser cannot play the file's format";
   if (samples) {
-    player = createPlayer(file, moveTo, (isPlaying) => { at("play").textContent = isPlaying ? "Pause" : "Play"; });
+    const changed = (isPlaying) => { at("play").textContent = isPlaying ? "Pause" : "Play"; };
+    player = createPlayer(file, moveTo, changed, (why) => say(`This browser cannot play it: ${why}`, true));
     drawWaveform(at("waveform"), samples);
     return;
   }
@@ -220,12 +237,13 @@ const toggleRecording = async () => {
 const endRecording = async () => {
   const finish = stop;
   stop = null;
-  choose(await finish());
+  await chooseWhenThere(finish);
 };
 
-const showSample = async () => {
-  const sample = await (await fetch("static/sample.flac")).blob();
-  await choose(new File([sample], "sample.flac", { type: "audio/flac" }));
+const loadSample = async (signal) => {
+  const answer = await fetch("static/sample.flac", { signal });
+  if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+  return new File([await answer.blob()], "sample.flac", { type: "audio/flac" });
 };
 
 const chooseFile = () => {
@@ -236,13 +254,14 @@ const chooseFile = () => {
 
 at("file").addEventListener("change", chooseFile);
 at("record").addEventListener("click", toggleRecording);
-at("sample").addEventListener("click", showSample);
+at("sample").addEventListener("click", () => chooseWhenThere(loadSample));
 at("play").addEventListener("click", () => player?.toggle());
 at("timeline").addEventListener("input", () => seek(Number(at("timeline").value)));
 at("rows").addEventListener("change", drawScores);
-for (const name of ["output", "level", "channel"])
+// The Enter key changes a field, too; a form of several fields without a button it does not submit.
+for (const name of ["output", "level", "channel", "key"])
   at(name).addEventListener("change", () => chosen && show(chosen));
-at("options").addEventListener("submit", (event) => { event.preventDefault(); if (chosen) show(chosen); });
+at("options").addEventListener("submit", (event) => event.preventDefault());
 for (const plot of document.querySelectorAll(".plot"))
   plot.addEventListener("click", (event) => {
     const box = plot.getBoundingClientRect();

@@ -1,7 +1,8 @@
 // Plays a file and tells where it is.
 
-// `moved(seconds)` is called as playback goes on, `changed(isPlaying)` when it starts or stops.
-export const createPlayer = (file, moved, changed) => {
+// `moved(seconds)` is called as playback goes on, `changed(isPlaying)` when it starts or stops, `failed(why)`
+// when it cannot start.
+export const createPlayer = (file, moved, changed, failed) => {
   const url = URL.createObjectURL(file);
   const sound = new Audio(url);
   const follow = () => {
@@ -11,10 +12,13 @@ export const createPlayer = (file, moved, changed) => {
   sound.addEventListener("play", () => { changed(true); follow(); });
   sound.addEventListener("pause", () => { changed(false); moved(sound.currentTime); });
   return {
-    toggle: () => (sound.paused ? sound.play() : sound.pause()),
+    toggle: () => {
+      if (!sound.paused) sound.pause();
+      else sound.play().catch((error) => { if (error.name !== "AbortError") failed(error.message); });
+    },
     seek: (seconds) => { sound.currentTime = seconds; },
     close: () => {
-      moved = changed = () => {};
+      moved = changed = failed = () => {};
       sound.pause();
       URL.revokeObjectURL(url);
     },

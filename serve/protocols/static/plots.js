@@ -12,19 +12,24 @@ const colour = (share) => {
 const PALETTE = Uint8ClampedArray.from({ length: 256 * 4 }, (_, k) =>
   k % 4 === 3 ? 255 : colour(Math.floor(k / 4) / 255)[k % 4]);
 
+// Browsers show nothing of a canvas with too many columns.
+const MOST_COLUMNS = 1 << 14;
+
 // One pixel per frame and row, stretched by the style sheet; `rows` are columns of the matrix, top first.
+// Of more frames than fit on a canvas some are left out.
 export const drawHeat = (canvas, matrix, rows, low, high, rowHeight) => {
-  canvas.width = matrix.rows;
+  const width = (canvas.width = Math.min(matrix.rows, MOST_COLUMNS));
   canvas.height = rows.length;
   canvas.style.height = `${rows.length * rowHeight}px`;
   canvas.style.imageRendering = "pixelated";
   const context = canvas.getContext("2d");
-  const image = context.createImageData(matrix.rows, rows.length);
+  const image = context.createImageData(width, rows.length);
   rows.forEach((column, row) => {
-    for (let frame = 0; frame < matrix.rows; frame++) {
+    for (let x = 0; x < width; x++) {
+      const frame = Math.floor((x * matrix.rows) / width);
       const share = (matrix.values[frame * matrix.columns + column] - low) / (high - low);
       const shade = 4 * Math.round(255 * Math.min(Math.max(share, 0), 1));
-      image.data.set(PALETTE.subarray(shade, shade + 4), 4 * (row * matrix.rows + frame));
+      image.data.set(PALETTE.subarray(shade, shade + 4), 4 * (row * width + x));
     }
   });
   context.putImageData(image, 0, 0);
@@ -63,9 +68,11 @@ export const labelRows = (axis, labels, rowHeight) => {
 
 // The limits of a matrix's values, without the lowest percent.
 export const spread = (matrix, columns) => {
-  const seen = [];
-  for (let frame = 0; frame < matrix.rows; frame++)
-    for (const column of columns) seen.push(matrix.values[frame * matrix.columns + column]);
-  seen.sort((a, b) => a - b);
+  const seen = new Float32Array(matrix.rows * columns.length);
+  columns.forEach((column, k) => {
+    for (let frame = 0; frame < matrix.rows; frame++)
+      seen[k * matrix.rows + frame] = matrix.values[frame * matrix.columns + column];
+  });
+  seen.sort();
   return [seen[Math.floor(seen.length / 100)], seen[seen.length - 1] + 1e-9];
 };

@@ -248,6 +248,49 @@ def test_models_load_and_unload_only_with_the_token(client, url):
         client.load_model("../x", headers=headers)
 
 
+@pytest.mark.parametrize(
+    ("call", "body", "says"),
+    [
+        ("index", {"redy": True}, "unknown field 'redy', expected ready"),
+        ("models/digits/load", {"config": "{}"}, "unknown field 'config', expected parameters"),
+        ("models/digits/load", {"parameters": 0}, "parameters: expected a JSON object"),
+        (
+            "models/digits/load",
+            {"parameters": {"file:1/model.onnx": ""}},
+            "'file:1/model.onnx' is not supported",
+        ),
+        ("models/digits/unload", [], "the request: expected a JSON object"),
+        ("models/digits/unload", {"unload_dependents": True}, "unknown field 'unload_dependents'"),
+        ("models/digits/unload", {"parameters": None}, "parameters: expected a JSON object"),
+        (
+            "models/digits/unload",
+            {"parameters": {"dependents": True}},
+            "unknown field 'dependents', expected unload_dependents",
+        ),
+        ("models/digits/unload", {"parameters": {"unload_dependents": 1}}, "is 1, expected true or false"),
+        ("models/digits/unload", ["x" * 70_000], "larger than"),
+    ],
+)
+def test_what_a_repository_call_does_not_know_is_refused_by_name(client, url, call, body, says):
+    """The fields are those of Triton's ``extension_model_repository.md``."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    answer = httpx.post(f"{url}/v2/repository/{call}", json=body, headers=headers)
+    assert answer.status_code in (400, 413)
+    assert says in answer.json()["error"]
+    assert client.is_model_ready("digits")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"parameters": {}}', b'{"parameters": {"unload_dependents": true}}']
+)
+def test_a_model_without_dependents_is_unloaded_with_them(client, url, body):
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert httpx.post(f"{url}/v2/repository/models/digits/unload", content=body, headers=headers).json() == {}
+    assert not client.is_model_ready("digits")
+    client.load_model("digits", headers=headers)
+    assert client.is_model_ready("digits")
+
+
 def raw_call(**changes: Any) -> dict[str, Any]:
     features = {"name": "features", "datatype": "FP32", "shape": [1, 1, 123], "data": [0.0] * 123}
     lengths = {"name": "lengths", "datatype": "INT32", "shape": [1], "data": [1]}

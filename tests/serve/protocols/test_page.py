@@ -36,12 +36,21 @@ def url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 
 
 @pytest.fixture
+def locked_url(tmp_path: Path) -> Iterator[str]:
+    """A server that wants a key."""
+    (tmp_path / "keys").write_text("sesame\n")
+    model = write_model(tmp_path / "tiny.onnx")
+    with running_server(model, ASR_BN_API_KEYS_FILE=str(tmp_path / "keys")) as (url, _):
+        yield url
+
+
+@pytest.fixture
 def flags() -> list[str]:
     return FLAGS.split()
 
 
 @pytest.fixture
-def browser(url: str, flags: list[str], tmp_path: Path) -> Iterator[Any]:
+def browser(request: pytest.FixtureRequest, url: str, flags: list[str], tmp_path: Path) -> Iterator[Any]:
     options = selenium.ChromeOptions()
     for flag in [*flags, f"--user-data-dir={tmp_path}/profile"]:
         options.add_argument(flag)
@@ -53,10 +62,12 @@ def browser(url: str, flags: list[str], tmp_path: Path) -> Iterator[Any]:
     complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     browser.quit()
-    assert not [line for line in complaints if "415" not in line and "422" not in line]
+    refused = ("401", "404", "413", "415", "422")  # by the server, and on the page
+    assert not [line for line in complaints if not any(f"status of {status}" in line for status in refused)]
     asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
     assert f"{url}/" in asked
-    ours = (url, other_name(url), f"blob:{url}", "data:", "chrome")  # chrome: its first page
+    hosts = [url, other_name(url), request.node.funcargs.get("locked_url", url)]
+    ours = (*hosts, *(f"blob:{host}" for host in hosts), "data:", "chrome")  # chrome: its first page
     assert [address for address in asked if not address.startswith(ours)] == []
 
 
@@ -167,6 +178,101 @@ def test_of_a_stereo_file_a_channel_is_chosen(browser, url, tmp_path):
 def test_the_sample_is_scored_by_a_click(browser):
     element(browser, "sample").click()
     wait_for(browser, "sample.flac: ")
+
+
+def test_a_file_chosen_while_the_sample_is_loaded_is_the_newest(browser, tmp_path):
+    """The sample is slow to come: it was asked for first."""
+    browser.execute_script(
+        """
+        const fetchNow = window.fetch;
+        window.fetch = async (path, options) => {
+            const answer = await fetchNow(path, options);
+            if (!String(path).includes("sample")) return answer;
+            await new Promise((go) => { window.letSampleCome = go; });
+            window.sampleCame = true;
+            return answer;
+        };
+        """
+    )
+    element(browser, "sample").click()
+    until = time.monotonic() + 20
+    while not browser.execute_script("return Boolean(window.letSampleCome)"):
+        assert time.monotonic() < until
+    give(browser, tmp_path, "short.wav", wav(chirp(1.0)))
+    wait_for(browser, "short.wav: 98 frames")
+    browser.execute_script("window.letSampleCome()")
+    time.sleep(1)
+    assert browser.execute_script("return window.sampleCame")
+    assert "short.wav: 98 frames" in element(browser, "status").text
+
+
+def test_a_sample_that_does_not_come_is_told(browser):
+    browser.execute_script("const now = fetch; window.fetch = (path, options) => now(`no/${path}`, options)")
+    element(browser, "sample").click()
+    wait_for(browser, "That did not work: the server answered 404")
+
+
+def test_a_key_is_asked_for_and_the_enter_key_sends_it(browser, locked_url, tmp_path):
+    browser.get(locked_url)
+    assert not element(browser, "key").is_displayed()
+    give(browser, tmp_path, "chirp.wav", wav(chirp(1.0)))
+    wait_for(browser, "That did not work: a key is needed")
+    element(browser, "key").send_keys("wrong\n")
+    time.sleep(1)
+    wait_for(browser, "That did not work: a key is needed")
+    element(browser, "key").clear()
+    element(browser, "key").send_keys("sesame\n")
+    wait_for(browser, "chirp.wav: 98 frames")
+    assert browser.current_url == f"{locked_url}/"  # the key is in no address
+
+
+def test_a_file_that_the_browser_cannot_play_is_told(browser, tmp_path):
+    give(browser, tmp_path, "chirp.wav", wav(chirp(1.0)))
+    wait_for(browser, "98 frames")
+    browser.execute_script("HTMLMediaElement.prototype.play = () => Promise.reject(Error('no decoder'))")
+    element(browser, "play").click()
+    wait_for(browser, "This browser cannot play it: no decoder")
+    assert element(browser, "play").text == "Play"
+
+
+def test_a_file_beyond_the_servers_bound_is_refused_in_its_words(browser, tmp_path):
+    give(browser, tmp_path, "long.wav", wav(chirp(1.0)) + b"\0" * (40 << 20))
+    wait_for(browser, "That did not work: the body is larger than")
+
+
+def test_hostile_and_long_names_are_text_and_fit_a_narrow_window(browser, tmp_path):
+    name = "<img src=x onerror=document.title='owned'>" + 150 * "W" + ".wav"
+    browser.set_window_size(500, 800)
+    device = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+    give(browser, tmp_path, name, wav(chirp(1.0)))
+    wait_for(browser, "98 frames")
+    assert element(browser, "name").text == name
+    assert browser.title != "owned"
+    assert not browser.find_elements("css selector", "main img")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 320
+
+
+def test_frames_beyond_a_canvas_are_drawn_some_together(browser):
+    """A canvas of more than 65,535 columns shows nothing in Chromium; the first and last frame are there."""
+    drawn = browser.execute_async_script(
+        """
+        const done = arguments[0];
+        import("/static/plots.js").then(({ drawHeat, spread }) => {
+            const matrix = { rows: 200000, columns: 2, values: new Float32Array(400000) };
+            matrix.values.fill(1, 200000);
+            const canvas = document.createElement("canvas");
+            drawHeat(canvas, matrix, [0, 1], 0, 1, 8);
+            const at = (x) => [...canvas.getContext("2d").getImageData(x, 0, 1, 1).data];
+            done([canvas.width, at(0), at(canvas.width - 1), spread(matrix, [0, 1])]);
+        });
+        """
+    )
+    width, first, last, limits = drawn
+    assert 1000 < width < 1 << 15
+    assert first == [13, 8, 60, 255]
+    assert last == [252, 255, 200, 255]
+    assert limits == pytest.approx([0.0, 1.0], abs=1e-6)
 
 
 @pytest.mark.parametrize("flags", [[*FLAGS.split(), f"--host-resolver-rules=MAP {OTHER_NAME} 127.0.0.1"]])

@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve.app import create_app
+from serve.formats import parameters
 from serve.limits.settings import load_settings
 from tests.helpers.serving import npy, write_model
 
@@ -102,3 +103,40 @@ def test_an_error_s_text_is_no_python(client):
         assert answer.status_code in (400, 422)
         for word in ("0x", "object at", "<class", "Value error", "None", "Traceback"):
             assert word not in answer.text
+
+
+def test_what_is_remembered_of_earlier_requests_changes_no_answer(client):
+    """Each request means what it says, the first time and later, beside others that were refused."""
+    asked: list[tuple[str, dict[str, str], int, int | str]] = [
+        ("", {}, 200, 20),
+        ("top_k=3", {}, 200, 3),
+        ("top_k=3", {"x-timeout-ms": "x"}, 422, "header.x-timeout-ms: expected a whole number"),
+        ("top_k=3&utt_id=a", {}, 200, 3),
+        ("top_k=4", {"x-timeout-ms": "5000"}, 200, 4),
+        ("top_k=4x", {}, 422, "query.top_k: expected a whole number"),
+        ("", {"x-timeout-ms": "x"}, 422, "header.x-timeout-ms: expected a whole number"),
+        ("model=other", {}, 404, "model 'other' is not loaded"),
+    ]
+    for query, headers, status, expected in asked * 3:
+        answer = client.post(f"/v1/posteriors?{query}", content=BODY, headers=NPY | headers)
+        assert answer.status_code == status
+        if isinstance(expected, str):
+            assert answer.json()["detail"].startswith(expected)
+            continue
+        assert len(answer.json()["values"][0]) == expected
+        assert answer.json()["utt_id"] == ("a" if "utt_id" in query else "utterance")
+    names = [(f"/v2/models/{name}", status) for name, status in (("tiny", 200), ("other", 404))]
+    assert [client.get(path).status_code for path, _ in names * 2] == [status for _, status in names * 2]
+
+
+def test_no_more_is_remembered_than_is_bounded(client, monkeypatch):
+    monkeypatch.setattr(parameters, "_MOST_REMEMBERED", 2)
+    route = next(route for route in client.app.routes if getattr(route, "path", "") == "/v1/posteriors")
+    route.remembered.clear()
+    names = ["a" * 200, *(f"u{number}" for number in range(5))]
+    for name in names:
+        answer = client.post(f"/v1/posteriors?top_k=1&utt_id={name}", content=BODY, headers=NPY)
+        assert answer.json()["utt_id"] == name
+        assert len(route.remembered) <= 2
+    assert route.remembered
+    assert all(len(query) < 30 for query, *_ in route.remembered)

@@ -1,6 +1,7 @@
 """Clients of a running server beside each other: what one of them does keeps no other out."""
 
 import asyncio
+import gzip
 import io
 import json
 import socket
@@ -17,9 +18,12 @@ from fastapi.testclient import TestClient
 
 from asr_bn.scoring.scorer import AcousticScorer
 from serve.app import create_app
+from serve.formats import bodies
+from serve.formats.bodies import inflate
 from serve.limits.settings import load_settings
 from serve.service import delivery
 from serve.service.delivery import Delivery
+from serve.service.service import Service
 from tests.helpers.serving import npy, running_server, write_model
 
 HEADERS = {"content-type": "application/x-npy", "accept": "application/x-npy"}
@@ -125,6 +129,39 @@ def test_bodies_in_memory_are_shared_out(model, length):
         time.sleep(0.3)
         assert ask(url, npy(feats(10)), OTHER).status_code == 429
         assert ask(url, npy(feats(1000)), ONE).status_code == 200
+
+
+def test_compressed_bodies_are_inflated_in_turns(model, monkeypatch):
+    """Of ten of one client and one of another that comes last, the other's is among the first."""
+    begun: list[int] = []
+
+    def inflate_slowly(body: bytes, encoding: str, max_bytes: int) -> bytes:
+        begun.append(len(body))
+        time.sleep(0.05)
+        return inflate(body, encoding, max_bytes)
+
+    monkeypatch.setattr(bodies, "inflate", inflate_slowly)
+    service = Service(load_settings(model=model, access_log=False, audio_processes=1))
+    service.load()
+    app = create_app(service.settings, service)
+    large, small = (gzip.compress(npy(feats(frames))) for frames in (20, 10))
+
+    async def send(source: str, body: bytes) -> int:
+        transport = httpx.ASGITransport(app, client=(source, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://x", timeout=60) as client:
+            headers = HEADERS | {"content-encoding": "gzip"}
+            return (await client.post("/v1/posteriors", content=body, headers=headers)).status_code
+
+    async def scenario() -> list[int]:
+        many = [asyncio.ensure_future(send(OTHER, large)) for _ in range(10)]
+        while not begun:
+            await asyncio.sleep(0.01)
+        statuses = [await send(ONE, small), *await asyncio.gather(*many)]
+        await service.close()
+        return statuses
+
+    assert asyncio.run(scenario()) == [200] * 11
+    assert begun.index(len(small)) <= 2
 
 
 class Transport(asyncio.WriteTransport):

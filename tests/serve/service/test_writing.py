@@ -1,6 +1,7 @@
 """Writing an answer takes of its request's time: what is kept for it, and what comes too late."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -82,3 +83,20 @@ def test_an_answer_that_is_not_written_in_time_is_refused(client, monkeypatch, m
         answer = client.post(path, json=call)
     assert answer.status_code == status
     assert "deadline passed before its answer was written" in answer.text
+
+
+def test_only_what_takes_longer_than_a_thread_is_written_in_one(client):
+    service, here = client.app.state.service, threading.get_ident()
+
+    def written_here(form: str, num_values: int, pause_s: float) -> bool:
+        def write() -> int:
+            time.sleep(pause_s)
+            return threading.get_ident()
+
+        deadline = time.monotonic() + 100
+        return asyncio.run(service.write(Timing("a"), deadline, form, num_values, write)) == here
+
+    assert not written_here("quick", 100, 0.0)  # nothing is known of it
+    assert written_here("quick", 100, 0.0)
+    assert not written_here("quick", 100_000_000, 0.0)
+    assert [written_here("slow", 100, 0.01) for _ in range(2)] == [False, False]

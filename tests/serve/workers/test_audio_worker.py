@@ -66,6 +66,18 @@ def test_a_payload_that_does_not_fit_in_memory_is_skipped(monkeypatch):
     assert b'"status": 413' in refused
 
 
+@pytest.mark.parametrize(("seconds", "times"), [(-1.0, 3), (60.0, 0)])
+def test_what_answers_needed_is_given_back_now_and_then(monkeypatch, seconds, times):
+    given_back: list[bool] = []
+    monkeypatch.setattr(audio_worker, "GIVE_BACK_S", seconds)
+    monkeypatch.setattr(audio_worker, "give_back_freed_memory", lambda: given_back.append(True))
+    monkeypatch.setattr(audio_worker, "answer", lambda head, data: ({"status": 200}, data))
+    sink = io.BytesIO()
+    serve_frames(io.BytesIO(b"".join(frame(number, {}, b"") for number in range(3))), sink)
+    assert len(list(read_frames(sink.getvalue()))) == 3
+    assert len(given_back) == times
+
+
 def test_the_greetings_are_as_long_as_each_other():
     """So that either is read by one call."""
     assert len(set(map(len, GREETINGS))) == 1
