@@ -15,6 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from serve.formats.answers import Encoded, in_pieces, joined, json_items
+from serve.formats.json_objects import MAX_CHARACTERS, Parameters, json_object, parse_json, read_parameters
 from serve.limits.refusal import Refusal, shown
 
 # The types that tensors of an acoustic model have; little-endian on the wire.
@@ -26,26 +27,7 @@ _PACKED: dict[str, tuple[str, frozenset[type]]] = {
     "INT32": ("i", frozenset({int})),
 }
 MAX_TENSORS = 16
-MAX_CHARACTERS = 256
-# The parameters that the protocol and Triton's extensions define; others may have any of these types.
-_PARAMETERS: dict[str, tuple[type, ...]] = {
-    "binary_data": (bool,),
-    "binary_data_output": (bool,),
-    "binary_data_size": (int,),
-    "classification": (int,),
-    "priority": (int,),
-    "sequence_end": (bool,),
-    "sequence_id": (int, str),
-    "sequence_start": (bool,),
-    "shared_memory_byte_size": (int,),
-    "shared_memory_offset": (int,),
-    "shared_memory_region": (str,),
-    "timeout": (int,),
-}
-_ANY_TYPE = (bool, int, float, str)
-
 Array = NDArray[np.generic]
-Parameters = dict[str, bool | int | str]
 
 
 class TensorMetadata(TypedDict):
@@ -89,7 +71,7 @@ class TensorSpec:
 class InferRequest:
     """An ``infer`` call: its id, parameters, inputs by name, and the outputs asked for (none: all).
 
-    ``parameters`` are those of ``_PARAMETERS``, of the types there.
+    ``parameters`` are those that `serve.formats.json_objects` knows, of the types there.
     """
 
     id: str | None
@@ -125,7 +107,7 @@ def read_request(body: bytes, json_size: str | None, specs: list[TensorSpec]) ->
     outputs = call.get("outputs")
     return InferRequest(
         request_id,
-        _parameters(call, "parameters"),
+        read_parameters(call, "parameters"),
         _read_inputs(
             _tensors(call.get("inputs"), "inputs"), whole[size:], {spec.name: spec for spec in specs}
         ),
@@ -167,45 +149,6 @@ def json_bytes(body: bytes, given: str | None) -> int:
     return int(given)
 
 
-def parse_json(text: bytes | memoryview) -> Any:
-    """Return what a JSON text says.
-
-    Raises:
-        Refusal: 400 it is none.
-    """
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise Refusal(400, f"failed to parse the request JSON buffer: {error}") from error
-
-
-def json_object(value: Any, what: str) -> dict[str, Any]:
-    """Return ``value``, an object of a JSON text.
-
-    Raises:
-        Refusal: 400 ``what`` is none.
-    """
-    if not isinstance(value, dict):
-        raise Refusal(400, f"{what}: expected a JSON object")
-    return value
-
-
-def _parameters(owner: dict[str, Any], what: str) -> Parameters:
-    """The parameters of a request or tensor that are known here; all have to be of a right type."""
-    known = {}
-    for name, value in json_object(owner.get("parameters", {}), what).items():
-        types = _PARAMETERS.get(name, _ANY_TYPE)
-        if type(value) not in types:
-            wanted = " or ".join(kind.__name__ for kind in types)
-            raise Refusal(400, f"{what}: {shown(name)} is {shown(value)}, expected {wanted}")
-        if name not in _PARAMETERS:
-            continue
-        if type(value) is int and value < 0 or type(value) is str and len(value) > MAX_CHARACTERS:
-            raise Refusal(400, f"{what}: {name} is {shown(value)}, which is out of range")
-        known[name] = value
-    return known
-
-
 def _tensors(value: Any, what: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or len(value) > MAX_TENSORS:
         raise Refusal(400, f"{what}: expected a list of up to {MAX_TENSORS} objects")
@@ -221,21 +164,9 @@ def _outputs(value: Any) -> list[WantedOutput]:
     if len({item["name"] for item in items}) < len(items):
         raise Refusal(400, "outputs: a name is there twice, expected each once")
     return [
-        {"name": item["name"], "parameters": _parameters(item, f"output {item['name']!r}")} for item in items
+        {"name": item["name"], "parameters": read_parameters(item, f"output {item['name']!r}")}
+        for item in items
     ]
-
-
-def known_fields(value: object, what: str, *known: str) -> dict[str, object]:
-    """Return the object ``value`` of a JSON body.
-
-    Raises:
-        Refusal: 400 ``what`` is no object, or has a field that is not ``known``.
-    """
-    fields = json_object(value, what)
-    for name in fields.keys() - set(known):
-        expected = ", ".join(known) or "none"
-        raise Refusal(400, f"{what}: unknown field {shown(name)}, expected {expected}")
-    return fields
 
 
 def _read_inputs(
@@ -280,7 +211,7 @@ def _shape(tensor: dict[str, Any], spec: TensorSpec) -> tuple[int, ...]:
 
 def _binary_size(tensor: dict[str, Any]) -> int | None:
     what = f"input {tensor['name']!r}"
-    parameters = _parameters(tensor, what)
+    parameters = read_parameters(tensor, what)
     if "shared_memory_region" in parameters:
         raise Refusal(400, "shared memory is not supported")
     if "binary_data_size" in parameters and "data" in tensor:

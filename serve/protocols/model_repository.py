@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse, Response
 
 from serve.formats import schemas
 from serve.formats.bodies import read_body
+from serve.formats.json_objects import json_object, known_fields, parse_json
 from serve.formats.parameters import StrictRoute
-from serve.formats.tensors import json_object, known_fields, parse_json
 from serve.limits.refusal import Refusal, shown
 from serve.protocols.access import ADMIN_HEADER, Secrets
 from serve.protocols.open_inference import Name
