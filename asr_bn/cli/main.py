@@ -5,6 +5,7 @@ from collections.abc import Callable
 import typer
 
 from asr_bn.cli import (
+    align,
     alignments,
     check,
     cmvn,
@@ -45,6 +46,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "posteriors": posteriors.posteriors,
     "make-graph": make_graph.make_graph,
     "decode": decode.decode,
+    "align": align.align,
     "lm-export": lm_export.lm_export,
     "lm-score": lm_score.lm_score,
     "report": report.report,

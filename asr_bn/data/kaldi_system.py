@@ -57,12 +57,26 @@ class KaldiSystem:
         Raises:
             ValueError: one of them is damaged, or larger than ``MAX_BYTES``.
         """
-        mdl, phones_txt, tree = find_model(ali_dir), ali_dir / "phones.txt", ali_dir / "tree"
+        return cls.read(find_model(ali_dir), ali_dir / "phones.txt", ali_dir / "tree", tid_counts)
+
+    @classmethod
+    def read(
+        cls, mdl: Path, phones_txt: Path, tree: Path, tid_counts: list[int] | None = None
+    ) -> "KaldiSystem":
+        """Read the files of a system; ``phones_txt`` and ``tree`` may be missing.
+
+        Args:
+            tid_counts: None where the training alignments are not known: no frames.
+
+        Raises:
+            OSError: no such transition model.
+            ValueError: a file is damaged, or larger than ``MAX_BYTES``.
+        """
         system = cls(
             read_phone_names(phones_txt) if phones_txt.is_file() else {},
             read_model_bytes(mdl),
             _read_unpacked(tree) if tree.is_file() else None,
-            tid_counts,
+            tid_counts or [0] * (TransitionModel.read(mdl).num_transition_ids + 1),
         )
         for path, data in ((mdl, system.transition_model_bytes), (tree, system.tree_bytes)):
             if len(data or b"") > MAX_BYTES:

@@ -32,17 +32,25 @@ class HmmLabels:
 
 
 def in_context(
-    fst: FstArrays, hmms: Hmms, tree: ContextDependency, disambig: Collection[int]
+    fst: FstArrays,
+    hmms: Hmms,
+    tree: ContextDependency,
+    disambig: Collection[int],
+    known: dict[tuple[int, ...], Hmm] | None = None,
 ) -> tuple[FstArrays, HmmLabels]:
     """Replace the input labels of ``fst``, phones and ``disambig`` symbols, by HMMs of phones in context.
 
     A label stands where the last phone of its window is read, ``context_width - 1 - central_position`` phones
     after its own phone; at the end as many empty places are read.
 
+    Args:
+        known: HMMs of windows, from earlier calls with the same model and tree; gets those of this one.
+
     Raises:
         ValueError: the tree is not the one of the model.
     """
-    expansion = _Expansion(fst, hmms, tree, {symbol: k for k, symbol in enumerate(disambig, start=1)})
+    symbols = {symbol: k for k, symbol in enumerate(disambig, start=1)}
+    expansion = _Expansion(fst, hmms, tree, symbols, {} if known is None else known)
     expanded = expansion.run()
     hmm_of = {label: hmm for hmm, label in expansion.label_of_hmm.items()}
     return expanded, HmmLabels(hmm_of, list(expansion.disambig.values()))
@@ -54,6 +62,7 @@ class _Expansion:
     hmms: Hmms
     tree: ContextDependency
     disambig: dict[int, int]
+    hmm_of_window: dict[tuple[int, ...], Hmm]
     label_of_hmm: dict[Hmm, int] = field(default_factory=dict)
     label_of_window: dict[tuple[int, ...], int] = field(default_factory=dict)
     states: list[_State] = field(default_factory=list)
@@ -106,7 +115,9 @@ class _Expansion:
         if window[self.tree.central_position] == 0:
             return 0
         if window not in self.label_of_window:
-            hmm = self.hmms.in_context(window, self.tree)
+            if window not in self.hmm_of_window:
+                self.hmm_of_window[window] = self.hmms.in_context(window, self.tree)
+            hmm = self.hmm_of_window[window]
             next_label = len(self.disambig) + len(self.label_of_hmm) + 1
             self.label_of_window[window] = self.label_of_hmm.setdefault(hmm, next_label)
         return self.label_of_window[window]

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from asr_bn.decoding.arpa import BACKOFF, BEGIN, END, RESERVED
-from asr_bn.decoding.fst_file import Fst, kaldifst
+from asr_bn.decoding.fst_file import ARC, Fst, FstArrays, kaldifst
+from asr_bn.decoding.graph import to_kaldifst
 from asr_bn.decoding.silence import SilenceProbabilities, WordSilence
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_float, split_words
@@ -59,19 +62,24 @@ class Lexicon:
             ValueError: no words, a malformed line, a word that Kaldi keeps for itself, or a phone that
                 ``phones.txt`` lacks.
         """
-        phones_txt = phones_txt or folder / "phones.txt"
         name = next((name for name in _NUMBERS if (folder / name).exists()), "lexicon.txt")
-        path = folder / name
-        lines = [_parse(line, _NUMBERS[name], f"{path}, line {n}") for n, line in read_lines(path)]
+        silence = " ".join(line for _, line in read_lines(folder / "optional_silence.txt"))
+        return cls.read_file(folder / name, phones_txt or folder / "phones.txt", silence)
+
+    @classmethod
+    def read_file(cls, path: Path, phones_txt: Path, silence: str) -> "Lexicon":
+        """Read one file, whose form its name tells; `read` says the rest.
+
+        Args:
+            silence: the phone that may stand between words.
+        """
+        lines = read_entries(path)
         if not lines:
             raise ValueError(f"{path}: no pronunciations in it")
-        entries = [entry for entry, _ in lines]
         by_word = [silence for _, silence in lines if silence is not None]
-        silences = SilenceProbabilities.read(folder / "silprob.txt", by_word) if by_word else None
+        silences = SilenceProbabilities.read(path.with_name("silprob.txt"), by_word) if by_word else None
         phone_ids = read_phone_ids(phones_txt)
-        silence = " ".join(line for _, line in read_lines(folder / "optional_silence.txt"))
-        marked = [(word, probability, _with_places(phones)) for word, probability, phones in entries]
-        entries = max((entries, marked), key=lambda form: _count_known(phone_ids, form))
+        entries = with_places([entry for entry, _ in lines], phone_ids)
         for word, _, phones in [("optional_silence.txt", 1.0, (silence,)), *entries]:
             unknown = [phone for phone in phones if phone not in phone_ids]
             if unknown:
@@ -116,17 +124,28 @@ class Lexicon:
         first = max(self.phone_ids.values()) + 1
         disambig = {f"#{k}": first + k for k in range(highest + 2)}
         labels = self.phone_ids | disambig
-        numbered = [
-            (word_ids[word], -math.log(p), [labels[phone] for phone in phones]) for word, p, phones in entries
-        ]
-        silence = labels[self.silence_phone], labels[f"#{highest + 1}"]
-        if self.silences is None:
-            fst = _with_silence(numbered, *silence)
-        else:
-            fst = _with_silence_by_word(numbered, self.silences, *silence)
+        fst = to_kaldifst(self._arrays(entries, word_ids, labels, labels[f"#{highest + 1}"]))
         kaldifst.add_self_loops(fst, [disambig[BACKOFF]], [word_ids[BACKOFF]])
         kaldifst.arcsort(fst, sort_type="olabel")
         return fst, list(disambig.values())
+
+    def arrays(self, word_ids: dict[str, int]) -> FstArrays:
+        """Build Kaldi's ``L.fst``, which has no disambiguation symbols; every word needs a number."""
+        return self._arrays(self.entries, word_ids, self.phone_ids, 0)
+
+    def _arrays(
+        self,
+        entries: Sequence[Pronunciation],
+        word_ids: dict[str, int],
+        labels: dict[str, int],
+        disambig: int,
+    ) -> FstArrays:
+        numbered = [
+            (word_ids[word], -math.log(p), [labels[phone] for phone in phones]) for word, p, phones in entries
+        ]
+        if self.silences is None:
+            return _with_silence(numbered, labels[self.silence_phone], disambig)
+        return _with_silence_by_word(numbered, self.silences, labels[self.silence_phone], disambig)
 
 
 _Numbered = Sequence[tuple[int, float, list[int]]]
@@ -134,32 +153,41 @@ _Numbered = Sequence[tuple[int, float, list[int]]]
 
 
 class _Graph:
-    """A transducer in the making; arcs of infinite cost are left out."""
+    """A transducer in the making, from state 0; arcs of infinite cost are left out."""
 
-    def __init__(self, num_states: int) -> None:
-        self.fst = kaldifst.StdVectorFst()
-        for _ in range(num_states):
-            self.fst.add_state()
-        self.fst.start = 0
+    def __init__(self, *finals: float) -> None:
+        self._finals = list(finals)
+        self._sources: list[int] = []
+        self._arcs: list[tuple[int, int, float, int]] = []
+
+    def add_state(self) -> int:
+        self._finals.append(math.inf)
+        return len(self._finals) - 1
 
     def arc(self, source: int, phone: int, word: int, cost: float, target: int) -> None:
         if cost < math.inf:
-            self.fst.add_arc(source, kaldifst.StdArc(phone, word, cost, target))
+            self._sources.append(source)
+            self._arcs.append((phone, word, cost, target))
+
+    def arrays(self) -> FstArrays:
+        finals = np.array(self._finals, dtype=np.float32)
+        return FstArrays.from_arcs(
+            0, finals, np.array(self._sources, dtype=np.int64), np.array(self._arcs, dtype=ARC)
+        )
 
     def line(self, source: int, phones: Sequence[int], word: int, cost: float) -> tuple[int, int, float]:
         """Add arcs of ``phones``; return the state after them, and word and cost that no arc took."""
         for phone in phones:
-            target = self.fst.add_state()
+            target = self.add_state()
             self.arc(source, phone, word, cost, target)
             source, word, cost = target, 0, 0.0
         return source, word, cost
 
 
-def _with_silence(entries: _Numbered, silence: int, disambig: int) -> Fst:
+def _with_silence(entries: _Numbered, silence: int, disambig: int) -> FstArrays:
     """States: start, between words, before silence, behind it."""
     quiet, spoken = -math.log(SILENCE_PROBABILITY), -math.log(1 - SILENCE_PROBABILITY)
-    graph = _Graph(4)
-    graph.fst.set_final(1, 0.0)
+    graph = _Graph(math.inf, 0.0, math.inf, math.inf)
     graph.arc(0, 0, 0, spoken, 1)
     graph.arc(0, 0, 0, quiet, 2)
     graph.arc(2, silence, 0, 0.0, 3)
@@ -168,26 +196,25 @@ def _with_silence(entries: _Numbered, silence: int, disambig: int) -> Fst:
         state, output, rest = graph.line(1, phones[:-1], word, cost)
         graph.arc(state, phones[-1], output, rest + spoken, 1)
         graph.arc(state, phones[-1], output, rest + quiet, 2)
-    return graph.fst
+    return graph.arrays()
 
 
 def _with_silence_by_word(
     entries: _Numbered, silences: SilenceProbabilities, silence: int, disambig: int
-) -> Fst:
+) -> FstArrays:
     """States: start, behind a word or the beginning without silence, behind silence."""
-    graph = _Graph(3)
-    graph.fst.set_final(1, _cost(silences.end_factor_after_speech))
-    graph.fst.set_final(2, _cost(silences.end_factor_after_silence))
+    ends = silences.end_factor_after_speech, silences.end_factor_after_silence
+    graph = _Graph(math.inf, *map(_cost, ends))
     graph.arc(0, disambig, 0, _cost(1 - silences.begin), 1)
     graph.arc(0, silence, 0, _cost(silences.begin), 2)
     for (word, cost, phones), its in zip(entries, silences.words, strict=True):
-        first = graph.fst.add_state()
+        first = graph.add_state()
         graph.arc(1, phones[0], word, cost + _cost(its.factor_after_speech), first)
         graph.arc(2, phones[0], word, cost + _cost(its.factor_after_silence), first)
         last, _, _ = graph.line(first, phones[1:], 0, 0.0)
         graph.arc(last, disambig, 0, _cost(1 - its.after), 1)
         graph.arc(last, silence, 0, _cost(its.after), 2)
-    return graph.fst
+    return graph.arrays()
 
 
 def _cost(probability: float) -> float:
@@ -196,6 +223,23 @@ def _cost(probability: float) -> float:
 
 def _count_known(phone_ids: dict[str, int], entries: Sequence[Pronunciation]) -> int:
     return sum(phone in phone_ids for _, _, phones in entries for phone in phones)
+
+
+def with_places(entries: Sequence[Pronunciation], phone_ids: dict[str, int]) -> Sequence[Pronunciation]:
+    """Give plain phones their places in the word (``_B``, ...) where the numbered phones have them."""
+    marked = [(word, probability, _with_places(phones)) for word, probability, phones in entries]
+    return max((entries, marked), key=lambda form: _count_known(phone_ids, form))
+
+
+def read_entries(path: Path) -> list[tuple[Pronunciation, WordSilence | None]]:
+    """Read the lines of a lexicon, whose form its name tells; another name is one of ``lexicon.txt``.
+
+    Raises:
+        OSError: no such file.
+        ValueError: a malformed line, or a word that Kaldi keeps for itself.
+    """
+    num_numbers = _NUMBERS.get(path.name, 0)
+    return [_parse(line, num_numbers, f"{path}, line {number}") for number, line in read_lines(path)]
 
 
 def _with_places(phones: tuple[str, ...]) -> tuple[str, ...]:

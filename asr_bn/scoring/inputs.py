@@ -1,7 +1,7 @@
 """What can be scored: data folders, tables of features, audio files; one utterance in memory at a time."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from asr_bn.kaldi_io.specifiers import is_specifier
 from asr_bn.system.arrays import Floats
 
 Feats = Iterator[tuple[str, Floats | NDArray[np.float64]]]
+Failed = Callable[[str, Exception], None]
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class ScoringInput:
     options: FbankOptions
     audio: AudioSource = AudioSource()
 
-    def feats(self, inputs: Sequence[str]) -> tuple[Feats, int | None]:
+    def feats(self, inputs: Sequence[str], failed: Failed | None = None) -> tuple[Feats, int | None]:
         """Iterate over utterance ids and features in order; also return their number if known beforehand.
 
         Args:
             inputs: a data folder, an ``ark:`` or ``scp:`` rspecifier of features, ``-`` (an archive of
                 features on standard input), or one or more audio files, whose names are their ids.
+            failed: called with the id and the error of audio that cannot be read, which is left out; None
+                raises the error.
 
         Raises:
             OSError: no such file.
@@ -50,10 +53,10 @@ class ScoringInput:
         if is_table(first) or Path(first).is_dir():
             if len(inputs) > 1:
                 raise ValueError(f"{first}: expected it alone, or audio files only ({len(inputs)} inputs)")
-            return self._of_table(first) if is_table(first) else self._of_data_dir(Path(first))
+            return self._of_table(first) if is_table(first) else self._of_data_dir(Path(first), failed)
         utterances = [Utterance(Path(name).stem, name, name, None, None, None) for name in inputs]
         here = replace(self, audio=replace(self.audio, root=None))
-        return here._of_audio(utterances), len(utterances)
+        return here._of_audio(utterances, failed), len(utterances)
 
     def audio_feats(self, path: Path) -> Floats:
         """Compute the features of one audio file; raises as `WaveformReader.read`."""
@@ -66,12 +69,12 @@ class ScoringInput:
         table = "ark:-" if rspecifier == "-" else rspecifier
         return read_matrices(table, self.audio.root, self.audio.pipes), None
 
-    def _of_data_dir(self, path: Path) -> tuple[Feats, int | None]:
+    def _of_data_dir(self, path: Path, failed: Failed | None) -> tuple[Feats, int | None]:
         if has_only_feats(path):
             self._check_conf(path / "fbank.conf")
             return self._of_table(f"scp:{path / 'feats.scp'}")
         utterances = list(DataDir.read(path, self.audio.root).utterances.values())
-        return self._of_audio(utterances), len(utterances)
+        return self._of_audio(utterances, failed), len(utterances)
 
     def _check_conf(self, path: Path) -> None:
         """Refuse features that were made with other options, where the folder says how they were made."""
@@ -85,7 +88,9 @@ class ScoringInput:
                     f"{path}: {kaldi_name(option.name)} is {found}, but the model's features have {expected}"
                 )
 
-    def _of_audio(self, utterances: Sequence[Utterance]) -> Iterator[tuple[str, Floats]]:
+    def _of_audio(
+        self, utterances: Sequence[Utterance], failed: Failed | None = None
+    ) -> Iterator[tuple[str, Floats]]:
         reader = WaveformReader(self.audio, int(self.options.sample_frequency))
         options = replace(self.options, dither=0.0)
         for utterance in utterances:
@@ -93,6 +98,11 @@ class ScoringInput:
                 samples = reader.read(utterance).samples
             except SkippedSegment as error:
                 print(f"note: {error}; left out, as extract-segments does", file=sys.stderr)
+                continue
+            except (ValueError, OSError) as error:
+                if failed is None:
+                    raise
+                failed(utterance.utt_id, error)
                 continue
             yield utterance.utt_id, fbank(samples, options)
 
