@@ -1,0 +1,180 @@
+"""From a state-level lattice to a graph of words: the best path between each two places where words begin."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.decoding.lattices.arcs import Doubles, WordChains, spread
+from asr_bn.decoding.lattices.search import StateLattice
+
+Link = tuple[int, int, float, float, float, bytes]
+"""Word, node it leads to, graph cost, acoustic cost, both with the scale, and transition-ids (int32)."""
+Ending = tuple[float, float, float, bytes]
+"""Graph cost, acoustic cost, both with the scale, and transition-ids of the best path to the end."""
+
+
+@dataclass(frozen=True)
+class WordGraph:
+    """Words between nodes, without arcs that have none.
+
+    Attributes:
+        scale: of the acoustic costs.
+        start: node, cost (of the graph) and words before the first frame.
+        links: by node.
+        endings: by node, where no other word needs to come.
+        best_from: cost of the best path from a node to the end.
+        best_cost: of all.
+    """
+
+    scale: float
+    start: list[tuple[int, float, tuple[int, ...]]]
+    links: dict[int, list[Link]]
+    endings: dict[int, Ending]
+    best_from: dict[int, float]
+    best_cost: float
+
+    @classmethod
+    def of(cls, lattice: StateLattice, chains: WordChains, beam: float) -> "WordGraph":
+        """Drop arcs without words; only paths within ``beam`` of the best stay."""
+        return _Builder(lattice, chains, beam).build()
+
+
+@dataclass
+class _Paths:
+    """Paths from sources, which are nodes behind words, to nodes after the same number of frames."""
+
+    source: NDArray[np.intp]
+    node: NDArray[np.intp]
+    graph: Doubles
+    acoustic: Doubles
+    number: NDArray[np.intp]
+
+    def taken(self, kept: NDArray[np.intp] | NDArray[np.bool_]) -> "_Paths":
+        return _Paths(
+            self.source[kept], self.node[kept], self.graph[kept], self.acoustic[kept], self.number[kept]
+        )
+
+    @staticmethod
+    def joined(parts: "list[_Paths]") -> "_Paths":
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return _Paths(*(np.concatenate(column) for column in columns))
+
+
+class _Builder:
+    def __init__(self, lattice: StateLattice, chains: WordChains, beam: float) -> None:
+        self._lattice, self._chains = lattice, chains
+        self._limit = lattice.best_cost + beam + 1e-6
+        self._first_arc = np.searchsorted(lattice.source, np.arange(len(lattice.best_to) + 1))
+        self._is_source = np.zeros(len(lattice.best_to), dtype=bool)
+        self._is_source[lattice.target[lattice.chain > 0]] = True
+        self._is_source[: lattice.first_nodes[1]] = True
+        # Of every path: the one that it continues, and its last transition-id.
+        self._previous: list[NDArray[np.intp]] = []
+        self._ids: list[NDArray[np.int32]] = []
+        self._num_paths = 0
+
+    def build(self) -> WordGraph:
+        its, ended, chains = self._lattice, [], []
+        paths = self._beginning_at(0)
+        for frame in range(len(its.first_nodes) - 2):
+            longer, chain = self._advance(paths)
+            has_words = chain > 0
+            words = longer.taken(has_words)
+            best = _best_of_each(words.source, words.node, self._costs(words), chain[has_words])
+            ended.append(words.taken(best))
+            chains.append(chain[has_words][best])
+            longer = longer.taken(~has_words)
+            longer = longer.taken(_best_of_each(longer.source, longer.node, self._costs(longer)))
+            paths = _Paths.joined([longer, self._beginning_at(frame + 1)])
+        finals = its.final_costs[paths.node - its.first_nodes[-2]]
+        paths.graph = paths.graph + finals
+        best = _best_of_each(paths.source, np.zeros_like(paths.source), self._costs(paths))
+        return self._collected(_Paths.joined(ended), np.concatenate(chains), paths.taken(best))
+
+    def _costs(self, paths: _Paths) -> Doubles:
+        return paths.graph + self._lattice.scale * paths.acoustic
+
+    def _beginning_at(self, frame: int) -> _Paths:
+        first, end = self._lattice.first_nodes[frame : frame + 2]
+        nodes = first + np.flatnonzero(self._is_source[first:end])
+        zeros = np.zeros(len(nodes))
+        nothing = np.full(len(nodes), -1, dtype=np.intp)
+        return _Paths(nodes, nodes, zeros, zeros, nothing)
+
+    def _advance(self, paths: _Paths) -> tuple[_Paths, NDArray[np.int32]]:
+        its = self._lattice
+        rows, arcs = spread(self._first_arc[paths.node], self._first_arc[paths.node + 1])
+        graph = paths.graph[rows] + its.graph_cost[arcs]
+        acoustic = paths.acoustic[rows] + its.acoustic_cost[arcs]
+        source, node = paths.source[rows], its.target[arcs]
+        total = its.best_to[source] + graph + its.scale * acoustic + its.best_from[node]
+        kept = np.flatnonzero(total <= self._limit)
+        rows, arcs = rows[kept], arcs[kept]
+        self._previous.append(paths.number[rows])
+        self._ids.append(its.transition_id[arcs])
+        numbers = np.arange(self._num_paths, self._num_paths + len(kept))
+        self._num_paths += len(kept)
+        return _Paths(source[kept], node[kept], graph[kept], acoustic[kept], numbers), its.chain[arcs]
+
+    def _collected(self, words: _Paths, chains: NDArray[np.int32], ends: _Paths) -> WordGraph:
+        its = self._lattice
+        nodes = np.flatnonzero(self._is_source).tolist()
+        best_from = dict(zip(nodes, its.best_from[nodes].tolist(), strict=True))
+        links: dict[int, list[Link]] = {node: [] for node in nodes}
+        spelled = {chain: self._chains.words(chain) for chain in np.unique(chains).tolist()}
+        columns = [words.source, words.node, chains, words.graph, words.acoustic, self._costs(words)]
+        strings = self._strings(words.number)
+        extra = len(its.best_to)
+        rows = zip(*(column.tolist() for column in columns), strings, strict=True)
+        for source, node, chain, graph, acoustic, cost, string in rows:
+            first, *rest = spelled[chain]
+            for word in reversed(rest):  # several words on an arc: nodes in between, at the same time
+                links[extra] = [(word, node, 0.0, 0.0, 0.0, b"")]
+                best_from[extra] = best_from[node]
+                node, extra = extra, extra + 1
+            links[source].append((first, node, graph, acoustic, cost, string))
+        columns = [ends.source, ends.graph, ends.acoustic, self._costs(ends)]
+        rows = zip(*(column.tolist() for column in columns), self._strings(ends.number), strict=True)
+        endings = {source: tuple(values) for source, *values in rows}
+        start = zip(
+            range(int(its.first_nodes[1])),
+            its.start_graph_costs.tolist(),
+            map(self._chains.words, its.start_chains.tolist()),
+            strict=True,
+        )
+        return WordGraph(its.scale, list(start), links, endings, best_from, its.best_cost)
+
+    def _strings(self, numbers: NDArray[np.intp]) -> list[bytes]:
+        """Transition-ids of paths, all followed back at once."""
+        previous, ids = np.concatenate(self._previous), np.concatenate(self._ids)
+        num_strings, rows, found = len(numbers), np.arange(len(numbers)), []
+        while not found or len(rows):
+            alive = numbers >= 0
+            rows, numbers = rows[alive], numbers[alive]
+            found.append((rows, ids[numbers]))
+            numbers = previous[numbers]
+        row, tid = (np.concatenate(each) for each in zip(*reversed(found), strict=True))
+        order = np.argsort(row, kind="stable")
+        ends = np.cumsum(np.bincount(row, minlength=num_strings))
+        data = tid[order].astype("<i4").tobytes()
+        return [data[4 * a : 4 * b] for a, b in zip([0, *ends.tolist()], ends.tolist(), strict=False)]
+
+
+def _best_of_each(
+    first: NDArray[np.intp],
+    second: NDArray[np.intp],
+    costs: Doubles,
+    third: NDArray[np.int32] | None = None,
+) -> NDArray[np.intp]:
+    """Choose the cheapest of those that have all of the keys in common."""
+    keys = (costs, second, first) if third is None else (costs, third, second, first)
+    order = np.lexsort(keys)
+    if not len(order):
+        return order
+    changes = np.zeros(len(order), dtype=bool)
+    changes[0] = True
+    for key in keys[1:]:
+        ordered = key[order]
+        changes[1:] |= ordered[1:] != ordered[:-1]
+    return order[changes]

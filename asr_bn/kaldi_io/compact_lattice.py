@@ -1,0 +1,105 @@
+"""Kaldi's compact lattices: acceptors of words whose arcs have costs and transition-ids.
+
+Source: Kaldi ``src/fstext/lattice-weight.h``, ``src/lat/kaldi-lattice.cc``; OpenFst ``vector-fst.h``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_bn.system.arrays import IntVector
+
+Doubles = NDArray[np.float64]
+Arc = tuple[int, int, int, float, float, bytes]
+"""Source, target, word, graph cost, acoustic cost, transition-ids."""
+Weight = tuple[float, float, bytes]
+"""Graph cost, acoustic cost, transition-ids (little-endian int32)."""
+
+
+@dataclass(frozen=True)
+class CompactLattice:
+    """An acyclic acceptor whose states are sorted: arcs lead from lower to higher numbers; 0 is the start.
+
+    Without states it is the empty lattice, as of an utterance without frames.
+
+    Attributes:
+        source, target: states, ``[num_arcs]``, sorted by source.
+        word: numbers in ``words.txt``; 0 is none.
+        graph_cost, acoustic_cost: float64; the acoustic one is not scaled.
+        transition_ids: of each arc, little-endian int32.
+        finals: by state, for those where a path may end.
+        num_states: how many there are.
+    """
+
+    source: IntVector
+    target: IntVector
+    word: IntVector
+    graph_cost: Doubles
+    acoustic_cost: Doubles
+    transition_ids: Sequence[bytes]
+    finals: dict[int, Weight]
+    num_states: int
+
+    @classmethod
+    def of_arcs(
+        cls, arcs: Sequence[Arc], finals: dict[int, Weight], num_states: int
+    ) -> "CompactLattice":
+        """Build a lattice of ``arcs`` that are sorted by source and lead to higher states."""
+        source, target, word, graph, acoustic, strings = zip(*arcs, strict=True) if arcs else [()] * 6
+        integers = (np.array(each, dtype=np.int32) for each in (source, target, word))
+        costs = (np.array(each, dtype=np.float64) for each in (graph, acoustic))
+        return cls(*integers, *costs, strings, finals, num_states)
+
+    @property
+    def first_arcs(self) -> NDArray[np.int64]:
+        """Arcs of state ``s`` are those from ``first_arcs[s]`` to ``first_arcs[s + 1]``, ``[num_states + 1]``."""
+        return np.searchsorted(self.source, np.arange(self.num_states + 1))
+
+    @classmethod
+    def sorted_from(
+        cls,
+        arcs: Sequence[Arc],
+        finals: dict[int, Weight],
+        num_states: int,
+        start: int,
+    ) -> "CompactLattice":
+        """Build a lattice whose states are numbered in any way; those that the start does not lead to go.
+
+        Raises:
+            ValueError: the arcs lead round in a circle.
+        """
+        leaving: dict[int, list[Arc]] = {}
+        for arc in arcs:
+            leaving.setdefault(arc[0], []).append(arc)
+        order = _topological_order(leaving, num_states, start)
+        new = {state: number for number, state in enumerate(order)}
+        rows = [(new[a], new[b], *rest) for state in order for a, b, *rest in leaving.get(state, [])]
+        kept = {new[state]: weight for state, weight in finals.items() if state in new}
+        return cls.of_arcs(rows, kept, len(order))
+
+
+def _topological_order(
+    leaving: Mapping[int, Sequence[Arc]], num_states: int, start: int
+) -> list[int]:
+    """Sort the states that ``start`` leads to, by depth first search."""
+    if start < 0:
+        return []
+    finished: list[int] = []
+    marks = bytearray(num_states)  # 1: on the way, 2: finished
+    stack = [(start, iter(leaving.get(start, ())))]
+    marks[start] = 1
+    while stack:
+        state, rest = stack[-1]
+        target = next((arc[1] for arc in rest if marks[arc[1]] != 2), None)
+        if target is None:
+            marks[state] = 2
+            finished.append(state)
+            stack.pop()
+        elif marks[target] == 1:
+            raise ValueError("its arcs lead round in a circle")
+        else:
+            marks[target] = 1
+            stack.append((target, iter(leaving.get(target, ()))))
+    return finished[::-1]
