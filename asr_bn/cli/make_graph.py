@@ -58,7 +58,7 @@ def make_graph(
     paths += [] if lang is None else [lang / name for name in LANG_FILES]
     made_from = fingerprint(inputs, SourceFiles.of([*paths, mdl.parent / "phones.txt"]).small)
     stamp, graph = out_dir / ".graph.done", out_dir / "HCLG.fst"
-    if is_done(stamp, made_from, [graph, *(out_dir / name for name in ("words.txt", "final.mdl"))]):
+    if is_done(stamp, made_from, [graph, *(out_dir / name for name in ("G.fst", "words.txt", "final.mdl"))]):
         typer.echo(f"{graph}: made already", err=True)
         return
     remarks: list[str] = []

@@ -43,18 +43,22 @@ class CompactLattice:
     num_states: int
 
     @classmethod
-    def of_arcs(
-        cls, arcs: Sequence[Arc], finals: dict[int, Weight], num_states: int
-    ) -> "CompactLattice":
+    def of_arcs(cls, arcs: Sequence[Arc], finals: dict[int, Weight], num_states: int) -> "CompactLattice":
         """Build a lattice of ``arcs`` that are sorted by source and lead to higher states."""
-        source, target, word, graph, acoustic, strings = zip(*arcs, strict=True) if arcs else [()] * 6
-        integers = (np.array(each, dtype=np.int32) for each in (source, target, word))
-        costs = (np.array(each, dtype=np.float64) for each in (graph, acoustic))
-        return cls(*integers, *costs, strings, finals, num_states)
+        return cls(
+            np.array([arc[0] for arc in arcs], dtype=np.int32),
+            np.array([arc[1] for arc in arcs], dtype=np.int32),
+            np.array([arc[2] for arc in arcs], dtype=np.int32),
+            np.array([arc[3] for arc in arcs], dtype=np.float64),
+            np.array([arc[4] for arc in arcs], dtype=np.float64),
+            [arc[5] for arc in arcs],
+            finals,
+            num_states,
+        )
 
     @property
     def first_arcs(self) -> NDArray[np.int64]:
-        """Arcs of state ``s`` are those from ``first_arcs[s]`` to ``first_arcs[s + 1]``, ``[num_states + 1]``."""
+        """Shape ``[num_states + 1]``: arcs of state ``s`` are ``first_arcs[s]`` and on."""
         return np.searchsorted(self.source, np.arange(self.num_states + 1))
 
     @classmethod
@@ -65,24 +69,47 @@ class CompactLattice:
         num_states: int,
         start: int,
     ) -> "CompactLattice":
-        """Build a lattice whose states are numbered in any way; those that the start does not lead to go.
+        """Build a lattice whose states are numbered in any way; they stay as they are where they are sorted.
+
+        States that the start does not lead to are left out where they are numbered anew.
 
         Raises:
             ValueError: the arcs lead round in a circle.
         """
+        if start == 0 and all(arc[1] > arc[0] for arc in arcs):
+            return cls.of_arcs(arcs, finals, num_states)
         leaving: dict[int, list[Arc]] = {}
         for arc in arcs:
             leaving.setdefault(arc[0], []).append(arc)
         order = _topological_order(leaving, num_states, start)
         new = {state: number for number, state in enumerate(order)}
-        rows = [(new[a], new[b], *rest) for state in order for a, b, *rest in leaving.get(state, [])]
+        rows = [(new[arc[0]], new[arc[1]], *arc[2:]) for state in order for arc in leaving.get(state, [])]
         kept = {new[state]: weight for state, weight in finals.items() if state in new}
         return cls.of_arcs(rows, kept, len(order))
 
+    def rows(self) -> list[Arc]:
+        """Return the arcs one by one."""
+        costs = self.graph_cost.tolist(), self.acoustic_cost.tolist()
+        labels = self.source.tolist(), self.target.tolist(), self.word.tolist()
+        return list(zip(*labels, *costs, self.transition_ids, strict=True))
 
-def _topological_order(
-    leaving: Mapping[int, Sequence[Arc]], num_states: int, start: int
-) -> list[int]:
+    def trimmed(self) -> "CompactLattice":
+        """Leave out states from which no path ends; without any path it is the empty lattice."""
+        ends = np.zeros(self.num_states, dtype=bool)
+        ends[list(self.finals)] = True
+        first = self.first_arcs.tolist()
+        for state in range(self.num_states - 1, -1, -1):
+            ends[state] |= ends[self.target[first[state] : first[state + 1]]].any()
+        if not ends[:1].any():
+            return CompactLattice.of_arcs([], {}, 0)
+        new = (np.cumsum(ends) - 1).tolist()
+        kept = [(new[arc[0]], new[arc[1]], *arc[2:]) for arc in self.rows() if ends[arc[0]] and ends[arc[1]]]
+        return CompactLattice.of_arcs(
+            kept, {new[state]: weight for state, weight in self.finals.items()}, int(ends.sum())
+        )
+
+
+def _topological_order(leaving: Mapping[int, Sequence[Arc]], num_states: int, start: int) -> list[int]:
     """Sort the states that ``start`` leads to, by depth first search."""
     if start < 0:
         return []

@@ -61,15 +61,14 @@ def encode_lattice(lattice: CompactLattice) -> bytes:
     start = 0 if lattice.num_states else -1
     parts = [_INT.pack(_MAGIC), names]
     parts.append(_NUMBERS.pack(_VERSION, 0, _PROPERTIES, start, lattice.num_states, 0))
-    columns = (lattice.word, lattice.graph_cost, lattice.acoustic_cost, lattice.target)
-    arcs = list(zip(*(column.tolist() for column in columns), lattice.transition_ids, strict=True))
+    arcs = lattice.rows()
     first = lattice.first_arcs.tolist()
     nowhere: Weight = (float("inf"), float("inf"), b"")
     for state in range(lattice.num_states):
         graph, acoustic, string = lattice.finals.get(state, nowhere)
         parts += [_WEIGHT.pack(graph, acoustic, len(string) // 4), string]
         parts.append(_COUNT.pack(first[state + 1] - first[state]))
-        for word, graph, acoustic, target, string in arcs[first[state] : first[state + 1]]:
+        for _, target, word, graph, acoustic, string in arcs[first[state] : first[state + 1]]:
             parts += [_ARC.pack(word, word, graph, acoustic, len(string) // 4), string, _INT.pack(target)]
     return b"".join(parts)
 
@@ -112,9 +111,13 @@ def _read_lattice(stream: IO[bytes], where: str) -> CompactLattice:
             string = _read_string(stream, size, where)
             target = read_int32(stream, where)
             if word != label or word < 0 or not 0 <= target < num_states:
-                raise ValueError(f"{where}: corrupt: an arc with the labels {word} and {label} to state {target}")
+                raise ValueError(
+                    f"{where}: corrupt: an arc with the labels {word} and {label} to state {target}"
+                )
             arcs.append((state, target, word, graph, acoustic, string))
-    costs = [cost for arc in arcs for cost in arc[3:5]] + [cost for end in finals.values() for cost in end[:2]]
+    costs = [cost for arc in arcs for cost in arc[3:5]] + [
+        cost for end in finals.values() for cost in end[:2]
+    ]
     if not all(abs(cost) < float("inf") for cost in costs):
         raise ValueError(f"{where}: corrupt: a cost that is not finite")
     try:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.decoding.fst_file import FstArrays
-from asr_bn.system.arrays import Floats, IntVector
+from asr_bn.system.arrays import IntVector
 
 Doubles = NDArray[np.float64]
 _MOST_EPSILONS = 1000
@@ -38,7 +38,7 @@ class FrameArcs:
         graph_cost: float64.
         chain: their words, as a number in ``chains``.
         finals: float64 ``[num_states]``, infinite where a state is not final.
-        start: states before the first frame, with the costs and words that lead there, as arcs without a frame.
+        start: ways to states before the first frame.
         by_source, first_by_source: arcs of a state ``s`` are ``by_source[first_by_source[s]]`` and on.
     """
 
@@ -71,7 +71,7 @@ class FrameArcs:
         counts = np.bincount(source, minlength=len(fst.finals))
         begin = np.zeros(1, dtype=fst.arcs.dtype)
         begin["nextstate"] = fst.start
-        _, *start = paths.follow(np.zeros(1, dtype=np.int64), begin)
+        _, begins_at, begin_cost, begin_chain = paths.follow(np.zeros(1, dtype=np.int64), begin)
         return cls(
             source,
             target,
@@ -80,7 +80,7 @@ class FrameArcs:
             chain,
             paths.chains(),
             fst.finals.astype(np.float64),
-            StartArcs(*start),
+            StartArcs(begins_at, begin_cost, begin_chain),
             by_source,
             np.concatenate([[0], np.cumsum(counts)]),
         )
@@ -138,16 +138,9 @@ class _Paths:
         return WordChains(pairs[:, 0].copy(), pairs[:, 1].copy())
 
 
-def spread(
-    first: NDArray[np.int64], end: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def spread(first: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Write out ranges: for each of their members the number of the range, and the member."""
     counts = end - first
     rows = np.repeat(np.arange(len(counts)), counts)
     starts = first - (np.cumsum(counts) - counts)
     return rows, np.arange(len(rows)) + starts[rows]
-
-
-def costs_of(values: Floats) -> Doubles:
-    """Negate log likelihoods, in double precision."""
-    return -values.astype(np.float64)

@@ -1,8 +1,8 @@
 """Determinization of word lattices: each sequence of words once, with its best path.
 
 Source: Povey et al. 2012, "Generating exact lattices in the WFST framework"; Kaldi
-``src/lat/determinize-lattice-pruned.cc``.  Here subsets of nodes are taken up best first, so that stopping early
-keeps the best paths.
+``src/lat/determinize-lattice-pruned.cc``.  Here subsets of nodes are taken up best first, so that stopping
+early keeps the best paths.
 """
 
 import heapq
@@ -65,7 +65,9 @@ class _Determinizer:
             state.final = self._final(state)
             for word, elements in self._successors(state).items():
                 self._add_arc(state, word, elements)
-        return _trimmed(self._states)
+        arcs = [(number, *arc) for number, state in enumerate(self._states) for arc in state.arcs]
+        finals = {k: final for k, state in enumerate(self._states) if (final := state.final) is not None}
+        return CompactLattice.sorted_from(arcs, finals, len(self._states), 0).trimmed()
 
     def _begin(self) -> None:
         """Words before the first frame become arcs from the start, without transition-ids."""
@@ -139,30 +141,3 @@ def _common_prefix(strings: list[bytes]) -> bytes:
     size = min(len(low), len(high)) // 4
     differ = np.frombuffer(low, "<i4", size) != np.frombuffer(high, "<i4", size)
     return low[: 4 * int(differ.argmax() if differ.any() else size)]
-
-
-def _trimmed(states: list[_State]) -> CompactLattice:
-    """Drop states from which no path ends, and number the rest so that arcs lead to higher ones."""
-    order = _sorted_by_arcs(states)
-    ends = [state.final is not None for state in states]
-    for number in reversed(order):
-        ends[number] |= any(ends[arc[0]] for arc in states[number].arcs)
-    kept = [number for number in order if ends[number]]
-    new = {number: place for place, number in enumerate(kept)}
-    arcs = [(new[k], new[arc[0]], *arc[1:]) for k in kept for arc in states[k].arcs if ends[arc[0]]]
-    finals = {new[k]: final for k in kept if (final := states[k].final) is not None}
-    return CompactLattice.of_arcs(arcs, finals, len(kept))
-
-
-def _sorted_by_arcs(states: list[_State]) -> list[int]:
-    num_before = [0] * len(states)
-    for state in states:
-        for target, *_ in state.arcs:
-            num_before[target] += 1
-    order = [0]
-    for number in order:
-        for target, *_ in states[number].arcs:
-            num_before[target] -= 1
-            if num_before[target] == 0:
-                order.append(target)
-    return order

@@ -3,8 +3,8 @@
 The beam, ``max_active`` and ``min_active`` cut as Kaldi's ``FasterDecoder`` does, and the alternatives within
 ``lattice_beam`` of the best path stay, as in ``LatticeFasterDecoder``.  All states of a frame are one array.
 
-Source: Kaldi ``src/decoder/faster-decoder.cc`` (``GetCutoff``), ``lattice-faster-decoder.cc``; Povey et al. 2012,
-"Generating exact lattices in the WFST framework".
+Source: Kaldi ``src/decoder/faster-decoder.cc`` (``GetCutoff``), ``lattice-faster-decoder.cc``; Povey et al.
+2012, "Generating exact lattices in the WFST framework".
 """
 
 import math
@@ -32,7 +32,8 @@ class Frame:
 
     Attributes:
         states, costs: sorted states, and the cost of the best path to each.
-        arcs: numbers of arcs; ``sources`` and ``targets`` are places in ``states`` of the frame before and this.
+        arcs: numbers of arcs.
+        sources, targets: their places in the states of the frame before, and of this one.
         acoustic: their acoustic costs, not scaled.
     """
 
@@ -143,9 +144,7 @@ class LatticeSearch:
         if not len(firsts):
             raise ValueError("the graph has no path as long as the utterance")
         best = np.minimum.reduceat(costs, firsts)
-        return Frame(
-            target[firsts].astype(np.intp), best, arcs, sources, np.cumsum(is_first) - 1, acoustic
-        )
+        return Frame(target[firsts].astype(np.intp), best, arcs, sources, np.cumsum(is_first) - 1, acoustic)
 
     def _cutoff(self, costs: Doubles) -> tuple[float, float]:
         """Return the cost from which states are dropped, and the beam for the next frame's."""
@@ -159,10 +158,8 @@ class LatticeSearch:
             return least, least - best + _BEAM_DELTA
         return best + beam, beam
 
-    def _arcs_from(
-        self, before: Frame, alive: NDArray[np.intp]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Find the arcs of the states that are ``alive``, sorted by target, and the places of their sources."""
+    def _arcs_from(self, before: Frame, alive: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Find the arcs of the states at places ``alive``, sorted by target, and their sources' places."""
         chosen, its = before.states[alive], self._arcs
         if len(its.source) <= _FEW_ARCS and len(before.arcs):
             self._place[chosen] = alive
@@ -176,7 +173,7 @@ class LatticeSearch:
         return arcs[order], alive[rows[order]]
 
     def _prune(self, frames: list[Frame], ends: Doubles, best: float, scale: float) -> list[Doubles]:
-        """Drop arcs outside the lattice's beam; return the costs from the states of each frame to the end."""
+        """Drop arcs outside the lattice's beam; return the costs from each frame's states to the end."""
         limit = best + self._lattice_beam + 1e-6
         costs_from = [ends]
         for before, frame in zip(frames[-2::-1], frames[:0:-1], strict=True):
@@ -211,9 +208,7 @@ class LatticeSearch:
         numbers = [
             np.cumsum(each) - 1 + first for each, first in zip(alive, first_nodes[:-1].tolist(), strict=True)
         ]
-        source = np.concatenate(
-            [numbers[t][frame.sources] for t, frame in enumerate(frames[1:])]
-        )
+        source = np.concatenate([numbers[t][frame.sources] for t, frame in enumerate(frames[1:])])
         target = np.concatenate([numbers[t][frame.targets] for t, frame in enumerate(frames[1:], start=1)])
         arcs = np.concatenate([frame.arcs for frame in frames[1:]])
         acoustic = np.concatenate([frame.acoustic for frame in frames[1:]]).astype(np.float64)

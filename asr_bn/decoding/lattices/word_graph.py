@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from asr_bn.decoding.lattices.arcs import Doubles, WordChains, spread
 from asr_bn.decoding.lattices.search import StateLattice
+from asr_bn.system.arrays import IntVector
 
 Link = tuple[int, int, float, float, float, bytes]
 """Word, node it leads to, graph cost, acoustic cost, both with the scale, and transition-ids (int32)."""
@@ -71,7 +72,7 @@ class _Builder:
         self._is_source[: lattice.first_nodes[1]] = True
         # Of every path: the one that it continues, and its last transition-id.
         self._previous: list[NDArray[np.intp]] = []
-        self._ids: list[NDArray[np.int32]] = []
+        self._ids: list[IntVector] = []
         self._num_paths = 0
 
     def build(self) -> WordGraph:
@@ -102,7 +103,7 @@ class _Builder:
         nothing = np.full(len(nodes), -1, dtype=np.intp)
         return _Paths(nodes, nodes, zeros, zeros, nothing)
 
-    def _advance(self, paths: _Paths) -> tuple[_Paths, NDArray[np.int32]]:
+    def _advance(self, paths: _Paths) -> tuple[_Paths, IntVector]:
         its = self._lattice
         rows, arcs = spread(self._first_arc[paths.node], self._first_arc[paths.node + 1])
         graph = paths.graph[rows] + its.graph_cost[arcs]
@@ -117,38 +118,42 @@ class _Builder:
         self._num_paths += len(kept)
         return _Paths(source[kept], node[kept], graph[kept], acoustic[kept], numbers), its.chain[arcs]
 
-    def _collected(self, words: _Paths, chains: NDArray[np.int32], ends: _Paths) -> WordGraph:
+    def _collected(self, words: _Paths, chains: IntVector, ends: _Paths) -> WordGraph:
         its = self._lattice
         nodes = np.flatnonzero(self._is_source).tolist()
         best_from = dict(zip(nodes, its.best_from[nodes].tolist(), strict=True))
+        links = self._links(words, chains, nodes, best_from)
+        columns = ends.graph.tolist(), ends.acoustic.tolist(), self._costs(ends).tolist()
+        weights = zip(*columns, self._strings(ends.number), strict=True)
+        endings = dict(zip(ends.source.tolist(), weights, strict=True))
+        begins = map(self._chains.words, its.start_chains.tolist())
+        start = list(zip(range(len(its.start_chains)), its.start_graph_costs.tolist(), begins, strict=True))
+        return WordGraph(its.scale, start, links, endings, best_from, its.best_cost)
+
+    def _links(
+        self, words: _Paths, chains: IntVector, nodes: list[int], best_from: dict[int, float]
+    ) -> dict[int, list[Link]]:
+        """Collect words by source; several words on an arc get nodes in between, at the same time."""
         links: dict[int, list[Link]] = {node: [] for node in nodes}
         spelled = {chain: self._chains.words(chain) for chain in np.unique(chains).tolist()}
-        columns = [words.source, words.node, chains, words.graph, words.acoustic, self._costs(words)]
-        strings = self._strings(words.number)
-        extra = len(its.best_to)
-        rows = zip(*(column.tolist() for column in columns), strings, strict=True)
+        places = words.source.tolist(), words.node.tolist(), chains.tolist()
+        costs = words.graph.tolist(), words.acoustic.tolist(), self._costs(words).tolist()
+        extra = len(self._lattice.best_to)
+        rows = zip(*places, *costs, self._strings(words.number), strict=True)
         for source, node, chain, graph, acoustic, cost, string in rows:
             first, *rest = spelled[chain]
-            for word in reversed(rest):  # several words on an arc: nodes in between, at the same time
+            for word in reversed(rest):
                 links[extra] = [(word, node, 0.0, 0.0, 0.0, b"")]
                 best_from[extra] = best_from[node]
                 node, extra = extra, extra + 1
             links[source].append((first, node, graph, acoustic, cost, string))
-        columns = [ends.source, ends.graph, ends.acoustic, self._costs(ends)]
-        rows = zip(*(column.tolist() for column in columns), self._strings(ends.number), strict=True)
-        endings = {source: tuple(values) for source, *values in rows}
-        start = zip(
-            range(int(its.first_nodes[1])),
-            its.start_graph_costs.tolist(),
-            map(self._chains.words, its.start_chains.tolist()),
-            strict=True,
-        )
-        return WordGraph(its.scale, list(start), links, endings, best_from, its.best_cost)
+        return links
 
     def _strings(self, numbers: NDArray[np.intp]) -> list[bytes]:
         """Transition-ids of paths, all followed back at once."""
         previous, ids = np.concatenate(self._previous), np.concatenate(self._ids)
-        num_strings, rows, found = len(numbers), np.arange(len(numbers)), []
+        num_strings, rows = len(numbers), np.arange(len(numbers))
+        found: list[tuple[NDArray[np.intp], IntVector]] = []
         while not found or len(rows):
             alive = numbers >= 0
             rows, numbers = rows[alive], numbers[alive]
@@ -165,7 +170,7 @@ def _best_of_each(
     first: NDArray[np.intp],
     second: NDArray[np.intp],
     costs: Doubles,
-    third: NDArray[np.int32] | None = None,
+    third: IntVector | None = None,
 ) -> NDArray[np.intp]:
     """Choose the cheapest of those that have all of the keys in common."""
     keys = (costs, second, first) if third is None else (costs, third, second, first)
