@@ -46,10 +46,10 @@ def decode_folder(
     decoded = decoder.decode(str(data_dir), tried, out_dir / LATTICES)
     if tuning is not None and tuning.folder == data_dir:
         choice = Choice.made_on(decoded, tuning, options)
-    return _write(decoded, out_dir, references, choice, options, decoder.frame_shift_s)
+    return write_folder(decoded, out_dir, references, choice, options, decoder.frame_shift_s)
 
 
-def _write(
+def write_folder(
     decoded: DecodedCorpus,
     out_dir: Path,
     references: References | None,
@@ -57,6 +57,7 @@ def _write(
     options: AnswerOptions,
     frame_shift_s: float,
 ) -> tuple[Summary, WordErrors | None]:
+    """Write the answers of lattices, ``wer.txt`` and last ``decode.json``; see `decode_folder`."""
     maker = AnswerMaker(
         options.names, choice.weights, choice.posterior_scale, options.num_best, options.times
     )
