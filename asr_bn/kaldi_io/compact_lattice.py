@@ -56,6 +56,23 @@ class CompactLattice:
             num_states,
         )
 
+    @classmethod
+    def joined(cls, lattices: Sequence["CompactLattice"]) -> "CompactLattice":
+        """Put lattices one behind the other, with arcs without a word from the ends of one to the next."""
+        if len(lattices) == 1:
+            return lattices[0]
+        arcs: list[Arc] = []
+        first = 0
+        for lattice in lattices[:-1]:
+            begin = first + lattice.num_states
+            its = [(first + arc[0], first + arc[1], *arc[2:]) for arc in lattice.rows()]
+            ends = [(first + state, begin, 0, *weight) for state, weight in lattice.finals.items()]
+            arcs += sorted([*its, *ends], key=lambda arc: arc[0])
+            first = begin
+        arcs += [(first + arc[0], first + arc[1], *arc[2:]) for arc in lattices[-1].rows()]
+        finals = {first + state: weight for state, weight in lattices[-1].finals.items()}
+        return cls.of_arcs(arcs, finals, first + lattices[-1].num_states)
+
     @property
     def first_arcs(self) -> NDArray[np.int64]:
         """Shape ``[num_states + 1]``: arcs of state ``s`` are ``first_arcs[s]`` and on."""

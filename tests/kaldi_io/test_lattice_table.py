@@ -11,14 +11,14 @@ from asr_bn.kaldi_io.compact_lattice import Arc, CompactLattice
 from asr_bn.kaldi_io.lattice_table import encode_lattice, open_lattice_archive, read_lattices
 from tests.helpers.lattices import ids, slots
 
-# Of Kaldi's CompactLattice as OpenFst writes it: magic number, types, version, flags, properties, start, states, arcs.
+# As OpenFst writes it: magic number, types; version, flags, properties, start, states, arcs.
 HEADER = (
     struct.pack("<i", 2125659606)
     + struct.pack("<i", 6) + b"vector"
     + struct.pack("<i", 16) + b"compactlattice44"
     + struct.pack("<iiQqqq", 2, 0, 3, 0, 2, 0)
 )  # fmt: skip
-# State 0: not final, one arc: word 7, costs 1.5 and -2, two transition-ids, to state 1.  State 1: final, no arc.
+# State 0 has an arc: word 7, costs 1.5 and -2, two transition-ids, to state 1.  That is final, without arcs.
 STATES = (
     struct.pack("<ffi", np.inf, np.inf, 0) + struct.pack("<q", 1)
     + struct.pack("<ii", 7, 7) + struct.pack("<ffi", 1.5, -2.0, 2) + struct.pack("<ii", 11, 12)
@@ -99,7 +99,9 @@ def test_states_in_any_order_are_sorted(tmp_path: Path) -> None:
 
 def test_states_without_an_end_are_trimmed() -> None:
     arcs: list[Arc] = [(0, 1, 5, 1.0, 0.0, b""), (0, 2, 6, 2.0, 0.0, b""), (1, 3, 7, 0.0, 0.0, b"")]
-    assert CompactLattice.of_arcs(arcs, {2: (0.5, 0.0, b"")}, 4).trimmed().rows() == [(0, 1, 6, 2.0, 0.0, b"")]
+    assert CompactLattice.of_arcs(arcs, {2: (0.5, 0.0, b"")}, 4).trimmed().rows() == [
+        (0, 1, 6, 2.0, 0.0, b"")
+    ]
     assert CompactLattice.of_arcs(arcs, {}, 4).trimmed().num_states == 0
 
 

@@ -103,12 +103,15 @@ class LatticeDecoder:
         Raises:
             ValueError: columns that are not the transition model's pdfs, or a value that is not finite.
         """
-        found = self._search.search(map(self._graph.checked, blocks), self._options.acoustic_scale)
-        if found is None:
+        beam, is_complete = self._options.lattice_beam, True
+        pieces: list[CompactLattice] = []
+        for found in self._search.search(map(self._graph.checked, blocks), self._options.acoustic_scale):
+            pieces.append(determinize(WordGraph.of(found, self._arcs.chains, beam), beam))
+            is_complete = found.is_complete
+        if not pieces:
             return Decoded(NO_LATTICE, [()] * len(weights), True)
-        beam = self._options.lattice_beam
-        lattice = determinize(WordGraph.of(found, self._arcs.chains, beam), beam)
+        lattice = CompactLattice.joined(pieces)
         rescored = lattice if self._grammars is None else rescore_lattice(lattice, *self._grammars)
         kept = rescored if rescored.num_states else lattice
         words = [tuple(self._graph.words[word] for word in path.words) for path in best_paths(kept, weights)]
-        return Decoded(kept, words, found.is_complete, bool(rescored.num_states))
+        return Decoded(kept, words, is_complete, bool(rescored.num_states))

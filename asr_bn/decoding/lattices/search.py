@@ -8,22 +8,25 @@ Source: Kaldi ``src/decoder/faster-decoder.cc`` (``GetCutoff``), ``lattice-faste
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.decoding.beam_search import BeamOptions
-from asr_bn.decoding.lattices.arcs import Doubles, FrameArcs, spread
+from asr_bn.decoding.lattices.arcs import Doubles, FrameArcs, StartArcs, spread
 from asr_bn.system.arrays import Floats, IntVector
 
 MIN_ACTIVE = 20
 _BEAM_DELTA = 0.5
 # Up to so many arcs, all of them are looked at in every frame: that is quicker than choosing.
 _FEW_ARCS = 20_000
-# Frames after which what lies outside the lattice's beam is dropped; bounds memory.
-_WINDOW_FRAMES = 500
+# Frames after which what lies outside the lattice's beam is dropped, with some frames before them once more.
+_WINDOW_FRAMES, _OVERLAP_FRAMES = 500, 100
+# From so many frames on an utterance is cut; bounds memory.
+_LONG_FRAMES = 3000
+_NO_WAY = StartArcs(np.zeros(1, np.int32), np.zeros(1), np.zeros(1, np.int32))
 
 
 @dataclass
@@ -99,33 +102,33 @@ class LatticeSearch:
         self._pdfs = columns[arcs.transition_id]
         self._place = np.full(len(arcs.finals), -1, dtype=np.intp)
 
-    def search(self, blocks: Iterable[Floats], scale: float) -> StateLattice | None:
-        """Search an utterance's consecutive pieces ``[num_frames, num_pdfs]``; None without frames."""
-        frames = [self._first_frame()]
+    def search(self, blocks: Iterable[Floats], scale: float) -> Iterator[StateLattice]:
+        """Search an utterance's consecutive pieces ``[num_frames, num_pdfs]``; without frames yield nothing.
+
+        A long utterance is cut where all alternatives meet in one state: the lattices follow each other.
+        """
+        start = self._arcs.start
+        frames = [_beginning(start.target.astype(np.intp), start.graph_cost)]
         for block in blocks:
             for row in block:
                 frames.append(self._advance(frames[-1], row, scale))
                 if len(frames) % _WINDOW_FRAMES == 0:
                     # As if every state that is alive were on a best path: the future may make it so.
-                    recent = frames[-2 * _WINDOW_FRAMES :]
-                    self._prune(recent, -recent[-1].costs, 0.0, scale)
-        if len(frames) == 1:
-            return None
-        last = frames[-1]
-        finals = self._arcs.finals[last.states]
+                    recent = frames[-_WINDOW_FRAMES - _OVERLAP_FRAMES :]
+                    _drop_states(recent, self._prune(recent, -recent[-1].costs, 0.0, scale))
+                    if len(frames) >= _LONG_FRAMES and (cut := _last_meeting(frames)):
+                        yield self._finished(frames[: cut + 1], np.zeros(1), start, scale)
+                        start, frames = _NO_WAY, _continued(frames[cut:])
+        if len(frames) > 1:
+            yield self._finished(frames, self._arcs.finals[frames[-1].states], start, scale)
+
+    def _finished(self, frames: list[Frame], finals: Doubles, start: StartArcs, scale: float) -> StateLattice:
         is_complete = bool(np.isfinite(finals).any())
         if not is_complete:
             finals = np.zeros(len(finals))
-        best_from = self._prune(frames, finals, float((last.costs + finals).min()), scale)
-        return self._lattice(frames, best_from, finals, scale, is_complete)
-
-    def _first_frame(self) -> Frame:
-        # A state that several ways lead to stands here several times: its words differ.
-        start = self._arcs.start
-        nothing = np.zeros(0, dtype=np.intp)
-        return Frame(
-            start.target.astype(np.intp), start.graph_cost, nothing, nothing, nothing, np.zeros(0, np.float32)
-        )
+        best = float((frames[-1].costs + finals).min())
+        costs_from = self._prune(frames, finals, best, scale)
+        return self._lattice(frames, costs_from, finals, start, scale, is_complete)
 
     def _advance(self, before: Frame, row: Floats, scale: float) -> Frame:
         cutoff, width = self._cutoff(before.costs)
@@ -199,6 +202,7 @@ class LatticeSearch:
         frames: list[Frame],
         costs_from: list[Doubles],
         finals: Doubles,
+        start: StartArcs,
         scale: float,
         is_complete: bool,
     ) -> StateLattice:
@@ -226,8 +230,45 @@ class LatticeSearch:
             its.chain[arcs],
             its.graph_cost[arcs],
             acoustic[order],
-            its.start.graph_cost[alive[0]],
-            its.start.chain[alive[0]],
+            start.graph_cost[alive[0]],
+            start.chain[alive[0]],
             finals[alive[-1]],
             is_complete,
         )
+
+
+def _beginning(states: NDArray[np.intp], costs: Doubles) -> Frame:
+    """Make what stands before the first frame; a state stands there for each way that leads to it."""
+    nothing = np.zeros(0, dtype=np.intp)
+    return Frame(states, costs, nothing, nothing, nothing, np.zeros(0, np.float32))
+
+
+def _last_meeting(frames: list[Frame]) -> int:
+    """Find the last frame, the newest aside, that has a single state; 0 where there is none."""
+    return next((k for k in range(len(frames) - 2, 0, -1) if len(frames[k].states) == 1), 0)
+
+
+def _continued(frames: list[Frame]) -> list[Frame]:
+    """Begin anew with the only state of the first frame, at no cost."""
+    paid = float(frames[0].costs[0])
+    for frame in frames[1:]:
+        frame.costs = frame.costs - paid
+    return [_beginning(frames[0].states, np.zeros(1)), *frames[1:]]
+
+
+def _drop_states(frames: list[Frame], costs_from: list[Doubles]) -> None:
+    """Forget states from which nothing goes on, ``costs_from`` being infinite; the last frame's stay."""
+    for frame, after, costs in zip(frames[:-1], frames[1:], costs_from[:-1], strict=True):
+        alive = np.isfinite(costs)
+        if alive.all() or not len(frame.arcs):  # the first frame's states keep their places
+            continue
+        places = np.cumsum(alive) - 1
+        kept = alive[frame.targets]
+        frame.arcs, frame.sources, frame.acoustic = (
+            frame.arcs[kept],
+            frame.sources[kept],
+            frame.acoustic[kept],
+        )
+        frame.targets = places[frame.targets[kept]]
+        frame.states, frame.costs = frame.states[alive], frame.costs[alive]
+        after.sources = places[after.sources]

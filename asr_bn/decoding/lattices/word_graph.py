@@ -1,6 +1,7 @@
 """From a state-level lattice to a graph of words: the best path between each two places where words begin."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,8 @@ class _Builder:
         self._is_source = np.zeros(len(lattice.best_to), dtype=bool)
         self._is_source[lattice.target[lattice.chain > 0]] = True
         self._is_source[: lattice.first_nodes[1]] = True
+        sums = np.concatenate([[0], np.cumsum(self._is_source)])[lattice.first_nodes]
+        self._begins = np.diff(sums).tolist()
         # Of every path: the one that it continues, and its last transition-id.
         self._previous: list[NDArray[np.intp]] = []
         self._ids: list[IntVector] = []
@@ -79,19 +82,25 @@ class _Builder:
         its, ended, chains = self._lattice, [], []
         paths = self._beginning_at(0)
         for frame in range(len(its.first_nodes) - 2):
-            longer, chain = self._advance(paths)
+            paths, chain = self._advance(paths)
             has_words = chain > 0
-            words = longer.taken(has_words)
-            best = _best_of_each(words.source, words.node, self._costs(words), chain[has_words])
-            ended.append(words.taken(best))
-            chains.append(chain[has_words][best])
-            longer = longer.taken(~has_words)
-            longer = longer.taken(_best_of_each(longer.source, longer.node, self._costs(longer)))
-            paths = _Paths.joined([longer, self._beginning_at(frame + 1)])
+            if has_words.any():
+                words, chain = paths.taken(has_words), chain[has_words]
+                best = _best_of_each([chain, words.node, words.source], self._costs(words))
+                ended.append(words.taken(best))
+                chains.append(chain[best])
+                paths = paths.taken(~has_words)
+            pairs = paths.source * len(its.best_to) + paths.node
+            if len(pairs) > 1:
+                paths = paths.taken(_best_of_each([pairs], self._costs(paths)))
+            if self._begins[frame + 1]:
+                paths = _Paths.joined([paths, self._beginning_at(frame + 1)])
         finals = its.final_costs[paths.node - its.first_nodes[-2]]
         paths.graph = paths.graph + finals
-        best = _best_of_each(paths.source, np.zeros_like(paths.source), self._costs(paths))
-        return self._collected(_Paths.joined(ended), np.concatenate(chains), paths.taken(best))
+        ends = paths.taken(_best_of_each([paths.source], self._costs(paths)))
+        ended.append(paths.taken(np.zeros(0, dtype=np.intp)))  # where there is no word at all
+        chains.append(np.zeros(0, dtype=np.int32))
+        return self._collected(_Paths.joined(ended), np.concatenate(chains), ends)
 
     def _costs(self, paths: _Paths) -> Doubles:
         return paths.graph + self._lattice.scale * paths.acoustic
@@ -166,20 +175,12 @@ class _Builder:
         return [data[4 * a : 4 * b] for a, b in zip([0, *ends.tolist()], ends.tolist(), strict=False)]
 
 
-def _best_of_each(
-    first: NDArray[np.intp],
-    second: NDArray[np.intp],
-    costs: Doubles,
-    third: IntVector | None = None,
-) -> NDArray[np.intp]:
+def _best_of_each(keys: list[NDArray[Any]], costs: Doubles) -> NDArray[np.intp]:
     """Choose the cheapest of those that have all of the keys in common."""
-    keys = (costs, second, first) if third is None else (costs, third, second, first)
-    order = np.lexsort(keys)
-    if not len(order):
-        return order
+    order = np.lexsort([costs, *keys])
     changes = np.zeros(len(order), dtype=bool)
-    changes[0] = True
-    for key in keys[1:]:
+    changes[:1] = True
+    for key in keys:
         ordered = key[order]
         changes[1:] |= ordered[1:] != ordered[:-1]
     return order[changes]

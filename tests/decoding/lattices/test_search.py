@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_bn.decoding.beam_search import BeamOptions, ScoreWeights
+from asr_bn.decoding.beam_search import BeamOptions, BeamSearch, ScoreWeights
 from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.decoding.lattices import search
 from asr_bn.decoding.lattices.arcs import FrameArcs
@@ -31,8 +31,8 @@ SCALE = 0.7
 
 def lattice_of(seed: int, log_likelihoods: Floats, beam: float) -> CompactLattice:
     arcs = FrameArcs.of(random_graph(seed))
-    found = LatticeSearch(arcs, COLUMNS, WIDE, beam).search([log_likelihoods], SCALE)
-    assert found is not None and found.is_complete
+    (found,) = LatticeSearch(arcs, COLUMNS, WIDE, beam).search([log_likelihoods], SCALE)
+    assert found.is_complete
     return determinize(WordGraph.of(found, arcs.chains, beam), beam)
 
 
@@ -129,6 +129,29 @@ def test_pieces_and_windows_give_the_same_lattice(monkeypatch: pytest.MonkeyPatc
     pieces = decoder.decode(np.split(scores, [1, 13, 60]), [ScoreWeights(0.1)])
     assert pieces.lattice.rows() == whole.lattice.rows()
     assert pieces.lattice.finals == whole.lattice.finals
+
+
+def test_a_long_utterance_is_cut_where_all_paths_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = DecodingGraph.load(SYNTHETIC / "graph", SYNTHETIC / "ali" / "final.mdl")
+    scores = np.concatenate([rows for _, rows in read_matrices(f"ark:{ORACLES / 'loglikes.ark'}")])
+    weights = ScoreWeights(0.1)
+    path = BeamSearch(graph, BeamOptions()).decode(scores, 0.1)
+    decoder = LatticeDecoder(graph, BeamOptions(), LatticeOptions(0.1, 4.0))
+    whole = decoder.decode([scores], [weights])
+    monkeypatch.setattr(search, "_WINDOW_FRAMES", 20)
+    monkeypatch.setattr(search, "_LONG_FRAMES", 40)
+    cut = decoder.decode([scores], [weights])
+    # The arcs between pieces have no word.
+    assert (cut.lattice.word == 0).any()
+    (best,) = best_paths(cut.lattice, [weights])
+    assert cut.words == whole.words == [path.words]
+    assert best.transition_ids.tolist() == path.transition_ids.tolist()
+    assert best.graph_cost == pytest.approx(path.graph_cost, abs=1e-3)
+    some, all_of_whole = (
+        {each.words: each.graph_cost + 0.1 * each.acoustic_cost for each in n_best(lattice, weights, most)}
+        for lattice, most in ((cut.lattice, 20), (whole.lattice, 50))
+    )
+    assert some == pytest.approx({words: all_of_whole[words] for words in some}, abs=1e-3)
 
 
 def test_no_frames_too_few_frames_and_wrong_scores() -> None:

@@ -15,7 +15,7 @@ from asr_bn.kaldi_io.transition_model import TransitionModel
 from tests.helpers.graphs import lexicon_dir
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
 
-# Transition-ids 1 and 2 of phone 1: into it, and staying; 3 and 4 of phone 2; 5 and 6 of phone 3, which is silence.
+# Transition-ids 1 and 2 are of phone 1, into it and staying; 3 and 4 of phone 2; 5 and 6 of phone 3, silence.
 SMALL = WordTimes(
     AlignLexicon({0: [(3,)], 7: [(1, 2)], 8: [(1,), (2, 2)]}),
     np.array([False, True, False, True, False, True, False]),
@@ -49,7 +49,9 @@ def test_words_of_kaldis_best_paths_have_their_pronunciations(tmp_path: Path) ->
     model = TransitionModel.read(SYNTHETIC / "ali/final.mdl")
     said = {(word, phones) for word, _, phones in lexicon.entries}
     names = {number: phone for phone, number in lexicon.phone_ids.items()}
-    words, ids_of = (read_lines(SYNTHETIC / f"oracles/decode/acwt0.1.{kind}.txt") for kind in ("words", "tid"))
+    words, ids_of = (
+        read_lines(SYNTHETIC / f"oracles/decode/acwt0.1.{kind}.txt") for kind in ("words", "tid")
+    )
     for utt_id, spoken in words.items():
         alignment = np.array(ids_of[utt_id], dtype=np.int32)
         spans = times.frames(alignment, [ids[word] for word in spoken])
