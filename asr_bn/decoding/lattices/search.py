@@ -131,8 +131,7 @@ class LatticeSearch:
         return self._lattice(frames, costs_from, finals, start, scale, is_complete)
 
     def _advance(self, before: Frame, row: Floats, scale: float) -> Frame:
-        cutoff, width = self._cutoff(before.costs)
-        alive = np.flatnonzero(before.costs < cutoff)
+        alive, width = self._alive(before.costs)
         arcs, sources = self._arcs_from(before, alive)
         acoustic = -row[self._pdfs[arcs]]
         costs = before.costs[sources] + self._arcs.graph_cost[arcs] + scale * acoustic.astype(np.float64)
@@ -149,17 +148,18 @@ class LatticeSearch:
         best = np.minimum.reduceat(costs, firsts)
         return Frame(target[firsts].astype(np.intp), best, arcs, sources, np.cumsum(is_first) - 1, acoustic)
 
-    def _cutoff(self, costs: Doubles) -> tuple[float, float]:
-        """Return the cost from which states are dropped, and the beam for the next frame's."""
+    def _alive(self, costs: Doubles) -> tuple[NDArray[np.intp], float]:
+        """Return the places of the states that are followed, and the beam for the next frame's."""
         beam, best, size = self._options.beam, float(costs.min()), len(costs)
         if size > self._options.max_active:
             most = float(np.partition(costs, self._options.max_active)[self._options.max_active])
             if most < best + beam:
-                return most, most - best + _BEAM_DELTA
+                return np.flatnonzero(costs < most), most - best + _BEAM_DELTA
+        alive = np.flatnonzero(costs < best + beam)
+        if len(alive) > MIN_ACTIVE:
+            return alive, beam
         least = float(np.partition(costs, MIN_ACTIVE)[MIN_ACTIVE]) if size > MIN_ACTIVE else math.inf
-        if least > best + beam:
-            return least, least - best + _BEAM_DELTA
-        return best + beam, beam
+        return np.flatnonzero(costs < least), max(beam, least - best + _BEAM_DELTA)
 
     def _arcs_from(self, before: Frame, alive: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Find the arcs of the states at places ``alive``, sorted by target, and their sources' places."""
