@@ -3,9 +3,9 @@
     asr-bn posteriors MODEL.onnx DATA_DIR ark:loglikes.ark --output log_likelihood
     python -m bench.decode GRAPH_DIR loglikes.ark [--mdl final.mdl]
 
-The peer is Kaldi's ``FasterDecoder`` (kaldi-decoder), once for each scale of `asr_bn.decoding.tuning`.  Ours makes
-a lattice and takes its best path for each scale and penalty.  The bar is at most the peer's time; the best path at
-the search's own scale must be the same.
+The peer is Kaldi's ``FasterDecoder`` (kaldi-decoder), once for each scale of `asr_bn.decoding.tuning`.
+Ours makes a lattice and takes its best path for each scale and penalty.  The bar is at most the peer's time;
+the best path at the search's own scale must be the same.
 """
 
 import argparse
