@@ -21,6 +21,7 @@ from asr_bn.features.options import FbankOptions, read_channel
 from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.data_dir import DataDir, read_spk2utt
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors
+from asr_bn.kaldi_io.lattice_table import read_lattices
 from asr_bn.kaldi_io.matrix_table import MatrixScp, MatrixWriter, read_matrices
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.transition_model import TransitionModel
@@ -78,6 +79,19 @@ def int_vectors(data: bytes) -> None:
             assert utt_id
             assert vector.dtype == np.int32
             assert vector.nbytes <= _most_bytes(data)
+
+    _read(read, str(path))
+
+
+def lattices(data: bytes) -> None:
+    """An archive of compact lattices."""
+    path = _file(data)
+
+    def read() -> None:
+        for utt_id, lattice in read_lattices(f"ark:{path}"):
+            assert utt_id
+            assert (lattice.target > lattice.source).all()
+            assert lattice.num_states <= _most_bytes(data)
 
     _read(read, str(path))
 
@@ -196,6 +210,7 @@ TARGETS = _by_name(
     [
         matrices,
         int_vectors,
+        lattices,
         script,
         matrix_range,
         data_dir,

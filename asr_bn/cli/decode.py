@@ -1,5 +1,6 @@
-"""``asr-bn decode``: words and word error rate through a Kaldi graph."""
+"""``asr-bn decode``: lattices, words and word error rate through a Kaldi graph."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ from asr_bn.system.cores import available_cores
 
 if TYPE_CHECKING:
     from asr_bn.data.source_files import SourceFiles
+    from asr_bn.decoding.graph_files import GraphFiles
+    from asr_bn.decoding.lattices.nbest_rescoring import NBestRescorer
     from asr_bn.decoding.references import References, TuningData, WerFilter
     from asr_bn.decoding.workers import SearchJob
 
@@ -22,6 +25,27 @@ AcousticScale = Annotated[float | None, typer.Option(help="[lowest WER on --tune
 WordPenalty = Annotated[
     float | None,
     typer.Option(help="Cost of each word [0, 0.5 or 1, the best on --tune-data; 0 with --acoustic-scale]"),
+]
+LatticeBeam = Annotated[
+    float, typer.Option(help="How much worse than the best path another in a lattice may be.")
+]
+NumBest = Annotated[int, typer.Option(min=0, help="Length of the lists in nbest.json; 0 writes none.")]
+RescoreArpa = Annotated[
+    Path | None, typer.Option(help="ARPA file; its costs of words replace the graph's in the lattices.")
+]
+RescoreLm = Annotated[
+    Path | None,
+    typer.Option(help="Language model (lm-export's model.onnx) for the 100 best of each lattice."),
+]
+LmScale = Annotated[
+    float | None,
+    typer.Option(help="Share of --rescore-lm in the words' costs [the best on --tune-data; 0.5 without]"),
+]
+Lang = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with the graph's G.fst (rescoring) and phones/align_lexicon.int (times) [GRAPH_DIR]"
+    ),
 ]
 Filter = Annotated[
     Path | None,
@@ -36,7 +60,7 @@ def decode(
     model: options.Model,
     graph_dir: Annotated[Path, typer.Argument(help="Folder with HCLG.fst and words.txt.")],
     data_dir: Annotated[Path, typer.Argument(help="Data folder: wav.scp (or feats.scp), text.")],
-    out_dir: Annotated[Path, typer.Argument(help="Folder for hyp.txt, ali.ark, wer.txt, decode.json.")],
+    out_dir: Annotated[Path, typer.Argument(help="Folder for hyp.txt, lat.1.gz, wer.txt, decode.json ...")],
     mdl: Mdl = None,
     acoustic_scale: AcousticScale = None,
     word_penalty: WordPenalty = None,
@@ -45,6 +69,12 @@ def decode(
     ] = None,
     beam: Annotated[float, typer.Option(help="Beam of the search, in scaled log likelihood.")] = 13.0,
     max_active: Annotated[int, typer.Option(help="Most active states in a frame.")] = 7000,
+    lattice_beam: LatticeBeam = 8.0,
+    n_best: NumBest = 10,
+    rescore_arpa: RescoreArpa = None,
+    rescore_lm: RescoreLm = None,
+    lm_scale: LmScale = None,
+    lang: Lang = None,
     prior_scale: Annotated[float, typer.Option(help="Share of the log prior to subtract.")] = 1.0,
     prior_floor: Annotated[float, typer.Option(help="Smallest prior, as a probability.")] = 0.0,
     nj: options.NumJobs = None,
@@ -56,26 +86,38 @@ def decode(
     pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
     wer_filter: Filter = None,
 ) -> None:
-    """Decode a data folder into words, and count their errors.
+    """Decode a data folder into lattices and words, and count the errors.
 
-    OUT_DIR gets hyp.txt, best paths, and the WER where there is a text.
+    OUT_DIR gets Kaldi's lattices (lat.1.gz), the best words (hyp.txt) with times and confidences (hyp.ctm),
+    n-best lists with their costs (nbest.json), and the WER where there is a text.
     """
     from asr_bn.cli.stage import Stage
     from asr_bn.decoding.beam_search import BeamOptions
-    from asr_bn.decoding.corpus import CorpusDecoder, decode_tuned, write_hypotheses
+    from asr_bn.decoding.choice import AnswerOptions
+    from asr_bn.decoding.corpus import CorpusDecoder
+    from asr_bn.decoding.folder import LATTICES, decode_folder
+    from asr_bn.decoding.graph_files import GraphFiles
+    from asr_bn.decoding.lattices.decoder import DEFAULT_SCALE, LatticeOptions
     from asr_bn.decoding.references import NO_FILTER, WerFilter
     from asr_bn.decoding.workers import SearchJob
+    from asr_bn.kaldi_io.phone_table import read_phone_names
     from asr_bn.scoring.inputs import ScoringInput
     from asr_bn.scoring.scorer import AcousticScorer
 
-    _refuse(acoustic_scale, prior_floor)
+    _refuse(acoustic_scale, prior_floor, lm_scale, rescore_lm)
     audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
-    job = SearchJob(graph_dir, None if mdl is None else options.model_of(mdl), BeamOptions(beam, max_active))
+    lattices = LatticeOptions(acoustic_scale or DEFAULT_SCALE, lattice_beam)
+    mdl = None if mdl is None else options.model_of(mdl)
+    job = SearchJob(graph_dir, mdl, BeamOptions(beam, max_active), lattices)
+    beside = GraphFiles(graph_dir, lang)
     scoring = NO_FILTER if wer_filter is None else WerFilter.find(wer_filter)
     weights = [acoustic_scale, word_penalty, beam, max_active, prior_scale, prior_floor]
+    weights += [lattice_beam, n_best, lm_scale]
     settings = {"options": [*weights, mdl, tune_data, root, channel, resample, scoring]}
-    sources = _sources(model, job, [data_dir, tune_data or data_dir], root, scoring)
-    outputs = [out_dir / "hyp.txt", out_dir / "decode.json"]
+    rescoring = [path for path in (rescore_arpa, rescore_lm, beside.grammar, beside.align_lexicon) if path]
+    folders = [data_dir, tune_data or data_dir]
+    sources = _sources(model, job, folders, root, [*scoring.files, *rescoring])
+    outputs = [out_dir / name for name in ("hyp.txt", LATTICES, "decode.json")]
     stage = Stage(out_dir / ".decode.done", outputs, settings, sources)
     if stage.is_done(f"{out_dir}: decoded already"):
         return
@@ -84,17 +126,24 @@ def decode(
     scorer = AcousticScorer.load(model, options.device_of(device), num_threads=1)
     job.check(scorer.metadata.num_pdfs, model)
     source = ScoringInput(scorer.metadata.fbank, audio)
-    decoder = CorpusDecoder(scorer, job, source, nj or available_cores(), prior_scale, prior_floor)
-    hypotheses, summary = decode_tuned(decoder, data_dir, tuning, acoustic_scale, word_penalty)
-    errors = write_hypotheses(out_dir, hypotheses, references, summary)
+    names = read_phone_names(graph_dir / "words.txt")
+    times = beside.word_times(job.transition_model())
+    rescorer = _rescorer(rescore_lm, beside, names)
+    wanted = AnswerOptions(names, acoustic_scale, word_penalty, n_best, rescorer, lm_scale, times)
+    with beside.grammars_for(rescore_arpa) as grammars:
+        job = replace(job, grammars=grammars)
+        decoder = CorpusDecoder(scorer, job, source, nj or available_cores(), prior_scale, prior_floor)
+        summary, errors = decode_folder(decoder, data_dir, out_dir, references, tuning, wanted)
     chosen = f"acoustic scale {summary['acoustic_scale']:.4f}, word penalty {summary['word_penalty']:g}"
-    typer.echo(f"{out_dir}: {len(hypotheses)} utterances, {chosen}", err=True)
+    typer.echo(f"{out_dir}: {summary['num_utterances']} utterances, {chosen}", err=True)
     if errors is not None:
         print(errors)
     stage.mark_done()
 
 
-def _refuse(acoustic_scale: float | None, prior_floor: float) -> None:
+def _refuse(
+    acoustic_scale: float | None, prior_floor: float, lm_scale: float | None, rescore_lm: Path | None
+) -> None:
     """Refuse what cannot be, and a Python without the decoder's packages."""
     from asr_bn.decoding.requirements import require_decoder
     from asr_bn.scoring.scorer import check_prior_floor
@@ -103,15 +152,28 @@ def _refuse(acoustic_scale: float | None, prior_floor: float) -> None:
     if acoustic_scale is not None and not acoustic_scale > 0:
         raise ValueError(f"--acoustic-scale is {acoustic_scale}, expected above 0")
     check_prior_floor(prior_floor)
+    if lm_scale is not None and rescore_lm is None:
+        raise ValueError(f"--lm-scale is {lm_scale}, but there is no --rescore-lm to weigh")
+
+
+def _rescorer(model: Path | None, beside: "GraphFiles", names: dict[int, str]) -> "NBestRescorer | None":
+    """Load a language model; its costs replace those of the word graph, if that is there."""
+    from asr_bn.decoding.lattices.nbest_rescoring import NBestRescorer
+    from asr_bn.language_model.sentence_costs import SentenceCosts
+
+    if model is None:
+        return None
+    old = beside.grammar_costs() if beside.grammar.is_file() else None
+    return NBestRescorer(SentenceCosts.load(model), names, old)
 
 
 def _sources(
-    model: Path, job: "SearchJob", folders: list[Path], root: Path | None, scoring: "WerFilter"
+    model: Path, job: "SearchJob", folders: list[Path], root: Path | None, others: list[Path]
 ) -> "SourceFiles":
     from asr_bn.data.source_files import SourceFiles
     from asr_bn.decoding.graph import GRAPH_FILES
 
-    files = [model, *(job.graph_dir / name for name in GRAPH_FILES), job.transition_model(), *scoring.files]
+    files = [model, *(job.graph_dir / name for name in GRAPH_FILES), job.transition_model(), *others]
     return sum((SourceFiles.of_data_dir(folder, root) for folder in folders), SourceFiles.of(files))
 
 

@@ -104,7 +104,7 @@ class BeamSearch:
             decoder.init_decoding()
         num_frames = 0
         for block in blocks:
-            self._check(block)
+            self._graph.checked(block)
             for start in range(0, len(block), BLOCK_FRAMES):
                 # The decoder's column k - 1 scores the label k: here, transition-id k.
                 rows = block[start : start + BLOCK_FRAMES][:, self._columns]
@@ -126,15 +126,6 @@ class BeamSearch:
             settings = FasterDecoderOptions(beam=self._options.beam, max_active=self._options.max_active)
             self._decoders[index, word_penalty] = FasterDecoder(self._graphs[word_penalty], settings)
         return self._decoders[index, word_penalty]
-
-    def _check(self, block: Floats) -> None:
-        if block.ndim != 2 or block.shape[1] != self._graph.model.num_pdfs:
-            raise ValueError(
-                f"scores have shape {list(block.shape)}, expected [num_frames, {self._graph.model.num_pdfs}] "
-                "for the graph's transition model"
-            )
-        if not np.isfinite(block).all():
-            raise ValueError("scores hold a value that is not finite")
 
     def _best_path(self, decoder: "FasterDecoder", weight: ScoreWeights) -> Hypothesis:
         is_complete = decoder.reached_final()

@@ -19,6 +19,7 @@ from asr_bn.decoding.grammar import Grammar
 from asr_bn.decoding.graph import to_arrays, to_kaldifst
 from asr_bn.decoding.hmms import Hmm, Hmms
 from asr_bn.decoding.lang_dir import LangDir, read_word_fst, read_word_ids
+from asr_bn.decoding.lattices.align_lexicon import ALIGN_LEXICON
 from asr_bn.decoding.lexicon_fst import Lexicon
 from asr_bn.decoding.self_loops import add_self_loops
 from asr_bn.kaldi_io.context_dependency import ContextDependency
@@ -65,6 +66,8 @@ def make_graph(
 ) -> FstArrays:
     """Write ``out_dir/{words.txt,final.mdl,num_pdfs}`` and last ``HCLG.fst``, a const FST as Kaldi's.
 
+    ``G.fst`` and ``phones/align_lexicon.int`` are there too: rescoring and the times of words need them.
+
     Args:
         lexicon_dir: a folder that `Lexicon.read` reads, or a lang folder.  A ``phones.txt`` beside ``mdl``
             replaces its own.
@@ -100,6 +103,10 @@ def make_graph(
     _determinize(graph)
     arrays = without_labels_above(to_arrays(graph), hmms.num_transition_ids)
     arrays = add_self_loops(to_arrays(_minimized(arrays)), hmms)
+    align_lexicon = lexicon.align_lexicon(word_ids)
+    if align_lexicon is not None:
+        align_lexicon.write(out_dir / ALIGN_LEXICON)
+    to_arrays(word_graph).write_const(out_dir / "G.fst")
     _write(out_dir, arrays, word_ids, mdl)
     return arrays
 

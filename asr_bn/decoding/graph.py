@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from asr_bn.decoding.fst_file import Fst, FstArrays, kaldifst
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.script_file import read_count
 from asr_bn.kaldi_io.transition_model import TransitionModel
+from asr_bn.system.arrays import Floats
 
 GRAPH_FILES = ("HCLG.fst", "HCLG.fst.gz", "words.txt", "num_pdfs")
 
@@ -20,12 +22,12 @@ class DecodingGraph:
     """A graph whose input labels are transition-ids and whose output labels are words.
 
     Attributes:
-        fst: a ``kaldifst.StdVectorFst``.
+        arrays: the transducer.
         words: names by number.
         model: maps the input labels to pdfs.
     """
 
-    fst: Fst
+    arrays: FstArrays
     words: dict[int, str]
     model: TransitionModel
 
@@ -45,14 +47,33 @@ class DecodingGraph:
         model_path = mdl or find_transition_model(graph_dir)
         model = TransitionModel.read(model_path)
         _check_labels(arrays, words, model, graph_dir, model_path)
-        return cls(to_kaldifst(arrays), words, model)
+        return cls(arrays, words, model)
+
+    @cached_property
+    def fst(self) -> Fst:
+        """The transducer as a ``kaldifst.StdVectorFst``."""
+        return to_kaldifst(self.arrays)
 
     def with_word_penalty(self, penalty: float) -> Fst:
         """Copy the ``kaldifst.StdVectorFst``, with ``penalty`` added to the cost of every word."""
-        arrays = to_arrays(self.fst)
-        arcs = arrays.arcs.copy()
+        arcs = self.arrays.arcs.copy()
         arcs["weight"][arcs["olabel"] > 0] += np.float32(penalty)
-        return to_kaldifst(replace(arrays, arcs=arcs))
+        return to_kaldifst(replace(self.arrays, arcs=arcs))
+
+    def checked(self, block: Floats) -> Floats:
+        """Return log likelihoods as they are.
+
+        Raises:
+            ValueError: columns that are not the transition model's pdfs, or a value that is not finite.
+        """
+        if block.ndim != 2 or block.shape[1] != self.model.num_pdfs:
+            raise ValueError(
+                f"scores have shape {list(block.shape)}, expected [num_frames, {self.model.num_pdfs}] "
+                "for the graph's transition model"
+            )
+        if not np.isfinite(block).all():
+            raise ValueError("scores hold a value that is not finite")
+        return block
 
 
 def to_kaldifst(arrays: FstArrays) -> Fst:

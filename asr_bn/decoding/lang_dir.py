@@ -9,6 +9,7 @@ import numpy as np
 from asr_bn.decoding.arpa import BACKOFF, RESERVED, describe_left_out
 from asr_bn.decoding.fst_file import Fst, FstArrays, kaldifst
 from asr_bn.decoding.graph import to_kaldifst
+from asr_bn.decoding.lattices.align_lexicon import ALIGN_LEXICON, AlignLexicon
 from asr_bn.decoding.lexicon_fst import read_phone_ids
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_ints
@@ -59,6 +60,11 @@ class LangDir:
     def word_ids(self) -> dict[str, int]:
         """Read the numbers of words and of Kaldi's own symbols; see `read_word_ids`."""
         return read_word_ids(self.path.parent)
+
+    def align_lexicon(self, word_ids: dict[str, int]) -> AlignLexicon | None:
+        """Read ``phones/align_lexicon.int``, which numbers words as ``word_ids`` does; None without it."""
+        path = self.path.parent / ALIGN_LEXICON
+        return AlignLexicon.read(path) if path.is_file() else None
 
     def fst(self, word_ids: dict[str, int]) -> tuple[Fst, list[int]]:
         """Read ``L_disambig.fst`` and its disambiguation symbols, the first of which is ``#0``.

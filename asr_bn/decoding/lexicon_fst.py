@@ -15,6 +15,7 @@ import numpy as np
 from asr_bn.decoding.arpa import BACKOFF, BEGIN, END, RESERVED
 from asr_bn.decoding.fst_file import ARC, Fst, FstArrays, kaldifst
 from asr_bn.decoding.graph import to_kaldifst
+from asr_bn.decoding.lattices.align_lexicon import AlignLexicon
 from asr_bn.decoding.silence import SilenceProbabilities, WordSilence
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.plain_text import parse_float, split_words
@@ -93,6 +94,14 @@ class Lexicon:
     def word_ids(self) -> dict[str, int]:
         """Number the words and Kaldi's own symbols."""
         return {name: number for number, name in enumerate(["<eps>", *self.words(), BACKOFF, BEGIN, END])}
+
+    def align_lexicon(self, word_ids: dict[str, int]) -> AlignLexicon:
+        """Number the pronunciations, and the silence between words."""
+        found: dict[int, list[tuple[int, ...]]] = {0: [(self.phone_ids[self.silence_phone],)]}
+        for word, _, phones in self.entries:
+            numbers = tuple(self.phone_ids[phone] for phone in phones)
+            found.setdefault(word_ids[word], []).append(numbers)
+        return AlignLexicon(found)
 
     def disambiguated(self) -> tuple[list[Pronunciation], int]:
         """Append ``#1``, ``#2``, ... to pronunciations that are or begin another one.

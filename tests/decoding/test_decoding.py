@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from asr_bn.decoding.beam_search import NOTHING, BeamOptions, BeamSearch, Hypothesis, ScoreWeights
-from asr_bn.decoding.corpus import best_weights
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.graph import DecodingGraph, find_transition_model
 from asr_bn.decoding.references import count_errors
+from asr_bn.decoding.tuning import best_weights
 from asr_bn.decoding.word_errors import WordErrors, count_word_errors
 from asr_bn.decoding.workers import SearchJob, decode_all
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors
@@ -72,8 +72,9 @@ def test_several_processes_give_what_one_gives(scores):
     items[1] = Scores(items[1].utt_id, items[1].num_frames, np.split(items[1].matrix(), [20]), is_long=True)
     one, two = (list(decode_all(job, items, weights, jobs)) for jobs in (1, 2))
     assert [utt_id for utt_id, _ in two] == list(scores)
-    for (_, expected), (_, paths) in zip(one, two, strict=True):
-        assert [path.words for path in paths] == [path.words for path in expected]
+    for (_, expected), (_, found) in zip(one, two, strict=True):
+        assert found.words == expected.words
+        assert found.lattice.rows() == expected.lattice.rows()
 
 
 def test_no_frames_and_too_few_frames(graph, scores):

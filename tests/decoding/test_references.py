@@ -7,13 +7,16 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from asr_bn.decoding.beam_search import Hypothesis
-from asr_bn.decoding.corpus import write_hypotheses
+from asr_bn.decoding.beam_search import ScoreWeights
+from asr_bn.decoding.choice import AnswerOptions, Choice
+from asr_bn.decoding.corpus import DecodedCorpus
+from asr_bn.decoding.folder import write_folder
 from asr_bn.decoding.references import References, WerFilter, count_errors, run_filter
 from asr_bn.decoding.word_errors import WordErrors
+from asr_bn.kaldi_io.lattice_table import open_lattice_archive
+from tests.helpers.lattices import chain
 
 RECIPE_FILTER = Path(__file__).parents[2] / "recipes/wsj/local/wer_output_filter"
 # egs/wsj/s5/local/wer_output_filter as rules from text to text.
@@ -131,8 +134,13 @@ def test_errors_are_printed_as_compute_wer_does() -> None:
 
 
 def test_references_without_words_are_written_as_what_they_are(tmp_path: Path) -> None:
-    hypotheses = {"u": Hypothesis(("a", "b"), np.zeros(3, np.int32), 1.0, 2.0, True)}
-    errors = write_hypotheses(tmp_path, hypotheses, References({"u": []}), {"acoustic_scale": 0.1})
+    weights = ScoreWeights(0.1)
+    with open_lattice_archive(tmp_path / "lat.1.gz") as archive:
+        archive.write("u", chain([1, 2], costs=(1.0, 2.0)))
+    decoded = DecodedCorpus(tmp_path / "lat.1.gz", [weights], {"u": [("a", "b")]}, 0)
+    options = AnswerOptions({1: "a", 2: "b"})
+    choice = Choice.given(weights, options)
+    _, errors = write_folder(decoded, tmp_path, References({"u": []}), choice, options, 0.01)
     assert (tmp_path / "wer.txt").read_text() == "%WER inf [ 2 / 0, 2 ins, 0 del, 0 sub ]\n" == f"{errors}\n"
     summary = json.loads((tmp_path / "decode.json").read_text())
     assert (summary["wer"], summary["errors"], summary["words"]) == (None, 2, 0)

@@ -1,6 +1,6 @@
 """Small language models, a text for them, and the model once more in NumPy: the oracle of its tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from torch import nn
 
 from asr_bn.language_model.data import Texts
 from asr_bn.language_model.experiment import LanguageModelExperiment
+from asr_bn.language_model.metadata import LanguageModelMetadata
 from asr_bn.language_model.model import LanguageModel
+from asr_bn.language_model.onnx_export import export_graph
 from asr_bn.language_model.text import Unit
 
 Array = NDArray[np.float64]
@@ -59,6 +61,14 @@ def make_texts(folder: Path, unit: Unit = "word", num_sentences: int = 12) -> Te
         for seed, (name, size) in enumerate(sizes.items(), start=1)
     }
     return Texts.read(paths, unit)
+
+
+def write_language_model(path: Path, words: Sequence[str]) -> Path:
+    """Export a network that was not trained, whose tokens are ``words``."""
+    model = make_model(len(words) + 1, cell="lstm", norm="none").eval()
+    experiment = make_experiment("none").to_dict()
+    export_graph(model, LanguageModelMetadata("window", ("</s>", *words), experiment, {}, {}, "0"), path)
+    return path
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Lattices: several answers for each utterance, their costs, confidences and times."""
