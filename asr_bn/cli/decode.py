@@ -10,7 +10,9 @@ from asr_bn.cli import options
 from asr_bn.system.cores import available_cores
 
 if TYPE_CHECKING:
+    from asr_bn.cli.stage import Stage
     from asr_bn.data.source_files import SourceFiles
+    from asr_bn.decoding.choice import AnswerOptions
     from asr_bn.decoding.graph_files import GraphFiles
     from asr_bn.decoding.lattices.nbest_rescoring import NBestRescorer
     from asr_bn.decoding.references import References, TuningData, WerFilter
@@ -86,39 +88,37 @@ def decode(
     pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
     wer_filter: Filter = None,
 ) -> None:
-    """Decode a data folder into words, and count their errors.
+    """Decode a data folder into lattices and words, and count the errors.
 
     OUT_DIR gets Kaldi's lattices (lat.1.gz), the best words (hyp.txt) with times and confidences (hyp.ctm),
     n-best lists with their costs (nbest.json), and the WER where there is a text.
     """
-    from asr_bn.cli.stage import Stage
-    from asr_bn.decoding.beam_search import BeamOptions
-    from asr_bn.decoding.choice import AnswerOptions
     from asr_bn.decoding.corpus import CorpusDecoder
-    from asr_bn.decoding.folder import LATTICES, decode_folder
+    from asr_bn.decoding.folder import decode_folder
     from asr_bn.decoding.graph_files import GraphFiles
-    from asr_bn.decoding.lattices.decoder import DEFAULT_SCALE, LatticeOptions
     from asr_bn.decoding.references import NO_FILTER, WerFilter
-    from asr_bn.decoding.workers import SearchJob
-    from asr_bn.kaldi_io.phone_table import read_phone_names
     from asr_bn.scoring.inputs import ScoringInput
     from asr_bn.scoring.scorer import AcousticScorer
 
     _refuse(acoustic_scale, prior_floor, lm_scale, rescore_lm)
     audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
-    lattices = LatticeOptions(acoustic_scale or DEFAULT_SCALE, lattice_beam)
-    mdl = None if mdl is None else options.model_of(mdl)
-    job = SearchJob(graph_dir, mdl, BeamOptions(beam, max_active), lattices)
+    job = _job(graph_dir, mdl, acoustic_scale, beam, max_active, lattice_beam)
     beside = GraphFiles(graph_dir, lang)
     scoring = NO_FILTER if wer_filter is None else WerFilter.find(wer_filter)
-    weights = [acoustic_scale, word_penalty, beam, max_active, prior_scale, prior_floor]
-    weights += [lattice_beam, n_best, lm_scale]
-    settings = {"options": [*weights, mdl, tune_data, root, channel, resample, scoring]}
+    settings = [
+        acoustic_scale,
+        word_penalty,
+        beam,
+        max_active,
+        prior_scale,
+        prior_floor,
+        lattice_beam,
+        n_best,
+    ]
+    settings += [lm_scale, mdl, tune_data, root, channel, resample, scoring]
     rescoring = [path for path in (rescore_arpa, rescore_lm, beside.grammar, beside.align_lexicon) if path]
-    folders = [data_dir, tune_data or data_dir]
-    sources = _sources(model, job, folders, root, [*scoring.files, *rescoring])
-    outputs = [out_dir / name for name in ("hyp.txt", LATTICES, "decode.json")]
-    stage = Stage(out_dir / ".decode.done", outputs, settings, sources)
+    sources = _sources(model, job, [data_dir, tune_data or data_dir], root, [*scoring.files, *rescoring])
+    stage = _stage(out_dir, settings, sources)
     if stage.is_done(f"{out_dir}: decoded already"):
         return
     # What is compared with is looked at before hours of decoding.
@@ -126,10 +126,7 @@ def decode(
     scorer = AcousticScorer.load(model, options.device_of(device), num_threads=1)
     job.check(scorer.metadata.num_pdfs, model)
     source = ScoringInput(scorer.metadata.fbank, audio)
-    names = read_phone_names(graph_dir / "words.txt")
-    times = beside.word_times(job.transition_model())
-    rescorer = _rescorer(rescore_lm, beside, names)
-    wanted = AnswerOptions(names, acoustic_scale, word_penalty, n_best, rescorer, lm_scale, times)
+    wanted = _answers(beside, job, rescore_lm, acoustic_scale, word_penalty, n_best, lm_scale)
     with beside.grammars_for(rescore_arpa) as grammars:
         job = replace(job, grammars=grammars)
         decoder = CorpusDecoder(scorer, job, source, nj or available_cores(), prior_scale, prior_floor)
@@ -139,6 +136,44 @@ def decode(
     if errors is not None:
         print(errors)
     stage.mark_done()
+
+
+def _job(
+    graph_dir: Path, mdl: Path | None, scale: float | None, beam: float, max_active: int, lattice_beam: float
+) -> "SearchJob":
+    from asr_bn.decoding.beam_search import BeamOptions
+    from asr_bn.decoding.lattices.decoder import DEFAULT_SCALE, LatticeOptions
+    from asr_bn.decoding.workers import SearchJob
+
+    found = None if mdl is None else options.model_of(mdl)
+    lattices = LatticeOptions(scale or DEFAULT_SCALE, lattice_beam)
+    return SearchJob(graph_dir, found, BeamOptions(beam, max_active), lattices)
+
+
+def _stage(out_dir: Path, settings: list[object], sources: "SourceFiles") -> "Stage":
+    from asr_bn.cli.stage import Stage
+    from asr_bn.decoding.folder import LATTICES
+
+    outputs = [out_dir / name for name in ("hyp.txt", LATTICES, "decode.json")]
+    return Stage(out_dir / ".decode.done", outputs, {"options": settings}, sources)
+
+
+def _answers(
+    beside: "GraphFiles",
+    job: "SearchJob",
+    rescore_lm: Path | None,
+    acoustic_scale: float | None,
+    word_penalty: float | None,
+    num_best: int,
+    lm_scale: float | None,
+) -> "AnswerOptions":
+    from asr_bn.decoding.choice import AnswerOptions
+    from asr_bn.kaldi_io.phone_table import read_phone_names
+
+    names = read_phone_names(job.graph_dir / "words.txt")
+    times = beside.word_times(job.transition_model())
+    rescorer = _rescorer(rescore_lm, beside, names)
+    return AnswerOptions(names, acoustic_scale, word_penalty, num_best, rescorer, lm_scale, times)
 
 
 def _refuse(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_bn.decoding.arpa import BACKOFF, arpa_fst
-from asr_bn.decoding.build_graph import to_arrays
 from asr_bn.decoding.fst_file import FstArrays
+from asr_bn.decoding.graph import to_arrays
 from asr_bn.decoding.hmms import Hmms
 from asr_bn.decoding.lang_dir import read_word_ids
 from asr_bn.decoding.lattices.align_lexicon import ALIGN_LEXICON, AlignLexicon
