@@ -215,3 +215,18 @@ def test_the_public_names_are_those_of_the_stubs():
     for package in (asr_bn, asr_bn.layers):
         assert all(hasattr(package, name) for name in package.__all__)
     assert asr_bn.BatchNormLSTM is asr_bn.layers.BatchNormLSTM is BatchNormLSTM
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("lengths", [None, [6, 4, 1, 3], LENGTHS], ids=["full", "list", "tensor"])
+def test_the_default_device_is_not_where_a_layer_works(norm, lengths):
+    """As with nn.LSTM; the meta device stands for any other: it keeps no values."""
+    results = []
+    for device in ("cpu", "meta"):
+        layer, x = make(norm, bidirectional=True), features().requires_grad_()
+        with torch.device(device):
+            output, (h_n, _) = layer(x, lengths=lengths)
+            gradient = torch.autograd.grad(output.square().sum(), x)[0]
+            evaluated, _ = layer.eval()(x, lengths=lengths)
+        results.append([output, h_n, gradient, evaluated, *layer.buffers()])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*results, strict=True))
