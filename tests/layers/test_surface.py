@@ -230,3 +230,21 @@ def test_the_default_device_is_not_where_a_layer_works(norm, lengths):
             evaluated, _ = layer.eval()(x, lengths=lengths)
         results.append([output, h_n, gradient, evaluated, *layer.buffers()])
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*results, strict=True))
+
+
+def replica(layer: nn.Module) -> nn.Module:
+    """What ``torch.nn.parallel.replicate`` makes for another device: parameters become attributes."""
+    copied = layer._replicate_for_data_parallel()
+    for name, child in layer.named_children():
+        setattr(copied, name, replica(child))
+    for name, values in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
+        setattr(copied, name, values.clone())
+    return copied
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+def test_replicas_of_data_parallel_run(norm, training):
+    layer = make(norm).train(training)
+    output, _ = replica(layer)(features(), lengths=LENGTHS)
+    assert torch.equal(output, layer(features(), lengths=LENGTHS)[0])
