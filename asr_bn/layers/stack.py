@@ -65,7 +65,8 @@ class RecurrentStack(RecurrentParameters):
             raise RuntimeError(NO_EXPORT)
         if self.norm is not None and self.training and transforms_active():
             raise RuntimeError(
-                "torch.func's transforms cannot update population statistics: call eval(), or use norm=None"
+                "torch.func's transforms and forward-mode derivatives cannot update population statistics: "
+                "call eval(), or use norm=None"
             )
 
     def _check(self, x: Tensor, hx: State | None, batch: tuple[int, ...]) -> None:

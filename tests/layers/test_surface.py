@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import io
 import itertools
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jacrev, stack_module_state, vmap
 from torch.nn.utils import parametrizations, prune
 
@@ -109,6 +111,19 @@ def test_the_transforms_of_torch_func_equal_autograd(norm, bidirectional):
         torch.testing.assert_close(ours[1], theirs, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("norm", NORMS)
+def test_forward_mode_derivatives_equal_differences(norm):
+    """Central ones of a step of 1e-6, in float64: off by its square and by rounding, 1e-10 each."""
+    layer = make(norm, bidirectional=True, dtype=torch.float64).eval()
+    x, along = features().double(), torch.ones(4, 6, 5, dtype=torch.float64)
+    with forward_ad.dual_level():
+        output, _ = layer(forward_ad.make_dual(x, along), lengths=LENGTHS)
+        tangent = forward_ad.unpack_dual(output).tangent
+    ahead, behind = (layer(x + step * along, lengths=LENGTHS)[0] for step in (1e-6, -1e-6))
+    torch.testing.assert_close(tangent, (ahead - behind) / 2e-6, rtol=1e-7, atol=1e-8)
+
+
 @pytest.mark.parametrize("norm", NORMS[1:])
 def test_vmap_over_statistics_is_refused(norm):
     layers, x = [make(norm).eval() for _ in range(2)], features()
@@ -123,9 +138,12 @@ def test_there_is_no_forward_pass_on_the_meta_device():
         layer(torch.zeros(4, 2, 5, device="meta"))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("norm", ["sequence", "frame", "recurrent"])
 def test_the_transforms_cannot_update_statistics(norm):
     layer = make(norm)
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match="forward-mode derivatives cannot"):
+        layer(features())
     with pytest.raises(RuntimeError, match=r"cannot update population statistics: call eval\(\)"):
         grad(lambda x: layer(x)[0].sum())(features())
 
@@ -170,6 +188,15 @@ def test_exports_and_traces_name_fold():
         torch.jit.trace(layer, (features(),))
     exported = torch.export.export(layer.fold(), (features(),)).module()
     torch.testing.assert_close(exported(features())[0], layer(features())[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_onnx_export_and_symbolic_traces_are_refused():
+    layer = make("sequence").eval()
+    with pytest.raises(RuntimeError, match=r"export what fold\(\) gives"):
+        torch.onnx.export(layer, (features(),), io.BytesIO(), dynamo=False)
+    with pytest.raises(TypeError, match="the input is a Proxy, expected a tensor"):
+        torch.fx.symbolic_trace(Around(layer))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
