@@ -67,7 +67,8 @@ class BatchNormLSTM(RecurrentStack):
         norm: see above.
         peephole: the diagonal connection from ``c_t`` to the output gate (eq. 15), outside any normalization.
         eps: added to the variance (eq. 3).
-        momentum: weight of a new mini-batch in the running population statistics; None pools all alike.
+        momentum: weight of a new mini-batch in the running population statistics; 0 leaves them as they are,
+            None pools all alike.
         initial_gamma: first value of ``gamma``.
         max_steps: time steps with population statistics of their own; older checkpoints may hold more.
         sync: statistics are of the frames of all ranks where ``torch.distributed`` has several.

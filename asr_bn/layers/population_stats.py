@@ -20,7 +20,8 @@ class PopulationStats(nn.Module):
 
     Args:
         num_features: features of the quantity.
-        momentum: weight of a new mini-batch in the running sums; None pools all mini-batches alike.
+        momentum: weight of a new mini-batch in the running sums; 0 leaves them as they are, None pools all
+            mini-batches alike.
         max_steps: time steps to tell apart.
         device: of the buffers.
     """
@@ -66,7 +67,7 @@ class PopulationStats(nn.Module):
 
         A forward pass that ``torch.utils.checkpoint`` repeats in a backward pass adds nothing: it was added.
         """
-        if torch._C._current_graph_task_id() != -1:
+        if self.momentum == 0.0 or torch._C._current_graph_task_id() != -1:
             return
         mean, variance, count = mean.double(), variance.double(), count.to(self.count)
         keep = 1.0 if self.momentum is None else 1.0 - self.momentum

@@ -240,3 +240,13 @@ def test_damaged_statistics_are_named(norm, damaged):
     state["stats_l0.sum"] = damaged
     with pytest.raises(RuntimeError, match=r"stats_l0\.sum"):
         make(norm).load_state_dict(state)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_momentum_of_zero_freezes_statistics(norm):
+    """As nn.BatchNorm1d: a new mini-batch has no weight."""
+    layer = trained(norm)
+    before = copy.deepcopy(layer.stats_l0.state_dict())
+    layer.momentum = 0.0
+    layer(2.0 * features())
+    assert all(torch.equal(buffer, before[name]) for name, buffer in layer.stats_l0.named_buffers())
