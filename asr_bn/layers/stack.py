@@ -92,7 +92,9 @@ class RecurrentStack(RecurrentParameters):
         layout, all_weights = PackedLayout([], x.device), self.all_weights
         for index in range(self.num_layers):
             layer = self._layer(index, x)
-            taking_part = self.normalization.take_statistics(layer, x, layout) if layer.sync else x.sum()
+            taking_part = x.sum()  # keeps the layers below in the graph
+            if layer.sync:
+                taking_part = taking_part + self.normalization.take_statistics(layer, x, layout)
             for weights in all_weights[self._directions(index)]:
                 taking_part = taking_part + sum(values.sum() for values in weights)
             # Zero times the weights keeps every parameter, and the sums over the ranks, in the graph.

@@ -27,6 +27,7 @@ LAYERS = {
     ),
     "LSTM, sequence, features that nearly cancel": lambda: cancelling(),
     "RNN, sequence": lambda: BatchNormRNN(3, 4, 1, batch_first=True, norm="sequence"),
+    "LSTM, no norm": lambda: BatchNormLSTM(3, 4, 2, batch_first=True, bidirectional=True),
 }
 
 
