@@ -40,15 +40,16 @@ class BatchNormLSTM(RecurrentStack):
     * Second derivatives are an error with ``"frame"``, with ``"recurrent"``, under autocast, and with cuDNN,
       which has none; ``backend="reference"`` gives them everywhere.
     * The transforms of ``torch.func`` and forward-mode derivatives run the reference, slowly.  In training
-      with a norm they are an error: they cannot update population statistics.  ``vmap`` cannot run over the
-      statistics of several models.  PyTorch itself cannot pack what has a forward-mode derivative.
+      with a norm they are an error: they cannot update population statistics.  ``vmap`` cannot run over
+      ``lengths``, nor over the statistics of several models.  PyTorch itself cannot pack what has a
+      forward-mode derivative.
     * ``torch.jit.script`` compiles the ``nn.LSTM`` of the same parameters, also within a model around it.
       With a norm, a peephole or parametrizations: script ``fold()``.
     * ``torch.export`` and ``torch.jit.trace`` take ``fold()`` only: the layers loop over time steps.
     * ``torch.fx`` takes the layer as a leaf of the graph only, as ``Tracer.is_leaf_module`` can name it.
       It is no ``nn.RNNBase``: what looks for that class, such as ``quantize_dynamic``, takes ``fold()``.
     * The data of a ``PackedSequence`` that it returns cannot be changed in place before a backward pass,
-      which needs them.  The packed input and the first states must be of the weights' precision.
+      which needs them.  Input and first states must be of one precision, unless autocast is on.
     * In a forward pass that ``torch.utils.checkpoint`` repeats statistics are not counted twice.  As with
       ``nn.BatchNorm1d``, those of the replicas of ``nn.DataParallel`` are lost, but for the first one's.
     * ``device="mps"`` with a norm does not work: it has no float64.  ``device="meta"`` has no forward pass.
