@@ -12,7 +12,7 @@ from asr_bn.features.deltas import delta_kernels
 from asr_bn.features.options import FbankOptions
 from asr_bn.layers.batch_norm import BatchNormLSTM
 from asr_bn.layers.one_bias import keep_one_bias
-from asr_bn.training.checkpoint import ACOUSTIC_MODEL, Checkpoint, load_checkpoint
+from asr_bn.training.checkpoint import ACOUSTIC_MODEL, Checkpoint, contents_of, load_checkpoint
 
 
 class Deltas(nn.Module):
@@ -118,11 +118,12 @@ def load_model(path: Path) -> tuple[AcousticModel, Checkpoint]:
     """Read a checkpoint: its model, in evaluation mode on the CPU, and all that it holds.
 
     Raises:
-        ValueError: the checkpoint is damaged.
+        ValueError: the checkpoint is damaged, or does not hold such a model.
     """
     state = load_checkpoint(path, ACOUSTIC_MODEL)
-    config = ExperimentConfig.from_dict(state["config"])
-    fbank = FbankOptions(**state["description"]["fbank"])
-    model = AcousticModel(config.model, fbank.num_features, state["description"]["num_pdfs"])
-    model.load_state_dict(state["model"])
+    with contents_of(path):
+        config = ExperimentConfig.from_dict(state["config"])
+        fbank = FbankOptions(**state["description"]["fbank"])
+        model = AcousticModel(config.model, fbank.num_features, state["description"]["num_pdfs"])
+        model.load_state_dict(state["model"])
     return model.eval(), state

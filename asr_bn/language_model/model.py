@@ -10,7 +10,7 @@ from asr_bn.language_model.experiment import LanguageModelConfig, LanguageModelE
 from asr_bn.layers.batch_norm import BatchNormLSTM, BatchNormRNN
 from asr_bn.layers.one_bias import keep_one_bias
 from asr_bn.layers.recurrence.steps import State
-from asr_bn.training.checkpoint import LANGUAGE_MODEL, Checkpoint, load_checkpoint
+from asr_bn.training.checkpoint import LANGUAGE_MODEL, Checkpoint, contents_of, load_checkpoint
 
 
 class LanguageModel(nn.Module):
@@ -100,7 +100,8 @@ def load_model(path: Path) -> tuple[LanguageModel, Checkpoint]:
         ValueError: the checkpoint is damaged, or not of a language model.
     """
     state = load_checkpoint(path, LANGUAGE_MODEL)
-    config = LanguageModelExperiment.from_dict(state["config"]).model
-    model = LanguageModel(config, len(state["description"]["words"]))
-    model.load_state_dict(state["model"])
+    with contents_of(path):
+        config = LanguageModelExperiment.from_dict(state["config"]).model
+        model = LanguageModel(config, len(state["description"]["words"]))
+        model.load_state_dict(state["model"])
     return model, state

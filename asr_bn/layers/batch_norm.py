@@ -39,11 +39,19 @@ class BatchNormLSTM(RecurrentStack):
     * ``proj_size`` must be 0: the paper has no projected states.
     * Second derivatives are an error with ``"frame"``, with ``"recurrent"``, under autocast, and with cuDNN,
       which has none; ``backend="reference"`` gives them everywhere.
-    * The transforms of ``torch.func`` run the reference, slowly.  In training with a norm they are an error:
-      they cannot update population statistics.  ``vmap`` cannot run over the statistics of several models.
+    * The transforms of ``torch.func`` and forward-mode derivatives run the reference, slowly.  In training
+      with a norm they are an error: they cannot update population statistics.  ``vmap`` cannot run over
+      ``lengths``, nor over the statistics of several models.  PyTorch itself cannot pack what has a
+      forward-mode derivative.
     * ``torch.jit.script`` compiles the ``nn.LSTM`` of the same parameters, also within a model around it.
       With a norm, a peephole or parametrizations: script ``fold()``.
     * ``torch.export`` and ``torch.jit.trace`` take ``fold()`` only: the layers loop over time steps.
+    * ``torch.fx`` takes the layer as a leaf of the graph only, as ``Tracer.is_leaf_module`` can name it.
+      It is no ``nn.RNNBase``: what looks for that class, such as ``quantize_dynamic``, takes ``fold()``.
+    * The data of a ``PackedSequence`` that it returns cannot be changed in place before a backward pass,
+      which needs them.  Input and first states must be of one precision, unless autocast is on.
+    * In a forward pass that ``torch.utils.checkpoint`` repeats statistics are not counted twice.  As with
+      ``nn.BatchNorm1d``, those of the replicas of ``nn.DataParallel`` are lost, but for the first one's.
     * ``device="mps"`` with a norm does not work: it has no float64.  ``device="meta"`` has no forward pass.
     * There is no warning where ``dropout`` has no effect because there is one layer.
 
@@ -60,7 +68,8 @@ class BatchNormLSTM(RecurrentStack):
         norm: see above.
         peephole: the diagonal connection from ``c_t`` to the output gate (eq. 15), outside any normalization.
         eps: added to the variance (eq. 3).
-        momentum: weight of a new mini-batch in the running population statistics; None pools all alike.
+        momentum: weight of a new mini-batch in the running population statistics; 0 leaves them as they are,
+            None pools all alike.
         initial_gamma: first value of ``gamma``.
         max_steps: time steps with population statistics of their own; older checkpoints may hold more.
         sync: statistics are of the frames of all ranks where ``torch.distributed`` has several.
@@ -79,7 +88,6 @@ class BatchNormLSTM(RecurrentStack):
         self,
         input: PackedSequence | Tensor,
         hx: tuple[Tensor, Tensor] | None = None,
-        *,
         lengths: Lengths | None = None,
     ) -> tuple[PackedSequence | Tensor, tuple[Tensor, Tensor]]:
         """Run the layers.
@@ -182,7 +190,7 @@ class BatchNormRNN(RecurrentStack):
         )
 
     def forward(
-        self, input: PackedSequence | Tensor, hx: Tensor | None = None, *, lengths: Lengths | None = None
+        self, input: PackedSequence | Tensor, hx: Tensor | None = None, lengths: Lengths | None = None
     ) -> tuple[PackedSequence | Tensor, Tensor]:
         """Run the layers; as :meth:`BatchNormLSTM.forward`, with hidden states alone."""
         output, (h_n,) = self.run_layers(input, None if hx is None else (hx,), lengths)

@@ -70,6 +70,21 @@ class RecurrentParameters(nn.Module):
         self.reset_parameters()
 
     @property
+    def momentum(self) -> float | None:
+        """Weight of a new mini-batch in the running statistics; setting it sets that of all statistics."""
+        return self._momentum
+
+    @momentum.setter
+    def momentum(self, value: float | None) -> None:
+        self._momentum = value
+        for stats in self.population_stats():
+            stats.momentum = value
+
+    def population_stats(self) -> list[PopulationStats]:
+        """Return the statistics of all layers and directions, none without a norm."""
+        return [module for module in self.children() if isinstance(module, PopulationStats)]
+
+    @property
     def num_directions(self) -> int:
         """2 when bidirectional, otherwise 1."""
         return 2 if self.bidirectional else 1
@@ -126,9 +141,8 @@ class RecurrentParameters(nn.Module):
                 nn.init.zeros_(parameter)
             else:
                 nn.init.uniform_(parameter, -bound, bound)
-        for module in self.children():
-            if isinstance(module, PopulationStats):
-                module.reset()
+        for stats in self.population_stats():
+            stats.reset()
 
     def extra_repr(self) -> str:
         """Return the sizes, the norm, and the other arguments that are not defaults."""

@@ -34,7 +34,8 @@ def estimate_population_stats(
             layer: see :func:`run_for_statistics`.
 
     Raises:
-        ValueError: the model has no statistics to estimate, or ``batches`` is empty.
+        ValueError: the model has no statistics to estimate, ``batches`` is empty, or what they give is not
+            finite.
     """
     layers = [part for part in model.modules() if _statistics_in(part) and _is_estimated(part, model)]
     if not layers:
@@ -47,6 +48,8 @@ def estimate_population_stats(
                 model(batch) if forward is None else forward(model, batch)
         if stats[0].count[0].item() == 0.0:
             raise ValueError("no mini-batches were given to estimate population statistics from")
+        if not all(own.sumsq.isfinite().all() for own in stats):
+            raise ValueError("the mini-batches, or the weights, give statistics that are NaN or infinite")
     except BaseException:
         before.restore()
         raise

@@ -1,7 +1,7 @@
 """Population statistics: counts, sums and sums of squares, from which mean and variance are derived last."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ class PopulationStats(nn.Module):
 
     Args:
         num_features: features of the quantity.
-        momentum: weight of a new mini-batch in the running sums; None pools all mini-batches alike.
+        momentum: weight of a new mini-batch in the running sums; 0 leaves them as they are, None pools all
+            mini-batches alike.
         max_steps: time steps to tell apart.
         device: of the buffers.
     """
@@ -63,7 +64,11 @@ class PopulationStats(nn.Module):
         Args:
             mean, variance: of the first ``S`` time steps, each ``[S, num_features]``.
             count: frames that they are of, ``[S]``, each at least 1.
+
+        A forward pass that ``torch.utils.checkpoint`` repeats in a backward pass adds nothing: it was added.
         """
+        if self.momentum == 0.0 or torch._C._current_graph_task_id() != -1:
+            return
         mean, variance, count = mean.double(), variance.double(), count.to(self.count)
         keep = 1.0 if self.momentum is None else 1.0 - self.momentum
         weight = count[:, None]
@@ -107,11 +112,11 @@ class PopulationStats(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Load what other casts, and other numbers of steps than ours, have saved (one was always one)."""
         saved = state_dict.get(prefix + "count")
-        if saved is not None and len(self.count) > 1:
+        if _has_rows(saved) and len(self.count) > 1:
             self._make_room(len(saved))
         for name, buffer in self.named_buffers():
             values = state_dict.get(prefix + name)
-            if values is not None:
+            if _has_rows(values):
                 values = values.to(torch.float64)
                 missing = buffer.shape[0] - len(values)
                 state_dict[prefix + name] = _with_zeros(values, missing) if missing > 0 else values
@@ -123,6 +128,11 @@ class PopulationStats(nn.Module):
         if missing > 0:
             for name, buffer in list(self.named_buffers()):
                 setattr(self, name, _with_zeros(buffer, missing))
+
+
+def _has_rows(saved: object) -> TypeGuard[Tensor]:
+    """Return whether it is a tensor with rows; PyTorch names what else a damaged checkpoint holds."""
+    return isinstance(saved, Tensor) and saved.dim() > 0
 
 
 def _with_zeros(values: Tensor, rows: int) -> Tensor:

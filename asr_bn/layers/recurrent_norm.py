@@ -45,7 +45,7 @@ class RecurrentNorm(Norm):
         first = tuple(at_least_float32(values) for values in state)
         h, last, statistics = layer.cell.recurrence(z, weights, first, layout, layer.backend, norm)
         if layer.training and statistics is not None:
-            layer.update(*statistics, torch.tensor(layout.batch_sizes))
+            layer.update(*statistics, torch.tensor(layout.batch_sizes, device="cpu"))
         return h.to(dtype), tuple(values.to(dtype) for values in last)
 
     def take_statistics(self, layer: Layer, x: Tensor, layout: PackedLayout) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from asr_bn.layers.arguments import check_input, check_state
+from asr_bn.layers.arguments import check_input, check_packed, check_padded, check_state
 from asr_bn.layers.layer import Layer
 from asr_bn.layers.module_modes import effective_weights
 from asr_bn.layers.parameters import RecurrentParameters
@@ -48,10 +48,10 @@ class RecurrentStack(RecurrentParameters):
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("a PackedSequence has its own lengths: give lengths of padded tensors only")
+            check_packed(input)
             self._check(input.data, hx, (int(input.batch_sizes[0]),))
             return self._run_packed(input, hx)
-        if input.dim() not in (2, 3):
-            raise ValueError(f"the input has {input.dim()} dimensions, expected 2 or 3")
+        check_padded(input)
         if input.dim() == 3:
             return self._run_padded(input, hx, lengths)
         self._check(input, hx, ())
@@ -65,14 +65,17 @@ class RecurrentStack(RecurrentParameters):
             raise RuntimeError(NO_EXPORT)
         if self.norm is not None and self.training and transforms_active():
             raise RuntimeError(
-                "torch.func's transforms cannot update population statistics: call eval(), or use norm=None"
+                "torch.func's transforms and forward-mode derivatives cannot update population statistics: "
+                "call eval(), or use norm=None"
             )
 
     def _check(self, x: Tensor, hx: State | None, batch: tuple[int, ...]) -> None:
-        check_input(x, self.input_size, next(self.parameters()).dtype)
+        # The replicas of nn.DataParallel have no parameters: theirs are plain attributes.
+        weight = next(self.parameters(), None)
+        check_input(x, self.input_size, (self.stacked("weight_hh", 0) if weight is None else weight).dtype)
         if hx is not None:
             shape = (self.num_layers * self.num_directions, *batch, self.hidden_size)
-            check_state(hx, ("h_0", "c_0")[: self.cell.num_states], shape)
+            check_state(hx, ("h_0", "c_0")[: self.cell.num_states], shape, x)
 
     def _run_padded(self, input: Tensor, hx: State | None, lengths: Lengths | None) -> tuple[Tensor, State]:
         frames, batch = input.shape[1::-1] if self.batch_first else input.shape[:2]
@@ -89,7 +92,9 @@ class RecurrentStack(RecurrentParameters):
         layout, all_weights = PackedLayout([], x.device), self.all_weights
         for index in range(self.num_layers):
             layer = self._layer(index, x)
-            taking_part = self.normalization.take_statistics(layer, x, layout) if layer.sync else x.sum()
+            taking_part = x.sum()  # keeps the layers below in the graph
+            if layer.sync:
+                taking_part = taking_part + self.normalization.take_statistics(layer, x, layout)
             for weights in all_weights[self._directions(index)]:
                 taking_part = taking_part + sum(values.sum() for values in weights)
             # Zero times the weights keeps every parameter, and the sums over the ranks, in the graph.

@@ -8,6 +8,8 @@ import hashlib
 import io
 import struct
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -74,3 +76,13 @@ def load_checkpoint(path: Path, kind: str) -> Checkpoint:
     if state.get("format") != kind:
         raise ValueError(f"{path}: format is {state.get('format')!r}, expected {kind!r}")
     return state
+
+
+@contextmanager
+def contents_of(path: Path) -> Iterator[None]:
+    """Turn errors of what a checkpoint holds or lacks into a ``ValueError`` of one line with its name."""
+    try:
+        yield
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise ValueError(f"{path}: the checkpoint does not fit this version: {reason}") from error

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pack_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from asr_bn import BatchNormLSTM, BatchNormRNN
 
@@ -82,6 +82,10 @@ def test_lengths_beside_a_packed_sequence_are_refused():
         make()(pack_sequence([X[0], X[1, :2]]), lengths=[4, 2])
 
 
+def packed(data: Tensor, batch_sizes: list[int]) -> PackedSequence:
+    return PackedSequence(data, torch.tensor(batch_sizes, dtype=torch.long))
+
+
 EMPTY = torch.zeros(0, 4, 5)
 CALLS = {
     "lengths of none": (lambda layer: layer(EMPTY, lengths=[7]), r"lengths have shape \(1,\), expected 0"),
@@ -110,6 +114,26 @@ CALLS = {
         lambda layer: layer(pack_sequence([X[0], X[1]]), (STATE[:, :1], STATE)),
         r"h_0 has shape \(1, 1, 3\), expected \(1, 2, 3\)",
     ),
+    "precision of states": (
+        lambda layer: layer(X, (STATE.double(), STATE)),
+        "h_0 is of torch.float64, the input of torch.float32",
+    ),
+    "device of states": (
+        lambda layer: layer(X, (STATE, STATE.to("meta"))),
+        "c_0 is on meta, the input on cpu",
+    ),
+    "sparse": (lambda layer: layer(X.to_sparse()), "the input is a sparse or nested tensor"),
+    "nested": (
+        lambda layer: layer(torch.nested.nested_tensor([X[0]], layout=torch.jagged)),
+        "the input is a sparse or nested tensor",
+    ),
+    "packed none": (
+        lambda layer: layer(packed(X[0, :0], [])),
+        r"data of shape \(0, 5\) and batch_sizes \[\]",
+    ),
+    "packed pictures": (lambda layer: layer(packed(X, [2])), r"data of shape \(2, 4, 5\)"),
+    "packed in part": (lambda layer: layer(packed(X[0], [2, 1])), r"batch_sizes \[2, 1\], expected rows"),
+    "packed upside down": (lambda layer: layer(packed(X[0], [1, 3])), r"batch_sizes \[1, 3\], expected rows"),
     "one tensor": (lambda layer: layer(X, STATE), "hx is a Tensor, expected the 2 tensors h_0, c_0"),
     "one state": (lambda layer: layer(X, (STATE,)), "hx is a tuple of 1, expected the 2 tensors"),
     "no tensors": (lambda layer: layer(X, (None, None)), "h_0 is a NoneType, expected a tensor"),
@@ -122,6 +146,12 @@ def test_calls_that_do_not_fit_are_refused_as_the_caller_made_them(call, norm):
     run, message = CALLS[call]
     with pytest.raises(ValueError, match=message):
         run(make(norm))
+
+
+@pytest.mark.parametrize("value", [None, [X], X.numpy()], ids=["None", "list", "array"])
+def test_what_is_no_tensor_is_refused(value):
+    with pytest.raises(TypeError, match="the input is a .*, expected a tensor or a PackedSequence"):
+        make()(value)
 
 
 def test_a_simple_recurrence_refuses_the_pair_of_an_lstm():

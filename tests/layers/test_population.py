@@ -95,7 +95,10 @@ def test_nothing_but_frozen_layers_is_refused():
         estimate_population_stats(model, batches())
 
 
-@pytest.mark.parametrize("failing", [[], [torch.zeros(4, 20, 6)]])
+FAILING = [[], [torch.zeros(4, 20, 6)], [torch.full((4, 20, 5), torch.nan)]]
+
+
+@pytest.mark.parametrize("failing", FAILING, ids=["none", "another width", "NaN"])
 def test_a_pass_that_fails_leaves_the_former_statistics(failing):
     model = Model(nn.Identity())
     model.train()(batches()[0])

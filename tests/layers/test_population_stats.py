@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
 
 from asr_bn import BatchNormLSTM
 from asr_bn.layers.population_stats import PopulationStats
@@ -200,3 +201,52 @@ def test_a_short_window_updates_only_the_steps_it_has():
     stats.update(torch.tensor([[3.0]]), torch.zeros(1, 1), torch.tensor([2]))
     assert stats.mean_and_variance(2)[0].flatten().tolist() == [2.0, 2.0]
     assert stats.count.tolist() == [4.0, 2.0, 0.0]
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+def test_gradient_checkpointing_counts_a_batch_once(norm, use_reentrant):
+    plain, checkpointed, gradients = make(norm), make(norm), []
+    for layer in (plain, checkpointed):
+        x = features().requires_grad_()
+        if layer is plain:
+            output, _ = layer(x)
+        else:
+            output, _ = checkpoint(layer, x, use_reentrant=use_reentrant)
+        output.square().sum().backward()
+        gradients.append([x.grad, *(parameter.grad for parameter in layer.parameters())])
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.equal(ours, theirs)
+    assert all(torch.equal(a, b) for a, b in zip(checkpointed.buffers(), plain.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("momentum", [None, 0.5])
+def test_momentum_can_be_set_later(norm, momentum):
+    """As with nn.BatchNorm1d; it equals a layer that was made with it."""
+    changed, expected = make(norm), make(norm, momentum=momentum)
+    changed.momentum = momentum
+    for layer in (changed, expected):
+        for factor in (1.0, 2.0):
+            layer(factor * features())
+    assert changed.momentum == momentum
+    assert all(torch.equal(a, b) for a, b in zip(changed.buffers(), expected.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("damaged", [torch.tensor(5.0), "text", torch.zeros(1, 2)], ids=str)
+@pytest.mark.parametrize("norm", NORMS)
+def test_damaged_statistics_are_named(norm, damaged):
+    state = trained(norm).state_dict()
+    state["stats_l0.sum"] = damaged
+    with pytest.raises(RuntimeError, match=r"stats_l0\.sum"):
+        make(norm).load_state_dict(state)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_momentum_of_zero_freezes_statistics(norm):
+    """As nn.BatchNorm1d: a new mini-batch has no weight."""
+    layer = trained(norm)
+    before = copy.deepcopy(layer.stats_l0.state_dict())
+    layer.momentum = 0.0
+    layer(2.0 * features())
+    assert all(torch.equal(buffer, before[name]) for name, buffer in layer.stats_l0.named_buffers())

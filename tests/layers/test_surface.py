@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import io
 import itertools
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jacrev, stack_module_state, vmap
 from torch.nn.utils import parametrizations, prune
 
@@ -109,6 +111,19 @@ def test_the_transforms_of_torch_func_equal_autograd(norm, bidirectional):
         torch.testing.assert_close(ours[1], theirs, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("norm", NORMS)
+def test_forward_mode_derivatives_equal_differences(norm):
+    """Central ones of a step of 1e-6, in float64: off by its square and by rounding, 1e-10 each."""
+    layer = make(norm, bidirectional=True, dtype=torch.float64).eval()
+    x, along = features().double(), torch.ones(4, 6, 5, dtype=torch.float64)
+    with forward_ad.dual_level():
+        output, _ = layer(forward_ad.make_dual(x, along), lengths=LENGTHS)
+        tangent = forward_ad.unpack_dual(output).tangent
+    ahead, behind = (layer(x + step * along, lengths=LENGTHS)[0] for step in (1e-6, -1e-6))
+    torch.testing.assert_close(tangent, (ahead - behind) / 2e-6, rtol=1e-7, atol=1e-8)
+
+
 @pytest.mark.parametrize("norm", NORMS[1:])
 def test_vmap_over_statistics_is_refused(norm):
     layers, x = [make(norm).eval() for _ in range(2)], features()
@@ -123,9 +138,12 @@ def test_there_is_no_forward_pass_on_the_meta_device():
         layer(torch.zeros(4, 2, 5, device="meta"))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("norm", ["sequence", "frame", "recurrent"])
 def test_the_transforms_cannot_update_statistics(norm):
     layer = make(norm)
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match="forward-mode derivatives cannot"):
+        layer(features())
     with pytest.raises(RuntimeError, match=r"cannot update population statistics: call eval\(\)"):
         grad(lambda x: layer(x)[0].sum())(features())
 
@@ -172,6 +190,15 @@ def test_exports_and_traces_name_fold():
     torch.testing.assert_close(exported(features())[0], layer(features())[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_onnx_export_and_symbolic_traces_are_refused():
+    layer = make("sequence").eval()
+    with pytest.raises(RuntimeError, match=r"export what fold\(\) gives"):
+        torch.onnx.export(layer, (features(),), io.BytesIO(), dynamo=False)
+    with pytest.raises(TypeError, match="the input is a Proxy, expected a tensor"):
+        torch.fx.symbolic_trace(Around(layer))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", [BatchNormLSTM, BatchNormRNN])
 @pytest.mark.parametrize("norm", NORMS)
@@ -215,3 +242,36 @@ def test_the_public_names_are_those_of_the_stubs():
     for package in (asr_bn, asr_bn.layers):
         assert all(hasattr(package, name) for name in package.__all__)
     assert asr_bn.BatchNormLSTM is asr_bn.layers.BatchNormLSTM is BatchNormLSTM
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("lengths", [None, [6, 4, 1, 3], LENGTHS], ids=["full", "list", "tensor"])
+def test_the_default_device_is_not_where_a_layer_works(norm, lengths):
+    """As with nn.LSTM; the meta device stands for any other: it keeps no values."""
+    results = []
+    for device in ("cpu", "meta"):
+        layer, x = make(norm, bidirectional=True), features().requires_grad_()
+        with torch.device(device):
+            output, (h_n, _) = layer(x, lengths=lengths)
+            gradient = torch.autograd.grad(output.square().sum(), x)[0]
+            evaluated, _ = layer.eval()(x, lengths=lengths)
+        results.append([output, h_n, gradient, evaluated, *layer.buffers()])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*results, strict=True))
+
+
+def replica(layer: nn.Module) -> nn.Module:
+    """What ``torch.nn.parallel.replicate`` makes for another device: parameters become attributes."""
+    copied = layer._replicate_for_data_parallel()
+    for name, child in layer.named_children():
+        setattr(copied, name, replica(child))
+    for name, values in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
+        setattr(copied, name, values.clone())
+    return copied
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+def test_replicas_of_data_parallel_run(norm, training):
+    layer = make(norm).train(training)
+    output, _ = replica(layer)(features(), lengths=LENGTHS)
+    assert torch.equal(output, layer(features(), lengths=LENGTHS)[0])

@@ -1,9 +1,22 @@
 """Checkpoints: read back as written, by plain ``torch.load`` too, and refused when one byte differs."""
 
+import dataclasses
+
 import pytest
 import torch
 
-from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint, save_checkpoint
+from asr_bn import acoustic_model
+from asr_bn.features.options import FbankOptions
+from asr_bn.language_model import model as language_model
+from asr_bn.language_model.experiment import LanguageModelExperiment
+from asr_bn.language_model.model import LanguageModel
+from asr_bn.training.checkpoint import (
+    ACOUSTIC_MODEL,
+    LANGUAGE_MODEL,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 @pytest.fixture
@@ -50,3 +63,58 @@ def test_another_torch_file_is_named(path):
     torch.save({"a": 1}, path)
     with pytest.raises(ValueError, match="not a whole checkpoint"):
         load_checkpoint(path, ACOUSTIC_MODEL)
+
+
+WRONG = {
+    "no model": (lambda state: state.pop("model"), "it has no 'model'"),
+    "no configuration": (lambda state: state.pop("config"), "it has no 'config'"),
+    "a parameter less": (lambda state: state["model"].pop("output.bias"), 'Missing key.*"output.bias"'),
+    "another width": (
+        lambda state: state["model"].update({"output.bias": torch.zeros(1)}),
+        r"size mismatch for output\.bias",
+    ),
+    "no tensors": (lambda state: state.update(model=[1]), "dict-like"),
+    "a size that cannot be": (
+        lambda state: state["config"]["model"].update(hidden_size=-1),
+        "model.hidden_size = -1",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["acoustic", "language"])
+@pytest.mark.parametrize("change", WRONG)
+def test_whole_checkpoints_of_other_contents_are_named_in_a_line(tmp_path, kind, change):
+    path, (damage, message) = tmp_path / "best.pt", WRONG[change]
+    state = acoustic_state() if kind == "acoustic" else language_state()
+    load, format = (
+        (acoustic_model.load_model, ACOUSTIC_MODEL)
+        if kind == "acoustic"
+        else (language_model.load_model, LANGUAGE_MODEL)
+    )
+    save_checkpoint(path, state, format)
+    load(path)
+    damage(state)
+    save_checkpoint(path, state, format)
+    with pytest.raises(
+        ValueError, match=rf"best\.pt: the checkpoint does not fit this version: .*{message}"
+    ) as e:
+        load(path)
+    assert "\n" not in str(e.value)
+
+
+def acoustic_state() -> Checkpoint:
+    experiment = acoustic_model.ExperimentConfig.from_dict({"model": {"num_layers": 1, "hidden_size": 2}})
+    fbank = FbankOptions(num_mel_bins=3)
+    model = acoustic_model.AcousticModel(experiment.model, fbank.num_features, 3)
+    description = {"fbank": dataclasses.asdict(fbank), "num_pdfs": 3}
+    return {"config": experiment.to_dict(), "description": description, "model": model.state_dict()}
+
+
+def language_state() -> Checkpoint:
+    experiment = LanguageModelExperiment.from_dict({"model": {"num_layers": 1, "hidden_size": 2}})
+    model = LanguageModel(experiment.model, 3)
+    return {
+        "config": experiment.to_dict(),
+        "description": {"words": ["a", "b", "c"]},
+        "model": model.state_dict(),
+    }

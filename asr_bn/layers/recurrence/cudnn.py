@@ -32,7 +32,7 @@ def layer(
     bidirectional, training = len(w_ih) == 2, torch.is_grad_enabled()
     output, *last = _KERNELS[kind](
         x,
-        torch.tensor(layout.batch_sizes),
+        torch.tensor(layout.batch_sizes, device="cpu"),
         state if kind == "lstm" else state[0],
         weights,
         True,  # has biases

@@ -1,4 +1,7 @@
-"""The row order of a packed batch, and the index arrays that a recurrence needs."""
+"""The row order of a packed batch, and the index arrays that a recurrence needs.
+
+What is made on the CPU names it: ``torch.set_default_device`` may have chosen another device.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -48,24 +51,24 @@ class PackedLayout:
 
     @cached_property
     def _time_and_sequence(self) -> tuple[Tensor, Tensor]:
-        sizes = torch.tensor(self.batch_sizes, dtype=torch.long)
-        time = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-        return time, torch.arange(len(time)) - self._offsets_tensor[time]
+        sizes = torch.tensor(self.batch_sizes, dtype=torch.long, device="cpu")
+        time = torch.repeat_interleave(torch.arange(len(sizes), device="cpu"), sizes)
+        return time, torch.arange(len(time), device="cpu") - self._offsets_tensor[time]
 
     @cached_property
     def _offsets_tensor(self) -> Tensor:
-        return torch.tensor(self.offsets, dtype=torch.long)
+        return torch.tensor(self.offsets, dtype=torch.long, device="cpu")
 
     @cached_property
     def lengths(self) -> Tensor:
         """Frames of every sequence, shape ``[batch_size]``, on the CPU."""
-        sizes = torch.tensor(self.batch_sizes)
-        return (sizes[None, :] > torch.arange(self.batch_size)[:, None]).sum(1)
+        sizes = torch.tensor(self.batch_sizes, device="cpu")
+        return (sizes[None, :] > torch.arange(self.batch_size, device="cpu")[:, None]).sum(1)
 
     @cached_property
     def last_rows(self) -> Tensor:
         """Row of the last frame of every sequence, shape ``[batch_size]``."""
-        rows = self._offsets_tensor[self.lengths - 1] + torch.arange(self.batch_size)
+        rows = self._offsets_tensor[self.lengths - 1] + torch.arange(self.batch_size, device="cpu")
         return rows.to(self.device)
 
     @cached_property
@@ -138,17 +141,18 @@ def known_lengths(lengths: Lengths | None, batch: int, frames: int) -> Tensor:
     if batch and not frames:
         raise ValueError("the input has no frames")
     if lengths is None:
-        return torch.full((batch,), frames)
+        return torch.full((batch,), frames, device="cpu")
     try:
         # As a list: PyTorch takes no array that runs backwards, is of another byte order, or holds objects.
-        values = torch.as_tensor(lengths.tolist() if isinstance(lengths, np.ndarray) else lengths)
+        listed = lengths.tolist() if isinstance(lengths, np.ndarray) else lengths
+        values = torch.as_tensor(listed, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"lengths are {lengths!r}, {expected}") from error
     if values.shape != (batch,):
         raise ValueError(f"lengths have shape {tuple(values.shape)}, {expected}")
     if batch and (values.dtype == torch.bool or values.is_floating_point() or values.is_complex()):
         raise ValueError(f"lengths are of {values.dtype}, {expected}, whole ones")
-    values = values.to("cpu", torch.int64)
+    values = values.to(torch.int64)
     if batch and (int(values.min()) < 1 or int(values.max()) > frames):
         raise ValueError(f"lengths are {values.tolist()}, {expected}")
     return values
@@ -176,5 +180,5 @@ def unpack(packed: PackedSequence, like: Tensor, lengths: Tensor, batch_first: b
 
 def _positions(input: Tensor, lengths: Tensor, batch_first: bool) -> PackedSequence:
     """Where the packed rows are among the frames of a padded batch: ``torch.func`` cannot pack these."""
-    frames = torch.arange(input.shape[0] * input.shape[1]).view(input.shape[:2])
+    frames = torch.arange(input.shape[0] * input.shape[1], device="cpu").view(input.shape[:2])
     return pack_padded_sequence(frames.to(input.device), lengths, batch_first, enforce_sorted=False)

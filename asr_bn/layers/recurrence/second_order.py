@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 Grads = tuple[Tensor | None, ...]
 Backward = Callable[..., Grads]
@@ -21,9 +22,12 @@ REFUSAL = (
 
 
 def transforms_active() -> bool:
-    """Return whether ``torch.func``'s transforms are at work, which take PyTorch's own operations only."""
+    """Return whether ``torch.func``'s transforms or forward-mode derivatives are at work.
+
+    Both take PyTorch's own operations only, and not all of them.
+    """
     active: bool = torch._C._are_functorch_transforms_active()
-    return active
+    return active or forward_ad._current_level >= 0
 
 
 class Edge:
