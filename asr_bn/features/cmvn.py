@@ -43,15 +43,18 @@ def compute_stats(
 
     For statistics of a whole corpus let ``utt2spk`` give every utterance the same speaker.  As in Kaldi,
     utterances that ``utt2spk`` lacks are left out, and so are those without frames.  Utterances of
-    ``utt2spk`` without features are reported on standard error.
+    ``utt2spk`` without features are reported on standard error.  Speakers come in the order of ``utt2spk``.
 
     Raises:
-        ValueError: features of another width.
+        ValueError: features of another width, or an utterance that comes twice.
     """
     stats: dict[str, Stats] = {}
-    missing = dict.fromkeys(utt2spk or ())
+    missing, seen = dict.fromkeys(utt2spk or ()), set[str]()
     for utt_id, matrix in feats:
         missing.pop(utt_id, None)
+        if utt_id in seen:
+            raise ValueError(f"{utt_id}: twice among the features")
+        seen.add(utt_id)
         if matrix.size == 0 or (utt2spk is not None and utt_id not in utt2spk):
             continue
         key = utt_id if utt2spk is None else utt2spk[utt_id]
@@ -62,7 +65,8 @@ def compute_stats(
     if missing:
         shown = ", ".join([*missing][:5]) + (" ..." if len(missing) > 5 else "")
         print(f"{len(missing)} utterances have no features: {shown}", file=sys.stderr)
-    return stats
+    in_order = dict.fromkeys((utt2spk or {}).values())
+    return {key: stats[key] for key in in_order if key in stats} | stats
 
 
 def apply_cmvn(feats: NDArray[np.floating], stats: Stats, norm_vars: bool = False) -> Floats:
