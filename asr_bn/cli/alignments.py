@@ -45,8 +45,8 @@ def alignments(
 
     if feats is None and (trim or trimmed_feats is not None):
         raise ValueError("--trim and --trimmed-feats need --feats")
-    archive = parse_wspecifier(out).archive
-    stamp = stamp_beside(Path(archive)) if is_file_name(archive) else None
+    target = parse_wspecifier(out)
+    stamp = stamp_beside(Path(target.archive)) if is_file_name(target.archive) else None
     if feats is not None:
         scp = MatrixScp(feats, root, options.pipe_policy(no_pipes, pipe_timeout))
         if stamp is not None:
@@ -54,7 +54,8 @@ def alignments(
         _write_trimmed(ali_dir, out, phones, LengthMatcher(scp, trim), trimmed_feats)
         return
     sources = SourceFiles.of_alignments(ali_dir)
-    stage = Stage(stamp, [Path(archive)], {"phones": phones, "out": out}, sources)
+    outputs = [Path(name) for name in (target.archive, target.script) if name is not None]
+    stage = Stage(stamp, outputs, {"phones": phones, "out": out}, sources)
     if not stage.is_done(f"{ali_dir}: written to {out} already"):
         _write(ali_dir, out, phones, None)
         stage.mark_done()

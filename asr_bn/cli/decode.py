@@ -75,7 +75,7 @@ def decode(
     weights = [acoustic_scale, word_penalty, beam, max_active, prior_scale, prior_floor]
     settings = {"options": [*weights, mdl, tune_data, root, channel, resample, scoring]}
     sources = _sources(model, job, [data_dir, tune_data or data_dir], root, scoring)
-    outputs = [out_dir / "hyp.txt", out_dir / "decode.json"]
+    outputs = [out_dir / name for name in ("hyp.txt", "ali.ark", "costs.txt", "decode.json")]
     stage = Stage(out_dir / ".decode.done", outputs, settings, sources)
     if stage.is_done(f"{out_dir}: decoded already"):
         return

@@ -56,7 +56,7 @@ def make_graph(
     paths += [lexicon_dir / name for name in (*LEXICON_FILES, *LANG_FILES)]
     paths += [] if lang is None else [lang / name for name in LANG_FILES]
     graph, sources = out_dir / "HCLG.fst", SourceFiles.of([*paths, mdl.parent / "phones.txt"])
-    outputs = [graph, *(out_dir / name for name in ("words.txt", "final.mdl"))]
+    outputs = [graph, *(out_dir / name for name in ("words.txt", "final.mdl", "num_pdfs"))]
     stage = Stage(out_dir / ".graph.done", outputs, inputs, sources)
     if stage.is_done(f"{graph}: made already"):
         return

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_bn.data.alignments import MODEL_NAMES, ali_archives, pdf_archives
+from asr_bn.kaldi_io.plain_text import WHITESPACE
 from asr_bn.kaldi_io.rxfilename import is_pipe, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import parse_rspecifier
@@ -53,7 +54,7 @@ class SourceFiles:
         files: dict[Path, None] = {}
         for name, utt_id in names.items():
             if not is_pipe(name):
-                name = name.rpartition("[")[0] if name.endswith("]") else name
+                name = name.rpartition("[")[0].rstrip(WHITESPACE) if name.endswith("]") else name
                 with prefix_errors(utt_id):
                     files[resolve(split_offset(name)[0], root)] = None
         return cls((), tuple(files), sum(map(is_pipe, names)))

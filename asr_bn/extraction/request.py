@@ -61,7 +61,7 @@ class ExtractionRequest:
         files = (self._conf_path(), self.options.feats_scp)
         sources += SourceFiles.of(path for path in files if path is not None)
         if self.cmvn is not None:
-            sources += SourceFiles.of_table(self.cmvn)
+            sources += SourceFiles.of_table(self.cmvn, self.options.audio.root)
         return sources
 
     def fingerprint(self, utterances: Sequence[Utterance]) -> str:
