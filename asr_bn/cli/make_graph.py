@@ -23,16 +23,23 @@ def make_graph(
         ),
     ],
     out_dir: Annotated[Path, typer.Argument(help="Folder for HCLG.fst, words.txt, final.mdl.")],
-    arpa: Annotated[Path | None, typer.Option(help="N-gram model in ARPA format, gzipped or not.")] = None,
+    arpa: Annotated[
+        Path | None,
+        typer.Option(help="N-gram model in ARPA format, gzipped or not.", callback=options.rereadable),
+    ] = None,
     grammar: Annotated[
-        Path | None, typer.Option(help="Rules 'NAME = words | ...' without recursion.")
+        Path | None,
+        typer.Option(help="Rules 'NAME = words | ...' without recursion.", callback=options.rereadable),
     ] = None,
     lang: Annotated[
         Path | None, typer.Option(help="Folder with G.fst and words.txt, such as data/lang_test_bg.")
     ] = None,
     tree: Annotated[
         Path | None,
-        typer.Option(help="Decision tree of the system [tree beside FINAL.mdl, if there is one]."),
+        typer.Option(
+            help="Decision tree of the system [tree beside FINAL.mdl, if there is one].",
+            callback=options.rereadable,
+        ),
     ] = None,
 ) -> None:
     """Make a decoding graph without Kaldi.

@@ -10,7 +10,7 @@ import numpy as np
 from asr_bn.audio.reader import SkippedSegment, WaveformReader
 from asr_bn.audio.source import AudioSource
 from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
-from asr_bn.features.options import FbankOptions
+from asr_bn.features.options import options_at
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance, read_spk2utt
 from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.kaldi_io.plain_text import split_words
@@ -37,13 +37,12 @@ def check_data(
     data_dir: Path,
     ali_dir: Path | None = None,
     audio: AudioSource = AudioSource(),
-    fbank: FbankOptions | None = None,
+    fbank_conf: Path | None = None,
 ) -> DataReport:
     """Check a data folder and, if given, the alignments of its utterances.
 
     The frames of an utterance are those of its ``feats.scp`` if there is one, or else follow from its audio,
-    every file of which is then decoded.  ``fbank`` None takes the default options at the rate of the first
-    recording.
+    every file of which is then decoded.  The rate is the conf file's, or else that of the first recording.
 
     Raises:
         OSError, ValueError: the folder cannot be read at all.
@@ -56,7 +55,7 @@ def check_data(
         return report
     for path in tables:
         _check_whitespace(path, report)
-    frames = _check_folder(data_dir, audio, fbank, report)
+    frames = _check_folder(data_dir, audio, fbank_conf, report)
     if ali_dir is not None:
         _check_alignments(ali_dir, frames, report)
     return report
@@ -95,7 +94,7 @@ def _check_whitespace(path: Path, report: DataReport) -> None:
 
 
 def _check_folder(
-    data_dir: Path, audio: AudioSource, fbank: FbankOptions | None, report: DataReport
+    data_dir: Path, audio: AudioSource, fbank_conf: Path | None, report: DataReport
 ) -> dict[str, int]:
     """Return frames by utterance; mismatches go to ``report``."""
     feats_path = data_dir / "feats.scp"
@@ -112,7 +111,7 @@ def _check_folder(
     if feats_path.exists():
         _compare("feats.scp", read_table(feats_path), data.utterances, report)
         return _frames_of_feats(feats_path, list(data.utterances), audio, report)
-    return _frames_of_audio(data.utterances.values(), audio, fbank, report)
+    return _frames_of_audio(data.utterances.values(), audio, fbank_conf, report)
 
 
 def _check_tables(data_dir: Path, utt_ids: list[str], report: DataReport) -> None:
@@ -171,14 +170,14 @@ def _frames_of_feats(
 
 
 def _frames_of_audio(
-    utterances: Collection[Utterance], audio: AudioSource, fbank: FbankOptions | None, report: DataReport
+    utterances: Collection[Utterance], audio: AudioSource, fbank_conf: Path | None, report: DataReport
 ) -> dict[str, int]:
     from tqdm import tqdm
 
     frames: dict[str, int] = {}
     left_out: list[str] = []
     seconds, broken = 0.0, 0
-    reader = _reader(audio, fbank)
+    fbank, reader = None, WaveformReader(audio)
     for utterance in tqdm(utterances, desc="audio", unit="utt", delay=2.0):
         try:
             waveform = reader.read(utterance)
@@ -191,11 +190,13 @@ def _frames_of_audio(
                 report.problems.append(" ".join(str(error).split()))
             continue
         if fbank is None:
-            fbank = FbankOptions(sample_frequency=float(waveform.sample_frequency))
-            reader = _reader(audio, fbank)
+            fbank = options_at(fbank_conf, float(waveform.sample_frequency))
+            if audio.resample:
+                reader = WaveformReader(audio, int(fbank.sample_frequency))
+                waveform = reader.read(utterance)
         if waveform.sample_frequency != fbank.sample_frequency:
             report.problems.append(
-                f"{utterance.utt_id}: {waveform.sample_frequency} Hz, others {fbank.sample_frequency:g} Hz"
+                f"{utterance.utt_id}: {waveform.sample_frequency} Hz, expected {fbank.sample_frequency:g} Hz"
             )
             break
         seconds += len(waveform.samples) / waveform.sample_frequency
@@ -206,11 +207,6 @@ def _frames_of_audio(
     _frame_facts(frames, report)
     _list("that extract-segments leaves out", left_out, report.remarks)
     return frames
-
-
-def _reader(audio: AudioSource, fbank: FbankOptions | None) -> WaveformReader:
-    rate = int(fbank.sample_frequency) if fbank is not None and audio.resample else None
-    return WaveformReader(audio, rate)
 
 
 def _frame_facts(frames: dict[str, int], report: DataReport) -> None:

@@ -44,6 +44,23 @@ def test_segments_that_kaldi_leaves_out_are_remarks(folder: Path) -> None:
     assert re.match(r"2 utterances that extract-segments leaves out: f2-008: .*, m4-009: ", remark)
 
 
+def test_the_rate_is_the_first_recordings_where_the_conf_file_names_none(folder: Path) -> None:
+    conf = folder / "fbank.conf"
+    conf.write_text("--frame-shift=20\n")
+    wav = (SYNTHETIC / "audio/f1-015.wav").read_bytes()
+    (folder / "a.wav").write_bytes(wav[:24] + (8000).to_bytes(4, "little") + wav[28:])
+    for name in ("utt2spk", "spk2utt", "text"):
+        (folder / name).unlink()
+    (folder / "wav.scp").write_text(f"u {folder}/a.wav\n")
+    report = check_data(folder, fbank_conf=conf)
+    assert report.problems == []
+    # 14507 samples at 8 kHz, in windows of 200 and steps of 160: 1 + (14507 - 200) // 160.
+    assert {"sample frequency: 8000 Hz", "frames: 90"} <= set(report.facts)
+    conf.write_text("--sample-frequency=16000\n")
+    assert check_data(folder, fbank_conf=conf).problems == ["u: 8000 Hz, expected 16000 Hz"]
+    assert check_data(folder, audio=AudioSource(resample=True), fbank_conf=conf).problems == []
+
+
 def test_a_rate_that_no_recording_has(folder: Path) -> None:
     wav = (SYNTHETIC / "audio/m4-009.wav").read_bytes()
     (folder / "a.wav").write_bytes(wav[:24] + b"\xff" * 4 + wav[28:])
