@@ -46,7 +46,7 @@ def compute_stats(
     ``utt2spk`` without features are reported on standard error.  Speakers come in the order of ``utt2spk``.
 
     Raises:
-        ValueError: features of another width, or an utterance that comes twice.
+        ValueError: features of another width or that are not finite, or an utterance that comes twice.
     """
     stats: dict[str, Stats] = {}
     missing, seen = dict.fromkeys(utt2spk or ()), set[str]()
@@ -59,6 +59,8 @@ def compute_stats(
             continue
         key = utt_id if utt2spk is None else utt2spk[utt_id]
         added = accumulate_stats(matrix)
+        if not np.isfinite(added).all():
+            raise ValueError(f"{utt_id}: features that are not finite, or too large, for CMVN statistics")
         if key in stats and stats[key].shape != added.shape:
             raise ValueError(f"{utt_id}: {matrix.shape[1]} columns, but {stats[key].shape[1] - 1} before")
         stats[key] = stats[key] + added if key in stats else added
@@ -122,6 +124,8 @@ def _checked(matrix: NDArray[np.floating], where: str) -> Stats:
     """Check statistics, one row of sums or also one of sums of squares, and convert them to float64."""
     if matrix.shape[0] not in (1, _STATS_ROWS) or matrix.shape[1] < 2:
         raise ValueError(f"{where}: a matrix of {matrix.shape}, expected CMVN statistics")
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{where}: CMVN statistics that are not finite")
     return np.asarray(matrix, dtype=np.float64)
 
 
