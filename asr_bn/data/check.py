@@ -19,6 +19,9 @@ from asr_bn.kaldi_io.script_file import read_raw_ids, read_table
 from asr_bn.kaldi_io.utterance_id import prefix_errors
 
 _SORTED_FILES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text", "feats.scp")
+_OF_UTTERANCES = ("utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "vad.scp")
+_OF_SPEAKERS = ("spk2gender",)
+_CMVN, _RECORDINGS = "cmvn.scp", "reco2file_and_channel"
 _SHOWN = 5
 # Perl's \s with Unicode strings, without tab, line feed and blank.
 _DISALLOWED = re.compile("[\v\f\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
@@ -48,7 +51,8 @@ def check_data(
         OSError, ValueError: the folder cannot be read at all.
     """
     report = DataReport()
-    tables = [data_dir / name for name in _SORTED_FILES if (data_dir / name).exists()]
+    names = (*_SORTED_FILES, *_OF_UTTERANCES, *_OF_SPEAKERS, _CMVN, _RECORDINGS)
+    tables = [data_dir / name for name in names if (data_dir / name).exists()]
     for path in tables:
         _check_order(path, report)
     if report.problems:
@@ -123,6 +127,7 @@ def _check_tables(data_dir: Path, utt_ids: list[str], report: DataReport) -> Non
         report.facts.append(f"speakers: {len(set(utt2spk.values()))}")
         _compare("utt2spk", utt2spk, utt_ids, report)
         _check_spk2utt(data_dir / "spk2utt", utt2spk, report)
+    _check_companions(data_dir, utt_ids, utt2spk or {}, report)
     if (data_dir / "text").exists():
         text = read_table(data_dir / "text", value_needed=False)
         report.facts.append(f"words: {sum(len(split_words(words)) for words in text.values())}")
@@ -130,6 +135,26 @@ def _check_tables(data_dir: Path, utt_ids: list[str], report: DataReport) -> Non
         _list(
             "without words in text", [utt_id for utt_id, words in text.items() if not words], report.remarks
         )
+
+
+def _check_companions(
+    data_dir: Path, utt_ids: list[str], utt2spk: dict[str, str], report: DataReport
+) -> None:
+    """Compare tables that are for Kaldi's own scripts, where there are any."""
+    speakers = set(utt2spk.values())
+    wanted: dict[str, Collection[str]] = dict.fromkeys(_OF_UTTERANCES, utt_ids)
+    wanted |= dict.fromkeys(_OF_SPEAKERS, speakers) if utt2spk else {}
+    for name, keys in wanted.items():
+        if (data_dir / name).exists():
+            _compare(name, read_table(data_dir / name), keys, report)
+    if (data_dir / _CMVN).exists():
+        found = read_table(data_dir / _CMVN)  # by speaker, or by utterance
+        by_utterance = bool(found.keys() & set(utt_ids)) or not utt2spk
+        _compare(_CMVN, found, utt_ids if by_utterance else speakers, report)
+    path = data_dir / _RECORDINGS
+    for recording, value in (read_table(path) if path.exists() else {}).items():
+        if len(split_words(value)) != 2:
+            report.problems.append(f"{path}: {recording} {value!r}, expected a file and a channel")
 
 
 def _check_spk2utt(path: Path, utt2spk: dict[str, str], report: DataReport) -> None:
@@ -251,11 +276,12 @@ def _check_lengths(lengths: dict[str, tuple[int, int]], report: DataReport) -> N
 
 def _compare(name: str, table: Iterable[str], utt_ids: Iterable[str], report: DataReport) -> None:
     given, wanted = set(table), set(utt_ids)
-    _list(f"missing in {name}", sorted(wanted - given), report.problems)
-    _list(f"in {name} only", sorted(given - wanted), report.problems)
+    what = "speakers" if name in _OF_SPEAKERS else "entries" if name == _CMVN else "utterances"
+    _list(f"missing in {name}", sorted(wanted - given), report.problems, what)
+    _list(f"in {name} only", sorted(given - wanted), report.problems, what)
 
 
-def _list(what: str, utt_ids: list[str], lines: list[str]) -> None:
+def _list(what: str, utt_ids: list[str], lines: list[str], things: str = "utterances") -> None:
     if utt_ids:
         rest = f", and {len(utt_ids) - _SHOWN} more" if len(utt_ids) > _SHOWN else ""
-        lines.append(f"{len(utt_ids)} utterances {what}: {', '.join(utt_ids[:_SHOWN])}{rest}")
+        lines.append(f"{len(utt_ids)} {things} {what}: {', '.join(utt_ids[:_SHOWN])}{rest}")
