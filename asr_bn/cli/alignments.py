@@ -21,7 +21,10 @@ def alignments(
         str, typer.Argument(help="Kaldi wspecifier, such as ark:pdf.ark, ark,t:- or 'ark:| gzip -c > x.gz'.")
     ],
     phones: Annotated[bool, typer.Option("--phones", help="Write the phone of every frame instead.")] = False,
-    feats: Annotated[Path | None, typer.Option(help="Compare the lengths with this feats.scp.")] = None,
+    feats: Annotated[
+        Path | None,
+        typer.Option(help="Compare the lengths with this feats.scp.", callback=options.script_path),
+    ] = None,
     trim: Annotated[
         int, typer.Option(min=0, help="With --feats: most frames to cut from the longer one.")
     ] = 0,
@@ -46,6 +49,9 @@ def alignments(
     if feats is None and (trim or trimmed_feats is not None):
         raise ValueError("--trim and --trimmed-feats need --feats")
     target = parse_wspecifier(out)
+    trimmed_feats = None if trimmed_feats is None else trimmed_feats.removeprefix("scp:")
+    if trimmed_feats is not None and trimmed_feats in (target.archive, target.script):
+        raise ValueError(f"--trimmed-feats is {trimmed_feats}, which {out} writes too")
     stamp = stamp_beside(Path(target.archive)) if is_file_name(target.archive) else None
     if feats is not None:
         scp = MatrixScp(feats, root, options.pipe_policy(no_pipes, pipe_timeout))

@@ -32,7 +32,7 @@ def features(
     feats: Annotated[
         Path | None,
         typer.Option(
-            help="Read the static features of this feats.scp instead of audio.", callback=options.rereadable
+            help="Read the static features of this feats.scp instead of audio.", callback=options.script_path
         ),
     ] = None,
     cmvn: Annotated[

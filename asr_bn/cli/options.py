@@ -87,6 +87,11 @@ def rereadable(path: Path | None) -> Path | None:
     return copy
 
 
+def script_path(path: Path | None) -> Path | None:
+    """Return the path of a script file, which may be named ``scp:FILE`` as in Kaldi; see `rereadable`."""
+    return rereadable(None if path is None else Path(str(path).removeprefix("scp:")))
+
+
 def pipe_policy(no_pipes: bool, timeout_s: float) -> PipePolicy:
     """Return how commands among the inputs are run.
 

@@ -40,8 +40,10 @@ class SourceFiles:
 
     @classmethod
     def of(cls, paths: Iterable[Path]) -> "SourceFiles":
-        """Collect those of ``paths`` that exist, compared by contents."""
-        return cls(tuple(path for path in paths if path.is_file()))
+        """Collect those of ``paths`` that exist, compared by contents; a FIFO counts as a command."""
+        there = [path for path in paths if path.exists() and not path.is_dir()]
+        files = tuple(path for path in there if path.is_file())
+        return cls(files, (), len(there) - len(files))
 
     @classmethod
     def of_names(cls, rxfilenames: Iterable[tuple[str, str]], root: Path | None = None) -> "SourceFiles":

@@ -77,7 +77,10 @@ def test_a_data_folder_is_its_tables_and_what_they_name(tmp_path: Path) -> None:
     assert (
         SourceFiles.of_data_dir(data, tmp_path).remark == " (what the commands in it read was not compared)"
     )
-    assert SourceFiles.of_data_dir(write_feats(tmp_path / "other")).remark == ""
+    other = write_feats(tmp_path / "other")
+    assert SourceFiles.of_data_dir(other).remark == ""
+    os.mkfifo(other / "text")
+    assert SourceFiles.of_data_dir(other).remark == " (what the commands in it read was not compared)"
 
 
 def test_features_that_are_made_otherwise_are_others_though_their_script_file_is_the_same(
