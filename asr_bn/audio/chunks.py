@@ -118,15 +118,19 @@ def check_rest(data: bytes, position: int, order: str, end_of_file: int, where: 
     Raises:
         ValueError: a second chunk of samples, which Kaldi would leave out, or bytes of another kind.
     """
-    if position >= len(data):
-        return
-    end = _end_of_chunks(data, position, order, where)
+    if position < len(data):
+        _check_behind(data, _end_of_chunks(data, position, order, where), end_of_file, where)
+
+
+def _check_behind(data: bytes, end: int, end_of_file: int, where: str) -> None:
     inside, behind = min(end_of_file, len(data)) - end, len(data) - end
     if (inside <= 1 and behind <= _MAX_BEHIND) or next_entry(data, end, (data[:4],)):
         return
     if data.startswith(_TAGS, end) or not data[end:].strip(b"\0"):
         return
-    raise ValueError(f"{where}: corrupt: {behind} bytes behind its samples, from byte {end} on, are no chunk")
+    raise ValueError(
+        f"{where}: corrupt: {behind} bytes behind its samples, from byte {end} on, are no part of it"
+    )
 
 
 def _end_of_chunks(data: bytes, position: int, order: str, where: str) -> int:
@@ -164,7 +168,10 @@ def au_samples(data: bytes, where: str) -> SampleBytes:
     start, promised = struct.unpack_from(">II", data, 4)
     if not 24 <= start <= len(data):
         raise ValueError(f"{where}: cut short or corrupt: an AU header of {start} bytes")
-    return settle(data, start, promised, False, where, ((8, ">I", 0),))
+    samples = settle(data, start, promised, False, where, ((8, ">I", 0),))
+    end = start + samples.size
+    _check_behind(data, end, end, where)
+    return samples
 
 
 def caf_samples(data: bytes, where: str) -> SampleBytes:

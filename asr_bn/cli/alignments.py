@@ -22,7 +22,10 @@ def alignments(
         str, typer.Argument(help="Kaldi wspecifier, such as ark:pdf.ark, ark,t:- or 'ark:| gzip -c > x.gz'.")
     ],
     phones: Annotated[bool, typer.Option("--phones", help="Write the phone of every frame instead.")] = False,
-    feats: Annotated[Path | None, typer.Option(help="Compare the lengths with this feats.scp.")] = None,
+    feats: Annotated[
+        Path | None,
+        typer.Option(help="Compare the lengths with this feats.scp.", callback=options.script_path),
+    ] = None,
     trim: Annotated[
         int, typer.Option(min=0, help="With --feats: most frames to cut from the longer one.")
     ] = 0,
@@ -51,16 +54,20 @@ def alignments(
 
     if feats is None and (trim or trimmed_feats is not None):
         raise ValueError("--trim and --trimmed-feats need --feats")
-    archive = parse_wspecifier(out).archive
-    stamp = stamp_beside(Path(archive)) if is_file_name(archive) else None
-    system = None if stamp is None or phones else system_path(Path(archive))
+    target = parse_wspecifier(out)
+    trimmed_feats = None if trimmed_feats is None else trimmed_feats.removeprefix("scp:")
+    if trimmed_feats is not None and trimmed_feats in (target.archive, target.script):
+        raise ValueError(f"--trimmed-feats is {trimmed_feats}, which {out} writes too")
+    stamp = stamp_beside(Path(target.archive)) if is_file_name(target.archive) else None
+    system = None if stamp is None or phones else system_path(Path(target.archive))
     if feats is not None:
         scp = MatrixScp(feats, root, options.pipe_policy(no_pipes, pipe_timeout))
         if stamp is not None:
             stamp.unlink(missing_ok=True)  # it would vouch for an archive that has not been cut
         _write_trimmed(ali_dir, out, phones, LengthMatcher(scp, trim), trimmed_feats, system)
         return
-    sources, outputs = SourceFiles.of_alignments(ali_dir), [Path(archive)]
+    sources = SourceFiles.of_alignments(ali_dir)
+    outputs = [Path(name) for name in (target.archive, target.script) if name is not None]
     if system is not None and ali_archives(ali_dir):
         outputs.append(system)
     stage = Stage(stamp, outputs, {"phones": phones, "out": out}, sources)

@@ -29,8 +29,9 @@ def cmvn(
 
     if whole and spk2utt is not None:
         raise ValueError("--global and --spk2utt: give one of them")
-    groups = _Everything() if whole else None if spk2utt is None else read_spk2utt(spk2utt)
-    matrices = read_matrices(feats, root, options.pipe_policy(no_pipes, pipe_timeout))
+    pipes = options.pipe_policy(no_pipes, pipe_timeout)
+    groups = _Everything() if whole else None if spk2utt is None else read_spk2utt(spk2utt, pipes)
+    matrices = read_matrices(feats, root, pipes)
     with MatrixWriter(out) as writer:
         stats = compute_stats(tqdm(matrices, desc="cmvn", unit="utt", delay=2.0), groups)
         if not stats:

@@ -154,7 +154,7 @@ def _stage(out_dir: Path, settings: list[object], sources: "SourceFiles") -> "St
     from asr_bn.cli.stage import Stage
     from asr_bn.decoding.folder import LATTICES
 
-    outputs = [out_dir / name for name in ("hyp.txt", LATTICES, "decode.json")]
+    outputs = [out_dir / name for name in ("hyp.txt", LATTICES, "ali.ark", "costs.txt", "decode.json")]
     return Stage(out_dir / ".decode.done", outputs, {"options": settings}, sources)
 
 

@@ -18,7 +18,9 @@ def features(
     compress: options.Compress = False,
     deltas: Annotated[bool, typer.Option("--deltas", help="Append first and second deltas.")] = False,
     root: options.Root = None,
-    fbank_conf: Annotated[Path | None, typer.Option(help="Kaldi conf file of the filter bank.")] = None,
+    fbank_conf: Annotated[
+        Path | None, typer.Option(help="Kaldi conf file of the filter bank.", callback=options.rereadable)
+    ] = None,
     sample_frequency: Annotated[
         int | None, typer.Option(min=1, help="In Hz [as the conf file or the first recording].")
     ] = None,
@@ -28,7 +30,10 @@ def features(
     no_pipes: options.NoPipes = False,
     pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
     feats: Annotated[
-        Path | None, typer.Option(help="Read the static features of this feats.scp instead of audio.")
+        Path | None,
+        typer.Option(
+            help="Read the static features of this feats.scp instead of audio.", callback=options.script_path
+        ),
     ] = None,
     cmvn: Annotated[
         str | None, typer.Option(help="Normalize with these statistics: cmvn.scp, ark:FILE, or one matrix.")

@@ -23,16 +23,23 @@ def make_graph(
         ),
     ],
     out_dir: Annotated[Path, typer.Argument(help="Folder for HCLG.fst, words.txt, final.mdl.")],
-    arpa: Annotated[Path | None, typer.Option(help="N-gram model in ARPA format, gzipped or not.")] = None,
+    arpa: Annotated[
+        Path | None,
+        typer.Option(help="N-gram model in ARPA format, gzipped or not.", callback=options.rereadable),
+    ] = None,
     grammar: Annotated[
-        Path | None, typer.Option(help="Rules 'NAME = words | ...' without recursion.")
+        Path | None,
+        typer.Option(help="Rules 'NAME = words | ...' without recursion.", callback=options.rereadable),
     ] = None,
     lang: Annotated[
         Path | None, typer.Option(help="Folder with G.fst and words.txt, such as data/lang_test_bg.")
     ] = None,
     tree: Annotated[
         Path | None,
-        typer.Option(help="Decision tree of the system [tree beside FINAL.mdl, if there is one]."),
+        typer.Option(
+            help="Decision tree of the system [tree beside FINAL.mdl, if there is one].",
+            callback=options.rereadable,
+        ),
     ] = None,
 ) -> None:
     """Make a decoding graph without Kaldi.
@@ -56,7 +63,7 @@ def make_graph(
     paths += [lexicon_dir / name for name in (*LEXICON_FILES, *LANG_FILES)]
     paths += [] if lang is None else [lang / name for name in LANG_FILES]
     graph, sources = out_dir / "HCLG.fst", SourceFiles.of([*paths, mdl.parent / "phones.txt"])
-    outputs = [graph, *(out_dir / name for name in ("G.fst", "words.txt", "final.mdl"))]
+    outputs = [graph, *(out_dir / name for name in ("G.fst", "words.txt", "final.mdl", "num_pdfs"))]
     stage = Stage(out_dir / ".graph.done", outputs, inputs, sources)
     if stage.is_done(f"{graph}: made already"):
         return

@@ -1,6 +1,9 @@
 """What several verbs need of their options: the same names, help and checks for all."""
 
+import atexit
 import math
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -8,8 +11,10 @@ import typer
 from typer.core import TyperArgument, TyperCommand
 
 from asr_bn.audio.source import AudioSource
+from asr_bn.kaldi_io.rxfilename import MAX_SOURCE_BYTES, PipePolicy
 from asr_bn.kaldi_io.rxfilename import PIPE_TIMEOUT_S as PIPE_TIMEOUT_S
-from asr_bn.kaldi_io.rxfilename import PipePolicy
+
+_BLOCK = 1 << 20
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Exported model.")]
 Data = Annotated[Path, typer.Option(help="Features of the training set: the OUT_DIR of 'asr-bn features'.")]
@@ -59,6 +64,32 @@ class Verb(TyperCommand):
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"--{name.replace('_', '-')} is {value}, expected a finite number")
         return super().invoke(ctx)
+
+
+def rereadable(path: Path | None) -> Path | None:
+    """Return an input's path, or that of a copy if it can be read only once: a FIFO, ``<(command)``.
+
+    The copy goes when the process ends.  Its name differs each time, so that no stamp vouches for it.
+
+    Raises:
+        ValueError: an endless source.
+    """
+    if path is None or not path.exists() or path.is_file() or path.is_dir():
+        return path
+    folder = tempfile.mkdtemp(prefix="asr-bn.")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = Path(folder, path.name)
+    with path.open("rb") as source, copy.open("wb") as target:
+        while block := source.read(_BLOCK):
+            target.write(block)
+            if target.tell() > MAX_SOURCE_BYTES:
+                raise ValueError(f"{path}: more than {MAX_SOURCE_BYTES} bytes; stopped")
+    return copy
+
+
+def script_path(path: Path | None) -> Path | None:
+    """Return the path of a script file, which may be named ``scp:FILE`` as in Kaldi; see `rereadable`."""
+    return rereadable(None if path is None else Path(str(path).removeprefix("scp:")))
 
 
 def pipe_policy(no_pipes: bool, timeout_s: float) -> PipePolicy:

@@ -10,7 +10,7 @@ import numpy as np
 from asr_bn.audio.reader import SkippedSegment, WaveformReader
 from asr_bn.audio.source import AudioSource
 from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
-from asr_bn.features.options import FbankOptions
+from asr_bn.features.options import options_at
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance, read_spk2utt
 from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.kaldi_io.plain_text import split_words
@@ -19,6 +19,9 @@ from asr_bn.kaldi_io.script_file import read_raw_ids, read_table
 from asr_bn.kaldi_io.utterance_id import prefix_errors
 
 _SORTED_FILES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text", "feats.scp")
+_OF_UTTERANCES = ("utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "vad.scp")
+_OF_SPEAKERS = ("spk2gender",)
+_CMVN, _RECORDINGS = "cmvn.scp", "reco2file_and_channel"
 _SHOWN = 5
 # Perl's \s with Unicode strings, without tab, line feed and blank.
 _DISALLOWED = re.compile("[\v\f\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
@@ -37,26 +40,26 @@ def check_data(
     data_dir: Path,
     ali_dir: Path | None = None,
     audio: AudioSource = AudioSource(),
-    fbank: FbankOptions | None = None,
+    fbank_conf: Path | None = None,
 ) -> DataReport:
     """Check a data folder and, if given, the alignments of its utterances.
 
     The frames of an utterance are those of its ``feats.scp`` if there is one, or else follow from its audio,
-    every file of which is then decoded.  ``fbank`` None takes the default options at the rate of the first
-    recording.
+    every file of which is then decoded.  The rate is the conf file's, or else that of the first recording.
 
     Raises:
         OSError, ValueError: the folder cannot be read at all.
     """
     report = DataReport()
-    tables = [data_dir / name for name in _SORTED_FILES if (data_dir / name).exists()]
+    names = (*_SORTED_FILES, *_OF_UTTERANCES, *_OF_SPEAKERS, _CMVN, _RECORDINGS)
+    tables = [data_dir / name for name in names if (data_dir / name).exists()]
     for path in tables:
         _check_order(path, report)
     if report.problems:
         return report
     for path in tables:
         _check_whitespace(path, report)
-    frames = _check_folder(data_dir, audio, fbank, report)
+    frames = _check_folder(data_dir, audio, fbank_conf, report)
     if ali_dir is not None:
         _check_alignments(ali_dir, frames, report)
     return report
@@ -95,7 +98,7 @@ def _check_whitespace(path: Path, report: DataReport) -> None:
 
 
 def _check_folder(
-    data_dir: Path, audio: AudioSource, fbank: FbankOptions | None, report: DataReport
+    data_dir: Path, audio: AudioSource, fbank_conf: Path | None, report: DataReport
 ) -> dict[str, int]:
     """Return frames by utterance; mismatches go to ``report``."""
     feats_path = data_dir / "feats.scp"
@@ -112,7 +115,7 @@ def _check_folder(
     if feats_path.exists():
         _compare("feats.scp", read_table(feats_path), data.utterances, report)
         return _frames_of_feats(feats_path, list(data.utterances), audio, report)
-    return _frames_of_audio(data.utterances.values(), audio, fbank, report)
+    return _frames_of_audio(data.utterances.values(), audio, fbank_conf, report)
 
 
 def _check_tables(data_dir: Path, utt_ids: list[str], report: DataReport) -> None:
@@ -124,6 +127,7 @@ def _check_tables(data_dir: Path, utt_ids: list[str], report: DataReport) -> Non
         report.facts.append(f"speakers: {len(set(utt2spk.values()))}")
         _compare("utt2spk", utt2spk, utt_ids, report)
         _check_spk2utt(data_dir / "spk2utt", utt2spk, report)
+    _check_companions(data_dir, utt_ids, utt2spk or {}, report)
     if (data_dir / "text").exists():
         text = read_table(data_dir / "text", value_needed=False)
         report.facts.append(f"words: {sum(len(split_words(words)) for words in text.values())}")
@@ -131,6 +135,26 @@ def _check_tables(data_dir: Path, utt_ids: list[str], report: DataReport) -> Non
         _list(
             "without words in text", [utt_id for utt_id, words in text.items() if not words], report.remarks
         )
+
+
+def _check_companions(
+    data_dir: Path, utt_ids: list[str], utt2spk: dict[str, str], report: DataReport
+) -> None:
+    """Compare tables that are for Kaldi's own scripts, where there are any."""
+    speakers = set(utt2spk.values())
+    wanted: dict[str, Collection[str]] = dict.fromkeys(_OF_UTTERANCES, utt_ids)
+    wanted |= dict.fromkeys(_OF_SPEAKERS, speakers) if utt2spk else {}
+    for name, keys in wanted.items():
+        if (data_dir / name).exists():
+            _compare(name, read_table(data_dir / name), keys, report)
+    if (data_dir / _CMVN).exists():
+        found = read_table(data_dir / _CMVN)  # by speaker, or by utterance
+        by_utterance = bool(found.keys() & set(utt_ids)) or not utt2spk
+        _compare(_CMVN, found, utt_ids if by_utterance else speakers, report)
+    path = data_dir / _RECORDINGS
+    for recording, value in (read_table(path) if path.exists() else {}).items():
+        if len(split_words(value)) != 2:
+            report.problems.append(f"{path}: {recording} {value!r}, expected a file and a channel")
 
 
 def _check_spk2utt(path: Path, utt2spk: dict[str, str], report: DataReport) -> None:
@@ -171,14 +195,14 @@ def _frames_of_feats(
 
 
 def _frames_of_audio(
-    utterances: Collection[Utterance], audio: AudioSource, fbank: FbankOptions | None, report: DataReport
+    utterances: Collection[Utterance], audio: AudioSource, fbank_conf: Path | None, report: DataReport
 ) -> dict[str, int]:
     from tqdm import tqdm
 
     frames: dict[str, int] = {}
     left_out: list[str] = []
     seconds, broken = 0.0, 0
-    reader = _reader(audio, fbank)
+    fbank, reader = None, WaveformReader(audio)
     for utterance in tqdm(utterances, desc="audio", unit="utt", delay=2.0):
         try:
             waveform = reader.read(utterance)
@@ -191,11 +215,13 @@ def _frames_of_audio(
                 report.problems.append(" ".join(str(error).split()))
             continue
         if fbank is None:
-            fbank = FbankOptions(sample_frequency=float(waveform.sample_frequency))
-            reader = _reader(audio, fbank)
+            fbank = options_at(fbank_conf, float(waveform.sample_frequency))
+            if audio.resample:
+                reader = WaveformReader(audio, int(fbank.sample_frequency))
+                waveform = reader.read(utterance)
         if waveform.sample_frequency != fbank.sample_frequency:
             report.problems.append(
-                f"{utterance.utt_id}: {waveform.sample_frequency} Hz, others {fbank.sample_frequency:g} Hz"
+                f"{utterance.utt_id}: {waveform.sample_frequency} Hz, expected {fbank.sample_frequency:g} Hz"
             )
             break
         seconds += len(waveform.samples) / waveform.sample_frequency
@@ -206,11 +232,6 @@ def _frames_of_audio(
     _frame_facts(frames, report)
     _list("that extract-segments leaves out", left_out, report.remarks)
     return frames
-
-
-def _reader(audio: AudioSource, fbank: FbankOptions | None) -> WaveformReader:
-    rate = int(fbank.sample_frequency) if fbank is not None and audio.resample else None
-    return WaveformReader(audio, rate)
 
 
 def _frame_facts(frames: dict[str, int], report: DataReport) -> None:
@@ -255,11 +276,12 @@ def _check_lengths(lengths: dict[str, tuple[int, int]], report: DataReport) -> N
 
 def _compare(name: str, table: Iterable[str], utt_ids: Iterable[str], report: DataReport) -> None:
     given, wanted = set(table), set(utt_ids)
-    _list(f"missing in {name}", sorted(wanted - given), report.problems)
-    _list(f"in {name} only", sorted(given - wanted), report.problems)
+    what = "speakers" if name in _OF_SPEAKERS else "entries" if name == _CMVN else "utterances"
+    _list(f"missing in {name}", sorted(wanted - given), report.problems, what)
+    _list(f"in {name} only", sorted(given - wanted), report.problems, what)
 
 
-def _list(what: str, utt_ids: list[str], lines: list[str]) -> None:
+def _list(what: str, utt_ids: list[str], lines: list[str], things: str = "utterances") -> None:
     if utt_ids:
         rest = f", and {len(utt_ids) - _SHOWN} more" if len(utt_ids) > _SHOWN else ""
-        lines.append(f"{len(utt_ids)} utterances {what}: {', '.join(utt_ids[:_SHOWN])}{rest}")
+        lines.append(f"{len(utt_ids)} {things} {what}: {', '.join(utt_ids[:_SHOWN])}{rest}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asr_bn.data.alignments import MODEL_NAMES, ali_archives, pdf_archives
 from asr_bn.data.kaldi_system import system_path
+from asr_bn.kaldi_io.plain_text import WHITESPACE
 from asr_bn.kaldi_io.rxfilename import is_pipe, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import parse_rspecifier
@@ -40,8 +41,10 @@ class SourceFiles:
 
     @classmethod
     def of(cls, paths: Iterable[Path]) -> "SourceFiles":
-        """Collect those of ``paths`` that exist, compared by contents."""
-        return cls(tuple(path for path in paths if path.is_file()))
+        """Collect those of ``paths`` that exist, compared by contents; a FIFO counts as a command."""
+        there = [path for path in paths if path.exists() and not path.is_dir()]
+        files = tuple(path for path in there if path.is_file())
+        return cls(files, (), len(there) - len(files))
 
     @classmethod
     def of_names(cls, rxfilenames: Iterable[tuple[str, str]], root: Path | None = None) -> "SourceFiles":
@@ -54,7 +57,7 @@ class SourceFiles:
         files: dict[Path, None] = {}
         for name, utt_id in names.items():
             if not is_pipe(name):
-                name = name.rpartition("[")[0] if name.endswith("]") else name
+                name = name.rpartition("[")[0].rstrip(WHITESPACE) if name.endswith("]") else name
                 with prefix_errors(utt_id):
                     files[resolve(split_offset(name)[0], root)] = None
         return cls((), tuple(files), sum(map(is_pipe, names)))

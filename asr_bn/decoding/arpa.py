@@ -19,6 +19,8 @@ BACKOFF, BEGIN, END = "#0", "<s>", "</s>"
 RESERVED = ("<eps>", BACKOFF, BEGIN, END)
 """Words that mean something else in a graph, and that Kaldi's ``validate_dict_dir.pl`` refuses too."""
 _SECTION = re.compile(rb"\\([0-9]+)-grams:$")
+_HEADER = re.compile(rb"\s*ngram\s+([0-9]{1,20})\s*=")
+_MAX_ORDER = 100
 _UNKNOWN = ("<unk>", "[unk]")
 _SHOWN = 5
 # kaldilm needs its own process: it hangs where another OpenFst than its own is loaded.
@@ -103,6 +105,9 @@ def _copy(source: IO[bytes], copy: IO[bytes], known: set[bytes], arpa: Path) -> 
         if line.startswith(b"\\"):
             match = _SECTION.match(line)
             order = int(match[1]) if match else 0
+        elif not order and (header := _HEADER.match(line)) and not 0 < int(header[1]) <= _MAX_ORDER:
+            # kaldilm makes room for every order up to it, and writes before its memory for order 0.
+            raise ValueError(f"{arpa}: line {number}: n-grams of order {int(header[1])}")
         elif order and line:
             probability, *words = line.split()
             # kaldilm reads up to the first odd character, as ``-0`` of ``-0,5``, and Kaldi refuses it.

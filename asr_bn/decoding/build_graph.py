@@ -134,7 +134,8 @@ def _over_hmms(
     used = set(np.unique(fst.arcs["ilabel"]).tolist()) - {0, *disambig}
     missing = used - hmms.phones()
     if missing:
-        name = next(phone for phone, number in phone_ids.items() if number == min(missing))
+        names = {number: phone for phone, number in phone_ids.items()}
+        name = names.get(min(missing), "no phone, nor a disambiguation symbol")
         raise ValueError(f"{hmms.path}: has no phone {min(missing)} ({name} in the lexicon)")
     if isinstance(context, ContextDependency):
         return in_context(fst, hmms, context, disambig)

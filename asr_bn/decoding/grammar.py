@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from asr_bn.decoding.arpa import RESERVED
@@ -13,6 +14,8 @@ from asr_bn.kaldi_io.script_file import read_lines
 
 NOTHING = "-"
 _START = "SENTENCE"
+_MAX_DEPTH = 100  # Python calls itself for each level
+_MAX_STATES = 1 << 18
 
 
 @dataclass
@@ -30,7 +33,8 @@ class Grammar:
 
         Raises:
             OSError: no such file.
-            ValueError: a line is not a rule, a name has no rule, or a rule leads back to itself.
+            ValueError: a line is not a rule, a name has two rules or none, or a rule leads back to itself, or
+                has others inside it over a hundred deep.
         """
         grammar = cls()
         for number, line in read_lines(path):
@@ -41,8 +45,10 @@ class Grammar:
                 raise ValueError(
                     f"{path}, line {number}: expected 'NAME = alternatives', found {line[:60]!r}"
                 )
+            if match.group(1) in grammar.rules:
+                raise ValueError(f"{path}, line {number}: {match.group(1)} has a rule already")
             grammar.rules[match.group(1)] = [split_words(part) for part in match.group(2).split("|")]
-        grammar._check(path, _START, ())
+        grammar._check(path)
         return grammar
 
     def words(self) -> set[str]:
@@ -54,7 +60,7 @@ class Grammar:
         """Build a deterministic acceptor, in which a sentence costs its negated log probability.
 
         Raises:
-            ValueError: a word that is not in ``word_ids``.
+            ValueError: a word that is not in ``word_ids``; sentences too many or too long for a graph.
         """
         missing = sorted(self.words() - (set(word_ids) - set(RESERVED)))
         if missing:
@@ -84,6 +90,8 @@ class Grammar:
         if (symbol, target) in known:
             return known[symbol, target]
         state: int = fst.add_state()
+        if state >= _MAX_STATES:
+            raise ValueError(f"the grammar needs over {_MAX_STATES} states")
         known[symbol, target] = state
         if not _is_rule(symbol):
             fst.add_arc(state, kaldifst.StdArc(word_ids[symbol], word_ids[symbol], 0.0, target))
@@ -96,13 +104,35 @@ class Grammar:
             fst.add_arc(state, kaldifst.StdArc(0, 0, math.log(len(alternatives)), first))
         return state
 
-    def _check(self, path: Path, name: str, above: tuple[str, ...]) -> None:
-        if name not in self.rules:
+    def _check(self, path: Path) -> None:
+        """Look at each rule once, after those inside it."""
+        graph = {
+            name: [symbol for part in parts for symbol in part if _is_rule(symbol)]
+            for name, parts in self.rules.items()
+        }
+        depths: dict[str, int] = {}
+        try:
+            for name in TopologicalSorter(_reachable(graph, path)).static_order():
+                depths[name] = 1 + max((depths[symbol] for symbol in graph[name]), default=0)
+        except CycleError as error:
+            name = next(name for name in self.rules if name in error.args[1])
+            raise ValueError(
+                f"{path}: the rule {name} leads back to itself, which no finite graph can hold"
+            ) from error
+        if depths[_START] > _MAX_DEPTH:
+            raise ValueError(f"{path}: rules {depths[_START]} deep, expected {_MAX_DEPTH} at most")
+
+
+def _reachable(graph: Mapping[str, list[str]], path: Path) -> dict[str, list[str]]:
+    found, waiting = dict[str, list[str]](), [_START]
+    while waiting:
+        name = waiting.pop()
+        if name not in graph:
             raise ValueError(f"{path}: no rule defines {name}")
-        if name in above:
-            raise ValueError(f"{path}: the rule {name} leads back to itself, which no finite graph can hold")
-        for symbol in {symbol for part in self.rules[name] for symbol in part if _is_rule(symbol)}:
-            self._check(path, symbol, (*above, name))
+        if name not in found:
+            found[name] = graph[name]
+            waiting += graph[name]
+    return found
 
 
 def _is_rule(symbol: str) -> bool:

@@ -71,7 +71,8 @@ class LangDir:
 
         Raises:
             OSError: it is missing.
-            ValueError: it is damaged, or has a word that is not in ``word_ids``.
+            ValueError: it is damaged, or has a word that is not in ``word_ids``; ``phones/disambig.int`` has
+                other numbers than ``phones.txt``.
         """
         arrays = FstArrays.read(self.path)
         _check_labels(self.path, arrays.arcs["olabel"], word_ids)
@@ -80,12 +81,16 @@ class LangDir:
         return fst, self._disambig()
 
     def _disambig(self) -> list[int]:
-        path = self.path.with_name("phones") / "disambig.int"
-        if path.is_file():
-            with prefix_errors(str(path)):
-                return parse_ints(path.read_bytes())
-        names = read_phone_names(self.path.with_name("phones.txt"))
-        return [number for number, name in names.items() if name.startswith("#")]
+        path, phones_txt = self.path.with_name("phones") / "disambig.int", self.path.with_name("phones.txt")
+        names = read_phone_names(phones_txt)
+        expected = [number for number, name in names.items() if name.startswith("#")]
+        if not path.is_file():
+            return expected
+        with prefix_errors(str(path)):
+            found = parse_ints(path.read_bytes())
+        if not set(found) <= set(expected) or _zero(names) not in found:
+            raise ValueError(f"{path}: not the numbers of {BACKOFF}, #1, ... in {phones_txt}")
+        return found
 
 
 def read_word_ids(folder: Path) -> dict[str, int]:
@@ -128,6 +133,10 @@ def read_word_fst(
     fst = to_kaldifst(arrays)
     kaldifst.arcsort(fst, sort_type="ilabel")
     return fst
+
+
+def _zero(names: dict[int, str]) -> int | None:
+    return next((number for number, name in names.items() if name == BACKOFF), None)
 
 
 def _check_labels(path: Path, labels: IntVector, word_ids: dict[str, int]) -> None:

@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,10 +129,22 @@ def run_filter(path: Path | None, words: Words) -> Words:
     """Run the filter ``path`` on ``words``; a file that is not executable and has no ``#!`` is a sed script.
 
     Raises:
-        ValueError: it fails (its standard error is in the message), or writes what is not UTF-8.
+        ValueError: it fails (its standard error is in the message), writes what is not UTF-8, or changes
+            utterance ids.  Of those that it leaves out the number is printed.
     """
     if path is None:
         return words
+    filtered = _run(path, words)
+    strange = sorted(filtered.keys() - words.keys())
+    if strange or (words and not filtered):
+        found = f"{strange[0]!r} is none" if strange else "none is left"
+        raise ValueError(f"{path}: the filter changes utterance ids: {found}")
+    if num_lost := len(words) - len(filtered):
+        print(f"note: {path}: leaves out {num_lost} of {len(words)} utterances", file=sys.stderr)
+    return filtered
+
+
+def _run(path: Path, words: Words) -> Words:
     lines = "".join(f"{' '.join([utt_id, *rest])}\n" for utt_id, rest in words.items())
     try:
         done = subprocess.run(
@@ -143,7 +156,7 @@ def run_filter(path: Path | None, words: Words) -> Words:
         )
         done.check_returncode()
         table = [[word.decode() for word in line.split()] for line in done.stdout.split(b"\n")]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be used as a filter of words ({error})") from error
     except subprocess.CalledProcessError as error:
         reason = " ".join(done.stderr.decode("utf-8", "replace").split())[-300:]
@@ -161,9 +174,9 @@ def _interpreter(path: Path) -> list[str]:
         first = stream.readline(200).decode("utf-8", "replace")
     if not first.startswith("#!"):
         return ["/bin/sh", "-c", '"$0"'] if os.access(path, os.X_OK) else ["sed", "-f"]
-    program, *options = shlex.split(first[2:])
+    program, *options = shlex.split(first[2:]) or ["/bin/sh"]
     if Path(program).name == "env":
-        program, *options = [word for word in options if word != "-S"]
+        program, *options = [word for word in options if word != "-S"] or ["env"]
     return [program if Path(program).exists() else Path(program).name, *options]
 
 

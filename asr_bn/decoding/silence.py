@@ -4,6 +4,7 @@ Source: Chen et al. 2015, "Pronunciation and silence probability modeling for AS
 ``utils/dict_dir_add_pronprobs.sh``.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ class WordSilence:
     factor_after_speech: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.after <= 1 or min(self.factor_after_silence, self.factor_after_speech) <= 0:
+        factors = (self.factor_after_silence, self.factor_after_speech)
+        if not 0 <= self.after <= 1 or not all(0 < factor < math.inf for factor in factors):
             raise ValueError("a probability of silence outside 0 to 1, or a factor that is not above 0")
 
 
@@ -53,6 +55,8 @@ class SilenceProbabilities:
         values: dict[str, float] = {}
         for number, line in read_lines(path):
             name, *rest = split_words(line)
+            if name in values:
+                raise ValueError(f"{path}, line {number}: {name} comes twice")
             try:
                 (values[name],) = map(parse_float, rest)
             except ValueError as error:
@@ -63,6 +67,6 @@ class SilenceProbabilities:
         if missing:
             raise ValueError(f"{path}: no line for {missing[0]}")
         begin, after_silence, after_speech = (values[n] for n in (_BEGIN, _END_SILENCE, _END_SPEECH))
-        if not 0 <= begin <= 1 or not min(after_silence, after_speech) > 0:
+        if not 0 <= begin <= 1 or not all(0 < factor < math.inf for factor in (after_silence, after_speech)):
             raise ValueError(f"{path}: a probability outside 0 to 1, or a factor that is not above 0")
         return cls(words, begin, after_silence, after_speech)

@@ -11,7 +11,7 @@ from asr_bn.data.source_files import SourceFiles
 from asr_bn.extraction.computation import Computation
 from asr_bn.extraction.options import ExtractionOptions
 from asr_bn.features.cmvn import Cmvn
-from asr_bn.features.options import FbankOptions, read_channel
+from asr_bn.features.options import FbankOptions, options_at, read_channel
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.system import stamps
@@ -61,7 +61,7 @@ class ExtractionRequest:
         files = (self._conf_path(), self.options.feats_scp)
         sources += SourceFiles.of(path for path in files if path is not None)
         if self.cmvn is not None:
-            sources += SourceFiles.of_table(self.cmvn)
+            sources += SourceFiles.of_table(self.cmvn, self.options.audio.root)
         return sources
 
     def fingerprint(self, utterances: Sequence[Utterance]) -> str:
@@ -87,12 +87,12 @@ class ExtractionRequest:
         """Decide the filter bank's options; a sample frequency that nobody named is reported."""
         if self.sample_frequency is not None:
             rate = float(self.sample_frequency)
-            return replace(self._from_conf(rate), sample_frequency=rate)
+            return replace(options_at(self._conf_path(), rate), sample_frequency=rate)
         if self.options.feats_scp is not None:
             return self._fbank_of_feats(self.options.feats_scp)
         recording = replace(utterances[0], start=None, end=None)  # its segment may be one to leave out
         rate = float(read_waveform(recording, self._audio()).sample_frequency)
-        options = self._from_conf(rate)
+        options = options_at(self._conf_path(), rate)
         if options.sample_frequency == rate:
             print(f"sample frequency: {rate:g} Hz, as {utterances[0].utt_id} has", file=sys.stderr)
         return options
@@ -117,12 +117,6 @@ class ExtractionRequest:
         if self.fbank_conf is None and self.options.feats_scp is not None:
             return self.options.feats_scp.parent / "fbank.conf"
         return self.fbank_conf
-
-    def _from_conf(self, sample_frequency: float) -> FbankOptions:
-        path = self._conf_path()
-        if path is None:
-            return FbankOptions(sample_frequency=sample_frequency)
-        return FbankOptions.read_conf(path, sample_frequency=sample_frequency)
 
     def _utt2spk(self) -> dict[str, str]:
         path = self.data_dir / "utt2spk"

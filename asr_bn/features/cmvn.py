@@ -43,26 +43,32 @@ def compute_stats(
 
     For statistics of a whole corpus let ``utt2spk`` give every utterance the same speaker.  As in Kaldi,
     utterances that ``utt2spk`` lacks are left out, and so are those without frames.  Utterances of
-    ``utt2spk`` without features are reported on standard error.
+    ``utt2spk`` without features are reported on standard error.  Speakers come in the order of ``utt2spk``.
 
     Raises:
-        ValueError: features of another width.
+        ValueError: features of another width or that are not finite, or an utterance that comes twice.
     """
     stats: dict[str, Stats] = {}
-    missing = dict.fromkeys(utt2spk or ())
+    missing, seen = dict.fromkeys(utt2spk or ()), set[str]()
     for utt_id, matrix in feats:
         missing.pop(utt_id, None)
+        if utt_id in seen:
+            raise ValueError(f"{utt_id}: twice among the features")
+        seen.add(utt_id)
         if matrix.size == 0 or (utt2spk is not None and utt_id not in utt2spk):
             continue
         key = utt_id if utt2spk is None else utt2spk[utt_id]
         added = accumulate_stats(matrix)
+        if not np.isfinite(added).all():
+            raise ValueError(f"{utt_id}: features that are not finite, or too large, for CMVN statistics")
         if key in stats and stats[key].shape != added.shape:
             raise ValueError(f"{utt_id}: {matrix.shape[1]} columns, but {stats[key].shape[1] - 1} before")
         stats[key] = stats[key] + added if key in stats else added
     if missing:
         shown = ", ".join([*missing][:5]) + (" ..." if len(missing) > 5 else "")
         print(f"{len(missing)} utterances have no features: {shown}", file=sys.stderr)
-    return stats
+    in_order = dict.fromkeys((utt2spk or {}).values())
+    return {key: stats[key] for key in in_order if key in stats} | stats
 
 
 def apply_cmvn(feats: NDArray[np.floating], stats: Stats, norm_vars: bool = False) -> Floats:
@@ -118,6 +124,8 @@ def _checked(matrix: NDArray[np.floating], where: str) -> Stats:
     """Check statistics, one row of sums or also one of sums of squares, and convert them to float64."""
     if matrix.shape[0] not in (1, _STATS_ROWS) or matrix.shape[1] < 2:
         raise ValueError(f"{where}: a matrix of {matrix.shape}, expected CMVN statistics")
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{where}: CMVN statistics that are not finite")
     return np.asarray(matrix, dtype=np.float64)
 
 

@@ -175,6 +175,16 @@ def _num_samples(sample_frequency: float, milliseconds: float) -> int:
     return int(product) if math.isfinite(product) else 0
 
 
+def options_at(conf: Path | None, sample_frequency: float) -> FbankOptions:
+    """Return the options of a conf file, or the defaults, for recordings of a rate in Hz.
+
+    A conf file that names a sample frequency keeps it.  Raises as `FbankOptions.read_conf`.
+    """
+    if conf is None:
+        return FbankOptions(sample_frequency=sample_frequency)
+    return FbankOptions.read_conf(conf, sample_frequency=sample_frequency)
+
+
 def kaldi_name(field_name: str) -> str:
     """Return Kaldi's name of an option, as in ``--frame-length``."""
     return _KALDI_NAMES.get(field_name, field_name.replace("_", "-"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_bn.kaldi_io.plain_text import parse_float, parse_int, split_words
+from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 from asr_bn.kaldi_io.script_file import read_lines, read_table
 from asr_bn.kaldi_io.specifiers import is_specifier, parse_rspecifier
 
@@ -114,16 +115,16 @@ def _speaker(utt2spk: dict[str, str] | None, utt_id: str, folder: Path) -> str |
     return utt2spk[utt_id]
 
 
-def read_spk2utt(path: Path) -> dict[str, str]:
+def read_spk2utt(path: Path, pipes: PipePolicy = DEFAULT_PIPES) -> dict[str, str]:
     """Read speakers by utterance from a ``spk2utt`` file, which may be named ``ark:FILE`` as in Kaldi.
 
     Raises:
-        ValueError: an utterance of two speakers.
+        ValueError: an utterance of two speakers; a command, where ``pipes`` refuses them.
     """
     utt2spk: dict[str, str] = {}
     name = str(path)
     source = parse_rspecifier(name).rxfilename if is_specifier(name) else path
-    for number, line in read_lines(source):
+    for number, line in read_lines(source, pipes):
         speaker, *utt_ids = split_words(line)
         for utt_id in utt_ids:
             if utt_id in utt2spk:

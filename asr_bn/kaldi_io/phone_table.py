@@ -11,9 +11,11 @@ def read_phone_names(path: Path) -> dict[int, str]:
 
     Raises:
         OSError: no such file.
-        ValueError: a line is not a name and a number (file and line named), or there is none.
+        ValueError: a line is not a name and a number (file and line named), there is none, or a name has two
+            numbers or a number two names.
     """
-    names = {}
+    names: dict[int, str] = {}
+    numbers: dict[str, int] = {}
     for number, line in read_lines(path):
         fields = split_words(line)
         try:
@@ -22,7 +24,8 @@ def read_phone_names(path: Path) -> dict[int, str]:
                 raise ValueError("a negative number")
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {line!r}, expected a name and a number") from error
-        names[index] = name
+        if names.setdefault(index, name) != name or numbers.setdefault(name, index) != index:
+            raise ValueError(f"{path}:{number}: {line!r}, but the name or the number is another's already")
     if not names:
         raise ValueError(f"{path}: no names in it")
     return names

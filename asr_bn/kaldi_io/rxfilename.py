@@ -131,14 +131,23 @@ def _seek_inside(stream: IO[bytes], offset: int, path: Path) -> None:
 
 @contextmanager
 def _open_pipe(rxfilename: str, root: Path | None, timeout_s: float, whole: bool) -> Iterator[IO[bytes]]:
-    """Open the output of a command that may take ``timeout_s`` as a ``whole``, or for each silence."""
+    """Open the output of a command that may take ``timeout_s`` as a ``whole``, or for each silence.
+
+    Of output that ends too early the command's failure is reported, and not what its reader found wrong.
+    """
+    refusal: ValueError | None = None
     # Its standard error goes to a file: a pipe that nobody reads would stop the command when full.
     with tempfile.TemporaryFile() as stderr, _start(rxfilename, root, stderr) as process:
         if process.stdout is None:
             raise ValueError(f"{rxfilename}: no output to read")
         waiting = _Waiting(process.stdout, timeout_s, whole)
         try:
-            yield io.BufferedReader(waiting)
+            try:
+                yield io.BufferedReader(waiting)
+            except ValueError as error:
+                if not waiting.has_ended:
+                    raise
+                refusal = error
             process.stdout.close()
             code = process.wait(waiting.patience())
         except (TimeoutError, subprocess.TimeoutExpired) as error:
@@ -151,14 +160,16 @@ def _open_pipe(rxfilename: str, root: Path | None, timeout_s: float, whole: bool
         stderr.seek(0)
         message = stderr.read()
     if code != 0 and (whole or code not in (-signal.SIGPIPE, 128 + signal.SIGPIPE)):
-        raise ValueError(_failure(rxfilename, code, message))
+        raise ValueError(_failure(rxfilename, code, message)) from refusal
+    if refusal is not None:
+        raise refusal
 
 
 class _Waiting(io.RawIOBase):
     """A command's output; `TimeoutError` where it keeps its reader waiting for too long."""
 
     def __init__(self, stream: IO[bytes], timeout_s: float, whole: bool) -> None:
-        self._stream, self._timeout_s = stream, timeout_s
+        self._stream, self._timeout_s, self.has_ended = stream, timeout_s, False
         self._deadline = time.monotonic() + timeout_s if whole else None
         self._selector = selectors.DefaultSelector()
         self._selector.register(stream, selectors.EVENT_READ)
@@ -173,7 +184,9 @@ class _Waiting(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer") -> int:
         if not self._selector.select(self.patience()):
             raise TimeoutError
-        return os.readv(self._stream.fileno(), [buffer])
+        num_bytes = os.readv(self._stream.fileno(), [buffer])
+        self.has_ended = not num_bytes
+        return num_bytes
 
     def close(self) -> None:
         if not self.closed:

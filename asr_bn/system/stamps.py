@@ -30,9 +30,10 @@ def fingerprint(inputs: Mapping[str, object], files: Iterable[Path] = (), large:
 def is_done(stamp: Path, made_from: str, outputs: Iterable[Path]) -> bool:
     """Return whether every output exists and ``stamp`` says that they were made from ``made_from``.
 
+    An output that is a device or a FIFO keeps nothing, and is never done.
     A stamp that says otherwise is removed: a run that is then killed must not leave it beside new outputs.
     """
-    if stamp.is_file() and all(path.exists() for path in outputs) and _made_from(stamp) == made_from:
+    if stamp.is_file() and all(path.is_file() for path in outputs) and _made_from(stamp) == made_from:
         return True
     stamp.unlink(missing_ok=True)
     return False

@@ -34,9 +34,14 @@ class TomlConfig:
             ValueError: not TOML, an unknown key, or a value out of its range (file, key and value named).
         """
         try:
-            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+            text = path.read_text(encoding="utf-8")
+            if text.startswith("\ufeff"):
+                raise ValueError("begins with a byte order mark (save it as UTF-8 without BOM)")
+            return cls.from_dict(tomllib.loads(text))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+        except RecursionError as error:
+            raise ValueError(f"{path}: brackets in brackets too deep to read") from error
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Self:

@@ -42,6 +42,8 @@ def test_every_configuration_reads():
         ("[training]\nloss = 'mean'", r"training\.loss = 'mean'"),
         ("[trainig]\n", "trainig"),
         ("[model", r"bad\.toml"),
+        ("\ufeff[model]\n", r"bad\.toml: begins with a byte order mark"),
+        ("a = " + "[" * 100_000, r"bad\.toml: brackets in brackets too deep to read"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):

@@ -160,6 +160,17 @@ def test_the_words_of_libraries(data: bytes) -> None:
     assert not re.search(r"0x[0-9a-f]{4}|<|Errno|object at|\n", str(caught.value))
 
 
+def test_an_au_header_that_promises_less_than_there_is() -> None:
+    data = encoded("AU", "PCM_16")
+    start = int.from_bytes(data[4:8], "big")
+    with pytest.raises(
+        ValueError, match=f"bytes behind its samples, from byte {start + 1000} on, are no part"
+    ):
+        decode_audio(data[:8] + (1000).to_bytes(4, "big") + data[12:])
+    whole = decode_audio(data).samples
+    np.testing.assert_array_equal(decode_audio(data + bytes(5000)).samples, whole)  # a disk's last block
+
+
 def test_a_number_of_samples_that_the_bytes_cannot_hold() -> None:
     data = bytearray(encoded("FLAC", "PCM_16"))
     for total in (0, (1 << 36) - 1):  # libsndfile takes 0 for 2**63 - 1

@@ -50,3 +50,20 @@ def test_cut_archives_are_not_taken_for_whole_ones(tmp_path: Path) -> None:
     assert len(dict(read_int_vectors(tmp_path / "pdf.ark"))["f1-005"]) == len(whole["f1-005"]) - 1
     _run(SYNTHETIC / "ali", out)
     assert len(dict(read_int_vectors(tmp_path / "pdf.ark"))["f1-005"]) == len(whole["f1-005"])
+
+
+def test_a_script_file_may_be_named_as_in_kaldi_and_is_no_other_output(tmp_path: Path) -> None:
+    whole = dict(read_int_vectors(SYNTHETIC / "oracles/ali/pdf.txt.gz"))
+    with MatrixWriter(f"ark,scp:{tmp_path}/f.ark,{tmp_path}/feats.scp") as writer:
+        for utt_id, pdf_ids in whole.items():
+            writer.write(utt_id, np.zeros((len(pdf_ids) + (utt_id == "f1-005"), 2), dtype=np.float32))
+    trim = ["--feats", f"scp:{tmp_path}/feats.scp", "--trim", "1", "--trimmed-feats"]
+    _run(SYNTHETIC / "ali", f"ark:{tmp_path}/pdf.ark", *trim, f"scp:{tmp_path}/trimmed.scp")
+    lines = (tmp_path / "feats.scp").read_text().splitlines()
+    cut = [f"{line}[0:{len(whole['f1-005']) - 1}]" if line.startswith("f1-005 ") else line for line in lines]
+    assert (tmp_path / "trimmed.scp").read_text().splitlines() == cut
+    pair = f"ark,scp:{tmp_path}/pdf.ark,{tmp_path}/pdf.scp"
+    for name in ("pdf.ark", "pdf.scp"):
+        arguments = ["alignments", str(SYNTHETIC / "ali"), pair, *trim, f"{tmp_path}/{name}"]
+        result = CliRunner().invoke(app, arguments)
+        assert str(result.exception) == f"--trimmed-feats is {tmp_path}/{name}, which {pair} writes too"

@@ -44,6 +44,52 @@ def test_segments_that_kaldi_leaves_out_are_remarks(folder: Path) -> None:
     assert re.match(r"2 utterances that extract-segments leaves out: f2-008: .*, m4-009: ", remark)
 
 
+def test_tables_for_kaldis_own_scripts_have_the_same_ids(folder: Path) -> None:
+    """As validate_data_dir.sh compares them."""
+    ids, speakers = ("f1-015", "f2-008", "m4-009"), ("f1", "f2", "m4")
+    for name in ("utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "vad.scp"):
+        (folder / name).write_text("".join(f"{u} 1\n" for u in ids))
+    (folder / "spk2gender").write_text("".join(f"{s} f\n" for s in speakers))
+    (folder / "reco2file_and_channel").write_text("".join(f"{u} {u} A\n" for u in ids))
+    for keys in (speakers, ids):
+        (folder / "cmvn.scp").write_text("".join(f"{key} cmvn.ark:4\n" for key in keys))
+        assert check_data(folder).problems == []
+    faults = {
+        "utt2dur": ("f1-015 1\nf2-008 1\n", "1 utterances missing in utt2dur: m4-009"),
+        "utt2num_frames": ("f1-015 1\nf2-008 1\nm4-009 1\nx 1\n", "1 utterances in utt2num_frames only: x"),
+        "spk2gender": ("f1 f\nf2 f\n", "1 speakers missing in spk2gender: m4"),
+        "cmvn.scp": ("f1 cmvn.ark:4\nf2 cmvn.ark:9\n", "1 entries missing in cmvn.scp: m4"),
+        "reco2file_and_channel": (
+            "f1-015 A\n",
+            f"{folder}/reco2file_and_channel: f1-015 'A', expected a file and a channel",
+        ),
+        "utt2lang": ("m4-009 x\nf1-015 x\n", f"{folder}/utt2lang, line 2: f1-015 is out of order"),
+    }
+    for name, (text, problem) in faults.items():
+        sound = (folder / name).read_text()
+        (folder / name).write_text(text)
+        (found,) = check_data(folder).problems
+        assert found.startswith(problem)
+        (folder / name).write_text(sound)
+
+
+def test_the_rate_is_the_first_recordings_where_the_conf_file_names_none(folder: Path) -> None:
+    conf = folder / "fbank.conf"
+    conf.write_text("--frame-shift=20\n")
+    wav = (SYNTHETIC / "audio/f1-015.wav").read_bytes()
+    (folder / "a.wav").write_bytes(wav[:24] + (8000).to_bytes(4, "little") + wav[28:])
+    for name in ("utt2spk", "spk2utt", "text"):
+        (folder / name).unlink()
+    (folder / "wav.scp").write_text(f"u {folder}/a.wav\n")
+    report = check_data(folder, fbank_conf=conf)
+    assert report.problems == []
+    # 14507 samples at 8 kHz, in windows of 200 and steps of 160: 1 + (14507 - 200) // 160.
+    assert {"sample frequency: 8000 Hz", "frames: 90"} <= set(report.facts)
+    conf.write_text("--sample-frequency=16000\n")
+    assert check_data(folder, fbank_conf=conf).problems == ["u: 8000 Hz, expected 16000 Hz"]
+    assert check_data(folder, audio=AudioSource(resample=True), fbank_conf=conf).problems == []
+
+
 def test_a_rate_that_no_recording_has(folder: Path) -> None:
     wav = (SYNTHETIC / "audio/m4-009.wav").read_bytes()
     (folder / "a.wav").write_bytes(wav[:24] + b"\xff" * 4 + wav[28:])

@@ -77,7 +77,10 @@ def test_a_data_folder_is_its_tables_and_what_they_name(tmp_path: Path) -> None:
     assert (
         SourceFiles.of_data_dir(data, tmp_path).remark == " (what the commands in it read was not compared)"
     )
-    assert SourceFiles.of_data_dir(write_feats(tmp_path / "other")).remark == ""
+    other = write_feats(tmp_path / "other")
+    assert SourceFiles.of_data_dir(other).remark == ""
+    os.mkfifo(other / "text")
+    assert SourceFiles.of_data_dir(other).remark == " (what the commands in it read was not compared)"
 
 
 def test_features_that_are_made_otherwise_are_others_though_their_script_file_is_the_same(
@@ -97,11 +100,12 @@ def test_a_table_is_its_archives(tmp_path: Path, table: str) -> None:
     name = table.format(data) if "{" in table else str(data / table)
     check_each(lambda: SourceFiles.of_table(name), {"archive": lambda: touch(data / "feats.ark")})
     lines = (data / "feats.scp").read_text().splitlines()
-    (data / "feats.scp").write_text("".join(f"{line}[0:1]\n" for line in lines))
-    check_each(
-        lambda: SourceFiles.of_table(data / "feats.scp"),
-        {"behind a range": lambda: touch(data / "feats.ark")},
-    )
+    for rows in ("[0:1]", " [0:1]"):
+        (data / "feats.scp").write_text("".join(f"{line}{rows}\n" for line in lines))
+        check_each(
+            lambda: SourceFiles.of_table(data / "feats.scp"),
+            {"behind a range": lambda: touch(data / "feats.ark")},
+        )
 
 
 @pytest.mark.parametrize("model", ["final.mdl", "final.mdl.gz", "final.alimdl"])
@@ -146,6 +150,9 @@ def test_an_archive_of_alignments_is_vouched_for_in_the_form_that_it_has(tmp_pat
     assert "utterances" in run("alignments", ALI, binary)
     pair = f"ark,scp:{tmp_path}/pdf.ark,{tmp_path}/pdf.scp"
     assert "utterances" in run("alignments", ALI, pair)
+    assert "already" in run("alignments", ALI, pair)
+    (tmp_path / "pdf.scp").unlink()
+    assert "utterances" in run("alignments", ALI, pair)
     assert "utterances" in run("alignments", ALI, binary, "--phones")
     (tmp_path / "mono").mkdir()
     for path in (SYNTHETIC / "variants/mono").glob("*"):
@@ -169,6 +176,11 @@ def test_features_know_their_statistics_and_audio_but_not_how_patient_they_are(t
         assert said == f"{tmp_path}/norm: already done (what the commands in it read was not compared)\n"
         touch(tmp_path / "cmvn.ark")
         assert "1 utterances (0 from" in run(*command, statistics)
+    (tmp_path / "cmvn.scp").write_text("u cmvn.ark:2\n")
+    rooted = [*command, f"{tmp_path}/cmvn.scp", "--root", tmp_path]
+    for _ in range(2):
+        assert "1 utterances (0 from" in run(*rooted)
+        touch(tmp_path / "cmvn.ark")
 
 
 def test_a_decoding_is_done_again_when_anything_that_it_reads_changes(tmp_path: Path) -> None:

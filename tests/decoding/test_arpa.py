@@ -73,6 +73,8 @@ def test_words_that_the_lexicon_lacks_are_said_with_their_n_grams(
         ("\ufeff" + ARPA, "begins with a byte-order mark"),
         ("", "kaldilm cannot make a graph of it (line 1 []: \\data\\ section missing or empty.)"),
         (ARPA.replace("\\end\\\n", ""), "kaldilm cannot make a graph of it (line "),
+        (ARPA.replace("ngram 1=", "ngram 0=1\nngram 1="), "line 2: n-grams of order 0"),
+        (ARPA.replace("ngram 1=", "ngram 2000000000=1\nngram 1="), "line 2: n-grams of order 2000000000"),
         (ARPA.replace("-0.3\topen", "-0,3\topen"), "line 14: expected a number, found '-0,3'"),
         (ARPA.replace("-0.25", "-0.25x"), "line 10: expected a number, found '-0.25x'"),
     ],

@@ -97,6 +97,12 @@ def test_a_lang_folder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert "words.txt: other words than in" in run(lang, ALI, tmp_path / "g", "--lang", other)
     (lang / "phones/disambig.int").write_text("#0\n")
     assert "disambig.int: expected an integer, found '#0'" in run(lang, ALI, tmp_path / "g")
+    disambig = [number for name, number in symbols(lang / "phones.txt").items() if name.startswith("#")]
+    for numbers in ([], [1, 2], [*disambig, 9999], disambig[1:]):
+        (lang / "phones/disambig.int").write_text(" ".join(map(str, numbers)))
+        assert "disambig.int: not the numbers of #0, #1, ... in" in run(lang, ALI, tmp_path / "g")
+    (lang / "phones/disambig.int").write_text(f"{disambig[0]}\n")
+    assert "(no phone, nor a disambiguation symbol in the lexicon)" in run(lang, ALI, tmp_path / "g")
     (lang / "G.fst").unlink()
     assert "G.fst" in run(lang, ALI, tmp_path / "g")
     assert not (tmp_path / "g").exists()

@@ -123,6 +123,15 @@ def test_disambiguation_symbols_go_to_homophones_and_prefixes(lexicon_dir):
         ("sentence = a\n", "expected 'NAME = alternatives'"),
         ("OTHER = a\n", "no rule defines SENTENCE"),
         ("SENTENCE = a zebra\n", "word 'zebra' is not in the lexicon"),
+        ("SENTENCE = a\nSENTENCE = b\n", "line 2: SENTENCE has a rule already"),
+        (
+            "SENTENCE = R0\n" + "".join(f"R{i} = a R{i + 1}\n" for i in range(3000)) + "R3000 = b\n",
+            "rules 3002 deep, expected 100 at most",
+        ),
+        (
+            "SENTENCE = R0\n" + "".join(f"R{i} = R{i + 1} R{i + 1}\n" for i in range(40)) + "R40 = a\n",
+            "over 262144 states",
+        ),
     ],
 )
 def test_a_grammar_that_is_none_is_refused(lexicon_dir, tmp_path, text, message):
@@ -130,6 +139,13 @@ def test_a_grammar_that_is_none_is_refused(lexicon_dir, tmp_path, text, message)
     with pytest.raises(ValueError, match=message):
         make_graph(lexicon_dir, MDL, tmp_path / "graph", None, tmp_path / "grammar.txt")
     assert not (tmp_path / "graph").exists()
+
+
+def test_rules_that_many_rules_use_are_looked_at_once(lexicon_dir, tmp_path):
+    levels = range(60)  # 2 ** 60 ways lead down, to two sentences
+    rules = [f"{side}{i} = A{i + 1} | B{i + 1}\n" for i in levels for side in "AB"]
+    (tmp_path / "grammar.txt").write_text("SENTENCE = A0\n" + "".join(rules) + "A60 = a\nB60 = a at\n")
+    assert Grammar.read(tmp_path / "grammar.txt").words() == {"a", "at"}
 
 
 def test_inputs_that_do_not_fit_are_refused(lexicon_dir, tmp_path):

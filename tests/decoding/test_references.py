@@ -111,6 +111,11 @@ def test_a_folder_has_kaldis_names_and_their_order(tmp_path: Path) -> None:
             "#!/bin/sh\necho 'no such thing' >&2; exit 3\n",
             "the filter failed with exit code 3: no such thing",
         ),
+        ("#!'\n", "cannot be used as a filter of words"),
+        ("#!/usr/bin/env\nexit 3\n", "the filter failed with exit code"),
+        ("#!\nexit 3\n", "the filter failed with exit code 3"),
+        ("s/.*//\n", "the filter changes utterance ids: none is left"),
+        ("s/u1/v1/\n", "the filter changes utterance ids: 'v1' is none"),
         ("s/unended\n", "the filter failed with exit code 1: "),
         ("#!/no/such/program\n", "cannot be used as a filter of words"),
         ("#!/bin/sh\nprintf 'u1 \\377\\n'\n", "cannot be used as a filter of words"),
@@ -152,3 +157,11 @@ def test_a_text_of_other_utterances_is_named(tmp_path: Path) -> None:
         References.read(tmp_path, ["u1", "u2"])
     (tmp_path / "text").unlink()
     assert References.read(tmp_path, ["u1"]) is None
+
+
+def test_utterances_that_a_filter_leaves_out_are_counted_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "filter", "/^u2/d\n")
+    assert run_filter(path, {"u1": ["a"], "u2": ["b"]}) == {"u1": ["a"]}
+    assert capsys.readouterr().err == f"note: {path}: leaves out 1 of 2 utterances\n"

@@ -66,6 +66,9 @@ def test_silence_is_as_likely_after_each_word_as_silprob_txt_says(tmp_path: Path
     [
         ("<s> 0.8\n</s>_s 2.5\n", "no line for </s>_n"),
         ("<s> 1.8\n</s>_s 2.5\n</s>_n 1\n", "a probability outside 0 to 1"),
+        ("<s> 0.8\n</s>_s inf\n</s>_n 1\n", "a probability outside 0 to 1"),
+        ("<s> 0.8\n</s>_s 2.5\n</s>_n nan\n", "a probability outside 0 to 1"),
+        ("<s> 0.8\n</s>_s 2.5\n<s> 0.9\n</s>_n 1\n", "line 3: <s> comes twice"),
         ("<s> x\n", "line 1: '<s> x', expected a name and a number"),
     ],
 )
@@ -75,9 +78,12 @@ def test_silprob_txt_that_is_none_is_refused(tmp_path: Path, silprob: str, messa
     (folder / "silprob.txt").write_text(silprob)
     with pytest.raises(ValueError, match=message):
         Lexicon.read(folder, ALI / "phones.txt")
-    (folder / "lexiconp_silprob.txt").write_text("say 1.0 1.5 0.6 1.4 S EY\n")
-    with pytest.raises(ValueError, match=r"silprob\.txt, line 1: .*a probability of silence outside 0 to 1"):
-        Lexicon.read(folder, ALI / "phones.txt")
+    for numbers in ("1.5 0.6 1.4", "nan 0.6 1.4", "0.5 inf 1.4", "0.5 0.6 nan"):  # inf made an endless graph
+        (folder / "lexiconp_silprob.txt").write_text(f"say 1.0 {numbers} S EY\n")
+        with pytest.raises(
+            ValueError, match=r"silprob\.txt, line 1: .*a probability of silence outside 0 to 1"
+        ):
+            Lexicon.read(folder, ALI / "phones.txt")
 
 
 def pruned_trigrams(words: Sequence[str], total: int) -> dict[Ngram, tuple[float, float]]:

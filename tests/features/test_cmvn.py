@@ -87,6 +87,31 @@ def test_speakers_of_spk2utt_only_and_what_is_missing_is_said(
     assert compute_stats(feats.items(), {"x": "s"}) == {}
 
 
+def test_speakers_come_in_the_order_of_spk2utt_and_an_utterance_once(tmp_path: Path) -> None:
+    feats = [("u1", np.ones((2, 1))), ("u2", np.ones((3, 1)))]
+    stats = compute_stats(iter(feats), {"u2": "a", "u1": "z"})
+    assert list(stats) == ["a", "z"]  # as compute-cmvn-stats, so that cmvn.scp is as sorted as spk2utt
+    for utt2spk in (None, {"u1": "s"}):
+        with pytest.raises(ValueError, match="^u1: twice among the features"):
+            compute_stats(iter([*feats, feats[0]]), utt2spk)
+    command = Path(f"ark:echo s u1 > {tmp_path}/ran |")
+    with pytest.raises(ValueError, match="pipes are refused"):
+        read_spk2utt(command, PipePolicy(allowed=False))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_statistics_that_are_not_finite_are_refused_where_they_arise_and_where_they_are_read(
+    tmp_path: Path, value: str
+) -> None:
+    with pytest.raises(ValueError, match="^u: features that are not finite"):
+        compute_stats([("u", np.array([[1.0, float(value)]]))])
+    for text in (f"{value} 2 1\n 1 4 0", f"1 2 {value}\n 1 4 0"):
+        (tmp_path / "stats").write_text(f"[ {text} ]\n")
+        with pytest.raises(ValueError, match="stats: CMVN statistics that are not finite"):
+            Cmvn.load(f"{tmp_path}/stats", {}, norm_vars=False)
+
+
 def test_whatever_apply_cmvn_takes_for_statistics(tmp_path: Path) -> None:
     """Colons in names, a place in an archive, text with and without a blank, a pipe, means only."""
     matrix = np.array([[1.0, 2.0, 2.0], [3.0, 4.0, 0.0]])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from asr_bn.kaldi_io.byte_stream import read_exact
-from asr_bn.kaldi_io.matrix_table import read_matrices
+from asr_bn.kaldi_io.matrix_table import MatrixScp, read_matrices
 from asr_bn.kaldi_io.rxfilename import PipePolicy, open_input, read_source, split_offset
 
 
@@ -148,3 +148,15 @@ def test_read_exact(num_bytes: int) -> None:
         ValueError, match=f"^u: cut short: expected {num_bytes} more bytes, found {num_bytes - 1}"
     ):
         read_exact(io.BytesIO(b"\1" * (num_bytes - 1)), num_bytes, "u")
+
+
+@pytest.mark.parametrize("written", ["", "[ 1 2"])
+def test_a_command_that_fails_is_named_whatever_its_reader_finds_wrong(written: str, tmp_path: Path) -> None:
+    end = "echo reason >&2; exit 3 |"
+    (tmp_path / "feats.scp").write_text(f"u printf '{written}'; {end}\n")
+    with pytest.raises(ValueError, match="^u: .*: the command failed with exit code 3: reason"):
+        MatrixScp(tmp_path / "feats.scp")["u"]
+    with pytest.raises(ValueError, match="the command failed with exit code 3: reason"):
+        list(read_matrices(f"ark:printf 'u {written}'; {end}"))
+    with pytest.raises(ValueError, match="^u: .* not a Kaldi matrix"):  # a reader's own finding stays
+        list(read_matrices("ark:echo u nonsense |"))

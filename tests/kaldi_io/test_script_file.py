@@ -121,6 +121,8 @@ def test_symbol_tables(tmp_path: Path) -> None:
         (b"a 1\nb\n\xe9 2\n", "words.txt:2: "),
         (b"a 1\n\xe9 2\n", "words.txt, line 2: not UTF-8"),
         (b"\n", "words.txt: no names in it"),
+        (b"a 1\nb 1\n", "words.txt:2: 'b 1', but the name or the number is another's already"),
+        (b"a 1\nb 2\na 3\n", "words.txt:3: 'a 3', but"),
     ],
 )
 def test_symbol_tables_that_are_none(data: bytes, sentence: str, tmp_path: Path) -> None:

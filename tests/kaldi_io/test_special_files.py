@@ -324,3 +324,29 @@ def test_a_name_with_a_nul_byte_has_its_utterance(tmp_path: Path, data: Path, ve
     result = CliRunner().invoke(app, [verb, *arguments[verb]])
     assert result.exit_code == 1
     assert str(result.exception) == "u: 'a\\x00b.wav': no file name has a NUL byte"
+
+
+def test_inputs_that_can_be_read_only_once_count_each_time(tmp_path: Path) -> None:
+    """As ``--fbank-conf <(...)``: several parts of a verb read it, and no stamp may vouch for it."""
+    (tmp_path / "wav.scp").write_text(f"u {SYNTHETIC}/audio/f1-015.wav\n")
+    for num_bins in (23, 24):
+        read_end, write_end = os.pipe()
+        os.write(write_end, f"--num-mel-bins={num_bins}\n--channel=0\n".encode())
+        os.close(write_end)
+        conf = ["--fbank-conf", f"/dev/fd/{read_end}"]
+        result = CliRunner().invoke(
+            app, ["features", str(tmp_path), str(tmp_path / "out"), *conf, "--nj", "1"]
+        )
+        os.close(read_end)
+        assert result.exit_code == 0, result.exception
+        feats = MatrixScp(tmp_path / "out/feats.scp")
+        assert feats["u"].shape == (89, num_bins + 1)
+    os.mkfifo(tmp_path / "fifo")
+    script = (tmp_path / "out/feats.scp").read_bytes()
+    thread = threading.Thread(target=lambda: (tmp_path / "fifo").write_bytes(script), daemon=True)
+    thread.start()
+    arguments = ["--feats", tmp_path / "fifo", "--fbank-conf", tmp_path / "out/fbank.conf", "--nj", "1"]
+    result = CliRunner().invoke(app, ["features", *map(str, [tmp_path, tmp_path / "again", *arguments])])
+    thread.join()
+    assert result.exit_code == 0, result.exception
+    np.testing.assert_array_equal(MatrixScp(tmp_path / "again/feats.scp")["u"], feats["u"])
