@@ -88,7 +88,7 @@ def decode(
     pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
     wer_filter: Filter = None,
 ) -> None:
-    """Decode a data folder into lattices and words, and count the errors.
+    """Decode data into lattices and words, and count the errors.
 
     OUT_DIR gets Kaldi's lattices (lat.1.gz), the best words (hyp.txt) with times and confidences (hyp.ctm),
     n-best lists with their costs (nbest.json), and the WER where there is a text.
