@@ -11,6 +11,9 @@ from asr_bn.system.cores import available_cores
 if TYPE_CHECKING:
     from asr_bn.data.kaldi_system import KaldiSystem
     from asr_bn.data.source_files import SourceFiles
+    from asr_bn.decoding.alignment.lexicon import Pronunciations
+    from asr_bn.decoding.alignment.outputs import OutputFolder
+    from asr_bn.features.options import FbankOptions
 
 Lexicon = Annotated[
     Path,
@@ -36,6 +39,11 @@ Reference = Annotated[
     Path | None,
     typer.Option(help="CTM file of phones whose times are known: OUT/boundaries.json compares them."),
 ]
+SilencePhone = Annotated[str | None, typer.Option(help="Phone between words [in optional_silence.txt].")]
+MinConfidence = Annotated[
+    float, typer.Option(help="Name utterances whose words, or silences, have less on average.")
+]
+Shifts = Annotated[Path | None, typer.Option(help="Such a boundaries.json, by which times are corrected.")]
 
 
 def align(
@@ -47,21 +55,15 @@ def align(
     tree: Tree = None,
     pronunciations: More = None,
     oov: Oov = None,
-    silence_phone: Annotated[
-        str | None, typer.Option(help="Phone between words [in optional_silence.txt].")
-    ] = None,
+    silence_phone: SilencePhone = None,
     acoustic_scale: Annotated[float, typer.Option(help="Factor for the log likelihoods.")] = 0.1,
     prior_scale: Annotated[float, typer.Option(help="Share of the log prior to subtract.")] = 1.0,
     prior_floor: Annotated[float, typer.Option(help="Smallest prior, as a probability.")] = 0.0,
     beam: Annotated[float, typer.Option(help="Beam of the search, in scaled log likelihood.")] = 100.0,
     retry_beam: Annotated[float, typer.Option(help="Beam of a second search, where that fails.")] = 1000.0,
-    min_confidence: Annotated[
-        float, typer.Option(help="Name utterances whose words, or silences, have less on average.")
-    ] = 0.5,
+    min_confidence: MinConfidence = 0.5,
     reference: Reference = None,
-    shifts: Annotated[
-        Path | None, typer.Option(help="Such a boundaries.json, by which times are corrected.")
-    ] = None,
+    shifts: Shifts = None,
     nj: Annotated[int | None, typer.Option(min=1, help="Calls of the model at a time [cores].")] = None,
     device: Annotated[str, typer.Option(help="For the acoustic model: auto, cpu or cuda.")] = "auto",
     root: options.Root = None,
@@ -77,14 +79,10 @@ def align(
     code is 0 as long as one could be aligned.
     """
     from asr_bn.cli.stage import Stage
-    from asr_bn.data.kaldi_system import KaldiSystem
     from asr_bn.decoding.alignment.aligner import Aligner, AlignOptions
-    from asr_bn.decoding.alignment.boundaries import NO_SHIFTS, Boundaries, BoundaryShifts, read_ctm
     from asr_bn.decoding.alignment.corpus import CorpusAligner
     from asr_bn.decoding.alignment.fit import Report
-    from asr_bn.decoding.alignment.lexicon import Pronunciations
-    from asr_bn.decoding.alignment.outputs import OUTPUTS, OutputFolder
-    from asr_bn.decoding.alignment.result import FrameTimes
+    from asr_bn.decoding.alignment.outputs import OUTPUTS
     from asr_bn.scoring.inputs import ScoringInput
     from asr_bn.scoring.scorer import AcousticScorer, floor_priors
 
@@ -99,19 +97,13 @@ def align(
     if stage.is_done(f"{out}: aligned already"):
         return
     scorer = AcousticScorer.load(model, options.device_of(device), num_threads=1)
-    system = _system(scorer.metadata.system if files is None else KaldiSystem.read(*files), lexicon)
+    system = _system(scorer.metadata.system, files, lexicon)
     system.write(out)
-    words = Pronunciations.read(lexicon, out / "phones.txt", silence_phone, oov)
-    words = words if pronunciations is None else words.with_entries(pronunciations)
+    words = _pronunciations(lexicon, out / "phones.txt", silence_phone, oov, pronunciations)
     aligner = Aligner.of(words, system, floor_priors(scorer.metadata.log_priors, prior_floor), search)
     source, report = ScoringInput(scorer.metadata.fbank, audio), Report(min_confidence)
     corpus = CorpusAligner(scorer, aligner, source, nj or available_cores())
-    folder = OutputFolder(
-        out,
-        FrameTimes.of(scorer.metadata.fbank),
-        NO_SHIFTS if shifts is None else BoundaryShifts.read(shifts),
-        None if reference is None else Boundaries(read_ctm(reference), words.silence_phone),
-    )
+    folder = _folder(out, scorer.metadata.fbank, shifts, reference, words.silence_phone)
     folder.write(corpus.align(data_dir, report), report)
     stage.mark_done()
 
@@ -128,12 +120,16 @@ def _hmm_files(mdl: Path, tree: Path | None) -> tuple[Path, Path, Path]:
     return mdl, mdl.parent / "phones.txt", tree or mdl.parent / "tree"
 
 
-def _system(system: "KaldiSystem | None", lexicon: Path) -> "KaldiSystem":
-    """Return ``system`` with the phones' names, which may be beside the lexicon only."""
+def _system(
+    known: "KaldiSystem | None", files: tuple[Path, Path, Path] | None, lexicon: Path
+) -> "KaldiSystem":
+    """Return the system in ``files``, else the model's, with phone names, perhaps from beside the lexicon."""
     from dataclasses import replace
 
+    from asr_bn.data.kaldi_system import KaldiSystem
     from asr_bn.kaldi_io.phone_table import read_phone_names
 
+    system = known if files is None else KaldiSystem.read(*files)
     if system is None:
         raise ValueError(
             "the model does not know its HMMs (it was trained on pdf-ids alone, or exported by an earlier "
@@ -143,6 +139,27 @@ def _system(system: "KaldiSystem | None", lexicon: Path) -> "KaldiSystem":
         return system
     folder = lexicon if lexicon.is_dir() else lexicon.parent
     return replace(system, phone_names=read_phone_names(folder / "phones.txt"))
+
+
+def _pronunciations(
+    lexicon: Path, phones: Path, silence_phone: str | None, oov: str | None, more: Path | None
+) -> "Pronunciations":
+    from asr_bn.decoding.alignment.lexicon import Pronunciations
+
+    words = Pronunciations.read(lexicon, phones, silence_phone, oov)
+    return words if more is None else words.with_entries(more)
+
+
+def _folder(
+    out: Path, fbank: "FbankOptions", shifts: Path | None, reference: Path | None, silence_phone: str
+) -> "OutputFolder":
+    from asr_bn.decoding.alignment.boundaries import NO_SHIFTS, Boundaries, BoundaryShifts, read_ctm
+    from asr_bn.decoding.alignment.outputs import OutputFolder
+    from asr_bn.decoding.alignment.result import FrameTimes
+
+    corrected = NO_SHIFTS if shifts is None else BoundaryShifts.read(shifts)
+    compared = None if reference is None else Boundaries(read_ctm(reference), silence_phone)
+    return OutputFolder(out, FrameTimes.of(fbank), corrected, compared)
 
 
 def _sources(inputs: list[Path | None], lexicon: Path, data_dir: Path, root: Path | None) -> "SourceFiles":

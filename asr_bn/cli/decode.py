@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from asr_bn.cli.stage import Stage
     from asr_bn.data.source_files import SourceFiles
     from asr_bn.decoding.choice import AnswerOptions
+    from asr_bn.decoding.folder import Summary
     from asr_bn.decoding.graph_files import GraphFiles
     from asr_bn.decoding.lattices.nbest_rescoring import NBestRescorer
     from asr_bn.decoding.references import References, TuningData, WerFilter
+    from asr_bn.decoding.word_errors import WordErrors
     from asr_bn.decoding.workers import SearchJob
-
+    from asr_bn.scoring.scorer import AcousticScorer
 
 Mdl = Annotated[
     Path | None,
@@ -56,6 +58,7 @@ Filter = Annotated[
         "local/wer_output_filter; or its folder."
     ),
 ]
+TuneData = Annotated[Path | None, typer.Option(help="Development data for scale and penalty [DATA_DIR].")]
 
 
 def decode(
@@ -66,9 +69,7 @@ def decode(
     mdl: Mdl = None,
     acoustic_scale: AcousticScale = None,
     word_penalty: WordPenalty = None,
-    tune_data: Annotated[
-        Path | None, typer.Option(help="Development data for scale and penalty [DATA_DIR].")
-    ] = None,
+    tune_data: TuneData = None,
     beam: Annotated[float, typer.Option(help="Beam of the search, in scaled log likelihood.")] = 13.0,
     max_active: Annotated[int, typer.Option(help="Most active states in a frame.")] = 7000,
     lattice_beam: LatticeBeam = 8.0,
@@ -88,7 +89,7 @@ def decode(
     pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
     wer_filter: Filter = None,
 ) -> None:
-    """Decode a data folder into lattices and words, and count the errors.
+    """Decode data into lattices and words, and count the errors.
 
     OUT_DIR gets Kaldi's lattices (lat.1.gz), the best words (hyp.txt) with times and confidences (hyp.ctm),
     n-best lists with their costs (nbest.json), and the WER where there is a text.
@@ -96,45 +97,29 @@ def decode(
     from asr_bn.decoding.corpus import CorpusDecoder
     from asr_bn.decoding.folder import decode_folder
     from asr_bn.decoding.graph_files import GraphFiles
-    from asr_bn.decoding.references import NO_FILTER, WerFilter
     from asr_bn.scoring.inputs import ScoringInput
-    from asr_bn.scoring.scorer import AcousticScorer
 
     _refuse(acoustic_scale, prior_floor, lm_scale, rescore_lm)
     audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
     job = _job(graph_dir, mdl, acoustic_scale, beam, max_active, lattice_beam)
     beside = GraphFiles(graph_dir, lang)
-    scoring = NO_FILTER if wer_filter is None else WerFilter.find(wer_filter)
-    settings = [
-        acoustic_scale,
-        word_penalty,
-        beam,
-        max_active,
-        prior_scale,
-        prior_floor,
-        lattice_beam,
-        n_best,
-    ]
-    settings += [lm_scale, mdl, tune_data, root, channel, resample, scoring]
+    scoring = _filter(wer_filter)
+    settings: list[object] = [acoustic_scale, word_penalty, beam, max_active, prior_scale, prior_floor]
+    settings += [lattice_beam, n_best, lm_scale, mdl, tune_data, root, channel, resample, scoring]
     rescoring = [path for path in (rescore_arpa, rescore_lm, beside.grammar, beside.align_lexicon) if path]
     sources = _sources(model, job, [data_dir, tune_data or data_dir], root, [*scoring.files, *rescoring])
     stage = _stage(out_dir, settings, sources)
     if stage.is_done(f"{out_dir}: decoded already"):
         return
-    # What is compared with is looked at before hours of decoding.
     references, tuning = _references(data_dir, None if acoustic_scale else tune_data, scoring)
-    scorer = AcousticScorer.load(model, options.device_of(device), num_threads=1)
-    job.check(scorer.metadata.num_pdfs, model)
+    scorer = _scorer(model, device, job)
     source = ScoringInput(scorer.metadata.fbank, audio)
     wanted = _answers(beside, job, rescore_lm, acoustic_scale, word_penalty, n_best, lm_scale)
     with beside.grammars_for(rescore_arpa) as grammars:
         job = replace(job, grammars=grammars)
         decoder = CorpusDecoder(scorer, job, source, nj or available_cores(), prior_scale, prior_floor)
         summary, errors = decode_folder(decoder, data_dir, out_dir, references, tuning, wanted)
-    chosen = f"acoustic scale {summary['acoustic_scale']:.4f}, word penalty {summary['word_penalty']:g}"
-    typer.echo(f"{out_dir}: {summary['num_utterances']} utterances, {chosen}", err=True)
-    if errors is not None:
-        print(errors)
+    _print_result(out_dir, summary, errors)
     stage.mark_done()
 
 
@@ -148,6 +133,21 @@ def _job(
     found = None if mdl is None else options.model_of(mdl)
     lattices = LatticeOptions(scale or DEFAULT_SCALE, lattice_beam)
     return SearchJob(graph_dir, found, BeamOptions(beam, max_active), lattices)
+
+
+def _filter(wer_filter: Path | None) -> "WerFilter":
+    from asr_bn.decoding.references import NO_FILTER, WerFilter
+
+    return NO_FILTER if wer_filter is None else WerFilter.find(wer_filter)
+
+
+def _scorer(model: Path, device: str, job: "SearchJob") -> "AcousticScorer":
+    """Load the acoustic model; raise ValueError where the graph is for another."""
+    from asr_bn.scoring.scorer import AcousticScorer
+
+    scorer = AcousticScorer.load(model, options.device_of(device), num_threads=1)
+    job.check(scorer.metadata.num_pdfs, model)
+    return scorer
 
 
 def _stage(out_dir: Path, settings: list[object], sources: "SourceFiles") -> "Stage":
@@ -215,7 +215,10 @@ def _sources(
 def _references(
     data_dir: Path, tune_data: Path | None, scoring: "WerFilter"
 ) -> "tuple[References | None, TuningData | None]":
-    """Read the words of ``data_dir``, and those that scale and penalty are chosen on."""
+    """Read the words of ``data_dir``, and those that scale and penalty are chosen on.
+
+    A fault in them is found before hours of decoding.
+    """
     from asr_bn.decoding.references import References, TuningData
     from asr_bn.scoring.inputs import utterance_ids
 
@@ -223,3 +226,10 @@ def _references(
     if tune_data is not None:
         return references, TuningData.read(tune_data, scoring)
     return references, None if references is None else TuningData(data_dir, references)
+
+
+def _print_result(out_dir: Path, summary: "Summary", errors: "WordErrors | None") -> None:
+    chosen = f"acoustic scale {summary['acoustic_scale']:.4f}, word penalty {summary['word_penalty']:g}"
+    typer.echo(f"{out_dir}: {summary['num_utterances']} utterances, {chosen}", err=True)
+    if errors is not None:
+        print(errors)

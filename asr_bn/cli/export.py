@@ -5,32 +5,34 @@ from typing import Annotated
 
 import typer
 
+WithFrontend = Annotated[
+    Path | None, typer.Option(help="Also write a model that takes samples instead of features.")
+]
+Triton = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Also add the model to this Triton model repository, as version 1."),
+]
+Data = Annotated[Path | None, typer.Option(help="With --int8: development features [EXP_DIR/../feats/dev].")]
+Ali = Annotated[Path | None, typer.Option(help="With --int8: their alignments [EXP_DIR/../pdf/dev].")]
+TrainAli = Annotated[
+    Path | None,
+    typer.Option(
+        help="Alignments that it was trained on, for its phones [the checkpoint has them, unless it was "
+        "made by an earlier version or from pdf-ids alone]."
+    ),
+]
+
 
 def export(
     exp_dir: Annotated[Path, typer.Argument(help="Folder with final.pt, or that file.")],
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="File to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="8-bit weights and activations, for the CPU.")] = False,
     float16: Annotated[bool, typer.Option("--float16", help="Half-precision weights, for CUDA.")] = False,
-    with_frontend: Annotated[
-        Path | None, typer.Option(help="Also write a model that takes samples instead of features.")
-    ] = None,
-    triton: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Also add the model to this Triton model repository, as version 1."),
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="With --int8: development features [EXP_DIR/../feats/dev].")
-    ] = None,
-    ali: Annotated[
-        Path | None, typer.Option(help="With --int8: their alignments [EXP_DIR/../pdf/dev].")
-    ] = None,
-    train_ali: Annotated[
-        Path | None,
-        typer.Option(
-            help="Alignments that it was trained on, for its phones [the checkpoint has them, unless it was "
-            "made by an earlier version or from pdf-ids alone]."
-        ),
-    ] = None,
+    with_frontend: WithFrontend = None,
+    triton: Triton = None,
+    data: Data = None,
+    ali: Ali = None,
+    train_ali: TrainAli = None,
 ) -> None:
     """Export a finished model to ONNX.
 

@@ -33,37 +33,37 @@ class ScoreLevel(StrEnum):
     phone_class = "phone-class"
 
 
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Data folder, ark: or scp: rspecifier of features, - (ark:-), or audio files.",
+    ),
+]
+Level = Annotated[
+    ScoreLevel,
+    typer.Option(
+        help="Score pdfs, phones (AH_B) or phones of all word positions (AH): sums over pdfs, of which "
+        "shared ones are divided as in the training alignments."
+    ),
+]
+Names = Annotated[Path | None, typer.Option(help="Write the names of the columns, as phones.txt: from 0.")]
+PriorScale = Annotated[float, typer.Option(help="For log_likelihood: share of the log prior to subtract.")]
+PriorFloor = Annotated[float, typer.Option(help="For log_likelihood: smallest prior, as probability.")]
+NumJobs = Annotated[int | None, typer.Option(min=1, help="Batches at a time [number of cores; 1 on CUDA].")]
+
+
 def posteriors(
     model: options.Model,
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT...",
-            help="Data folder, ark: or scp: rspecifier of features, - (ark:-), or audio files.",
-        ),
-    ],
+    inputs: Inputs,
     wspecifier: Annotated[str, typer.Argument(help="Such as ark:post.ark, ark,t:- or ark,scp:A,S.")],
     output: Annotated[Output, typer.Option(help="What to write.")] = Output.log_posterior,
-    level: Annotated[
-        ScoreLevel,
-        typer.Option(
-            help="Score pdfs, phones (AH_B) or phones of all word positions (AH): sums over pdfs, of which "
-            "shared ones are divided as in the training alignments."
-        ),
-    ] = ScoreLevel.pdf,
-    names: Annotated[
-        Path | None, typer.Option(help="Write the names of the columns, as phones.txt: from 0.")
-    ] = None,
-    prior_scale: Annotated[
-        float, typer.Option(help="For log_likelihood: share of the log prior to subtract.")
-    ] = 1.0,
-    prior_floor: Annotated[
-        float, typer.Option(help="For log_likelihood: smallest prior, as probability.")
-    ] = 0.0,
+    level: Level = ScoreLevel.pdf,
+    names: Names = None,
+    prior_scale: PriorScale = 1.0,
+    prior_floor: PriorFloor = 0.0,
     acoustic_scale: Annotated[float, typer.Option(help="For log_likelihood: factor of the result.")] = 1.0,
-    nj: Annotated[
-        int | None, typer.Option(min=1, help="Batches at a time [number of cores; 1 on CUDA].")
-    ] = None,
+    nj: NumJobs = None,
     device: options.Device = "auto",
     root: options.Root = None,
     channel: options.Channel = None,
