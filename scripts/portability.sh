@@ -90,7 +90,7 @@ run_tests() {
 }
 
 # A Python of a version, from PATH or pyenv.
-find_python() {
+python_of_version() {
     local candidate
     for candidate in "python$1" "$(pyenv root 2> /dev/null || true)/versions/$1".*/bin/python; do
         if "$candidate" -c "import sys, venv; sys.exit('%d.%d' % sys.version_info[:2] != '$1')" 2> /dev/null; then
@@ -120,7 +120,7 @@ run_python() {
     local version="$1" which="$2" name="python-$1-$2" python
     shift 2
     mkdir -p "$out/$name"
-    if ! python="$(find_python "$version")"; then
+    if ! python="$(python_of_version "$version")"; then
         echo "no Python $version on PATH or in pyenv" > "$out/$name/missing"
     elif ! make_environment "$python" "$out/venv-$version-$which" "$which" > "$out/$name/install.log" 2>&1; then
         echo "packages cannot be installed: $(grep -v '^WARNING' "$out/$name/install.log" | tail -n 1)" > "$out/$name/missing"
