@@ -8,6 +8,7 @@ import base64
 import gzip
 import io
 import json
+import re
 import sys
 import zlib
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from asr_bn.system.files import read_json, write_bytes, write_text
 # Unpacked, of the transition model or the tree: WSJ's have less than a megabyte.
 MAX_BYTES = 16 << 20
 _SUFFIX = ".system.json"
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ def _unpack(name: str, text: object) -> bytes:
 
 
 def _is_name(number: object, name: object) -> bool:
-    is_number = isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 10
+    is_number = isinstance(number, str) and _NUMBER.fullmatch(number) is not None
     return is_number and isinstance(name, str) and split_words(name) == [name]
 
 

@@ -116,6 +116,7 @@ def test_alignments_of_an_old_kaldi_are_taken(kaldi: Path, name: str) -> None:
     assert {path.name for path in (kaldi / "out/pdf/train").iterdir() if path.name[0] != "."} == {
         "final.mdl",
         "pdf.ark",
+        "pdf.ark.system.json",
     }
     assert (kaldi / "out/pdf/dev/phones.txt").read_bytes() == (SYNTHETIC / "ali/phones.txt").read_bytes()
     copy, whole = (TransitionModel.read(kaldi / f"out/pdf/{name}/final.mdl") for name in ("train", "dev"))

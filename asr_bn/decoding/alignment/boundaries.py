@@ -155,7 +155,7 @@ class Boundaries:
 
 
 def _pair(names: str) -> tuple[str, str]:
-    before, after = names.split()
+    before, after = split_words(names)
     return before, after
 
 

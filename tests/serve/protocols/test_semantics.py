@@ -51,7 +51,8 @@ def test_head_is_answered_like_get_without_the_body(client):
     assert len(paths) > 15
     for path in paths:
         got, head = client.get(path), client.head(path)
-        assert (head.status_code, head.content) == (200, b""), path
+        status = 422 if path == "/v1/names" else 200  # the model has no phones
+        assert (got.status_code, head.status_code, head.content) == (status, status, b""), path
         differ = {"date", "x-request-id"} | ({"content-length"} if path == "/metrics" else set())
         assert got.headers.keys() == head.headers.keys(), path
         assert [got.headers[key] for key in got.headers.keys() - differ] == [
