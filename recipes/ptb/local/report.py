@@ -1,8 +1,6 @@
 """``results.json``, ``figure2.png`` and ``report.html`` of the language models."""
 
-import math
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +8,13 @@ import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from asr_bn import __version__
-from asr_bn.report.figures import COLOURS, LABELS, save_png
+from asr_bn.report.figures import LABELS, save_png
 from asr_bn.report.rendering import embedded, write_rendered
-from asr_bn.report.results import Epochs, best_of_each_set, read_epochs
+from asr_bn.report.results import best_of_each_set, read_epochs
 from asr_bn.system.files import read_json, write_json
+from recipes.ptb.local.curves import draw_curves
 from recipes.ptb.local.experiments import MODELS
 from recipes.ptb.local.texts import Text
 
@@ -103,20 +101,6 @@ def _draw_panel(axes: Axes, name: str, models: Models, floor: float | None) -> N
         axes.set_ylim(top=1.3 * max(later) if later else None)
     axes.set(ylabel=WORDS[unit], title=f"LSTM language model, {name}" if unit == "ppl" else name)
     axes.legend()
-
-
-def draw_curves(axes: Axes, curves: Mapping[str, Epochs], unit: str, marker: str = "") -> None:
-    """Draw training (dotted) and validation figures of each network; what is not finite is left out."""
-    for model, epochs in curves.items():
-        numbers = [entry["epoch"] for entry in epochs]
-        for part, style, kind in (("train", ":", "training"), ("valid", "-", "validation")):
-            values = [entry[f"{part}_{unit}"] for entry in epochs]
-            shown = [value if math.isfinite(value) else math.nan for value in values]
-            label = f"{LABELS[model]}, {kind}"
-            axes.plot(numbers, shown, style, marker=marker, color=COLOURS[model], label=label)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
 
 
 def unit_of(name: str) -> str:

@@ -12,7 +12,7 @@ from asr_bn.report.figures import LABELS, save_png
 from asr_bn.report.rendering import embedded, write_rendered
 from asr_bn.report.results import best_of_each_set
 from asr_bn.system.files import write_json
-from recipes.ptb.local.report import draw_curves
+from recipes.ptb.local.curves import draw_curves
 from recipes.ptb.local.search import NETWORKS, NetworkResult, SearchResults, TrialResult, describe_trial
 
 # Table 3 of the paper: cross entropy in nats a symbol, and what the best networks drew.
