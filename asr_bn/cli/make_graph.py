@@ -7,21 +7,24 @@ import typer
 
 from asr_bn.cli import options
 
+LexiconDir = Annotated[
+    Path,
+    typer.Argument(
+        help="Such as data/local/dict: lexiconp_silprob.txt, lexiconp.txt or lexicon.txt, "
+        "optional_silence.txt; phones.txt, where FINAL.mdl's folder has none. Or a lang folder.",
+    ),
+]
+Mdl = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FINAL.mdl", help="Of the system whose alignments were trained on, or its folder."
+    ),
+]
+
 
 def make_graph(
-    lexicon_dir: Annotated[
-        Path,
-        typer.Argument(
-            help="Such as data/local/dict: lexiconp_silprob.txt, lexiconp.txt or lexicon.txt, "
-            "optional_silence.txt; phones.txt, where FINAL.mdl's folder has none. Or a lang folder.",
-        ),
-    ],
-    mdl: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FINAL.mdl", help="Of the system whose alignments were trained on, or its folder."
-        ),
-    ],
+    lexicon_dir: LexiconDir,
+    mdl: Mdl,
     out_dir: Annotated[Path, typer.Argument(help="Folder for HCLG.fst, words.txt, final.mdl.")],
     arpa: Annotated[
         Path | None,
