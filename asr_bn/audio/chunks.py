@@ -122,6 +122,20 @@ def check_rest(data: bytes, position: int, order: str, end_of_file: int, where: 
         _check_behind(data, _end_of_chunks(data, position, order, where), end_of_file, where)
 
 
+def check_last(data: bytes, end: int, chunks: Iterator[Chunk], where: str) -> None:
+    """Refuse bytes behind the samples, which end at ``end``, unless they are whole ``chunks`` or harmless.
+
+    Raises:
+        ValueError: bytes of another kind.
+    """
+    for chunk in chunks:
+        is_name = chunk.name.isascii() and chunk.name.decode().isprintable()
+        if not is_name or not 0 <= chunk.size <= len(data) - chunk.start:
+            break
+        end = chunk.start + chunk.size
+    _check_behind(data, end, end, where)
+
+
 def _check_behind(data: bytes, end: int, end_of_file: int, where: str) -> None:
     inside, behind = min(end_of_file, len(data)) - end, len(data) - end
     if (inside <= 1 and behind <= _MAX_BEHIND) or next_entry(data, end, (data[:4],)):
@@ -175,16 +189,25 @@ def au_samples(data: bytes, where: str) -> SampleBytes:
 
 
 def caf_samples(data: bytes, where: str) -> SampleBytes:
-    """Find the samples of a CAF file; see `settle`."""
-    position = 8
+    """Find the samples of a CAF file; see `settle` and `check_last`."""
+    for chunk in _caf_chunks(data, 8, where):
+        if chunk.name == b"data":
+            fields = ((chunk.start - 8, ">q", 0),)
+            samples = settle(data, chunk.start, max(0, chunk.size), False, where, fields)
+            end = samples.start + samples.size
+            check_last(data, end, _caf_chunks(data, end, where), where)
+            return samples
+    raise ValueError(f"{where}: cut short: a CAF file without samples")
+
+
+def _caf_chunks(data: bytes, position: int, where: str) -> Iterator[Chunk]:
+    """Yield chunks of four letters and 64 bits of size."""
     for _ in count_parts(where):
         if position + 12 > len(data):
-            break
+            return
         name, size = struct.unpack_from(">4sq", data, position)
-        if name == b"data":
-            return settle(data, position + 12, max(0, size), False, where, ((position + 4, ">q", 0),))
+        yield Chunk(name, position + 12, size)
         position += 12 + max(0, size)
-    raise ValueError(f"{where}: cut short: a CAF file without samples")
 
 
 def check_mp4(data: bytes, where: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from asr_bn.audio.chunks import Chunk, SampleBytes, check_rest, iff_chunks, settle, w64_chunks
+from asr_bn.audio.chunks import Chunk, SampleBytes, check_last, check_rest, iff_chunks, settle, w64_chunks
 from asr_bn.audio.mpeg import decode_mpeg
 from asr_bn.audio.samples import Decoded
 from asr_bn.audio.sndfile import decode_with_sndfile
@@ -102,4 +102,7 @@ def _w64_samples(data: bytes, chunk: Chunk, where: str) -> SampleBytes:
         raise ValueError(f"{where}: corrupt W64: a data chunk of {chunk.size + 24} bytes, header included")
     promised = 0 if outer in _UNKNOWN_64 else max(0, chunk.size)
     fields = ((16, "<Q", chunk.start), (chunk.start - 8, "<Q", 24))
-    return settle(data, chunk.start, promised, outer == len(data), where, fields)
+    found = settle(data, chunk.start, promised, outer == len(data), where, fields)
+    end = found.start + found.size
+    check_last(data, end, w64_chunks(data, end + 7 & ~7, where), where)
+    return found

@@ -171,6 +171,24 @@ def test_an_au_header_that_promises_less_than_there_is() -> None:
     np.testing.assert_array_equal(decode_audio(data + bytes(5000)).samples, whole)  # a disk's last block
 
 
+@pytest.mark.parametrize(
+    ("name", "form", "added", "following"),
+    [
+        ("CAF", ">q", 4, b"info" + struct.pack(">q", 2000) + bytes(range(1, 251)) * 8),
+        ("W64", "<Q", 24, b"list" + bytes(range(12)) + struct.pack("<Q", 2024) + bytes(range(1, 251)) * 8),
+    ],
+)
+def test_a_size_of_64_bits_that_promises_less_than_there_is(name, form, added, following) -> None:
+    data = encoded(name, "PCM_16")
+    whole = decode_audio(data).samples
+    size = struct.pack(form, 2 * len(whole) + added)
+    at = data.index(size, 40)  # of the chunk: CAF counts four bytes before the samples, W64 the header
+    with pytest.raises(ValueError, match="bytes behind its samples, from byte \\d+ on, are no part of it"):
+        decode_audio(data[:at] + struct.pack(form, 1000 + added) + data[at + 8 :])
+    padded = data + bytes(-len(data) % 8 if name == "W64" else 0)
+    np.testing.assert_array_equal(decode_audio(padded + following).samples, whole)  # a chunk behind it
+
+
 def test_a_number_of_samples_that_the_bytes_cannot_hold() -> None:
     data = bytearray(encoded("FLAC", "PCM_16"))
     for total in (0, (1 << 36) - 1):  # libsndfile takes 0 for 2**63 - 1
