@@ -9,13 +9,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from asr_bn.system.arrays import Floats
 from serve.batching.batch_policy import BatchLimits, Scored, Scorer, Ticket, choose_batch, cost_of, is_long
+from serve.batching.calls import Call, CallThreads, Lately, threads_alone
 from serve.limits.estimates import CallTimes, Estimate
 from serve.limits.fairness import Turns
 
@@ -47,20 +46,6 @@ class Announcement:
         return batcher is not None
 
 
-@dataclass(eq=False)
-class Call:
-    """A batch that runs, since when and for about how long."""
-
-    batch: list[Ticket]
-    started: float
-    expected_s: float
-
-    @property
-    def num_threads(self) -> int:
-        """Return how many threads it takes."""
-        return self.batch[0].scorer.num_threads
-
-
 class Batcher:
     """Utterances in, log posteriors out; to be used from one event loop."""
 
@@ -77,8 +62,9 @@ class Batcher:
         self._call_times: WeakKeyDictionary[Scorer, CallTimes] = WeakKeyDictionary()
         self._work_per_utterance = Estimate()
         self._seconds_per_call = Estimate()
-        # Twice: short calls may run beside long ones that have taken every thread.
-        self._executor = ThreadPoolExecutor(2 * limits.num_threads, thread_name_prefix="onnxruntime")
+        self._lately = Lately()
+        # Twice: some calls may run beside those that have taken every thread (`_eligible`).
+        self._threads = CallThreads(2 * limits.num_threads)
 
     @property
     def num_waiting(self) -> int:
@@ -156,11 +142,12 @@ class Batcher:
     async def close(self) -> None:
         """Finish what was accepted and end the threads."""
         await self.drain()
-        self._executor.shutdown()
+        self._threads.shutdown()
 
     def _enqueue(self, scorer: Scorer, feats: Floats, deadline: float, client: str) -> Ticket:
         loop = asyncio.get_running_loop()
         now = time.monotonic()
+        self._lately.note(client)
         ticket = Ticket(scorer, feats, loop.create_future(), now, deadline, client)
         # The answer is due at the deadline, not the turn: what could not be done in time is not begun.
         latest_start = deadline - self._upper_s([ticket])
@@ -213,10 +200,10 @@ class Batcher:
         """What finds threads now; nobody is overtaken for want of threads.
 
         Long calls leave those of one call to the short ones; where there are no more than that, a short call
-        runs beside a long one all the same.
+        runs beside a long one all the same.  So does the call of a client beside those that crowd it out.
         """
         limits, eligible = self.limits, []
-        used = sum(call.num_threads for call in self._running)
+        used = self._num_used()
         by_long = sum(call.num_threads for call in self._running if is_long(call.batch, limits))
         for ticket in self._turns.order(self._waiting):
             own, long = ticket.scorer.num_threads, is_long([ticket], limits)
@@ -224,10 +211,22 @@ class Batcher:
             if long and by_long + own > max(own, most_for_long):
                 continue
             beyond = 0 if long else max(0, by_long - most_for_long)
-            if used - beyond + own > limits.num_threads:
+            if used - beyond + own > limits.num_threads and not self._is_crowded_out(ticket):
                 break
             eligible.append(ticket)
         return eligible
+
+    def _num_used(self) -> int:
+        return sum(call.num_threads for call in self._running)
+
+    def _is_crowded_out(self, ticket: Ticket) -> bool:
+        """Whether its client, of which nothing runs, waits for one that has most threads to itself."""
+        clients = set[str]().union(*(call.clients for call in self._running))
+        is_room = self._num_used() + ticket.scorer.num_threads <= 2 * self.limits.num_threads
+        return is_room and ticket.client not in clients and any(map(self._has_most_threads, clients))
+
+    def _has_most_threads(self, client: str) -> bool:
+        return 2 * threads_alone(self._running, client) > self.limits.num_threads
 
     def _in_time(self, batch: list[Ticket]) -> bool:
         """Whether a call with ``batch`` would end before the deadlines of all in it."""
@@ -235,10 +234,16 @@ class Batcher:
         return end <= min(ticket.deadline for ticket in batch)
 
     def _time_to_wait(self, batch: list[Ticket]) -> float:
-        if not self._announced or len(batch) >= batch[0].scorer.max_batch_size:
+        if len(batch) >= batch[0].scorer.max_batch_size or not self._is_company_announced(batch):
             return 0.0
         oldest = min(ticket.enqueued for ticket in batch)
         return oldest + self.limits.join_s - time.monotonic()
+
+    def _is_company_announced(self, batch: list[Ticket]) -> bool:
+        """Whether a request is on its way that could join (`choose_batch`: none of who has more waiting)."""
+        num_waiting = Counter(ticket.client for ticket in self._waiting)
+        most = max(num_waiting[ticket.client] for ticket in batch)
+        return any(num_waiting[client] <= most for client in self._announced)
 
     def _wake_in(self, seconds: float) -> None:
         if self._wake:
@@ -251,11 +256,15 @@ class Batcher:
             self._turns.charge(ticket.client, ticket.cost)
         expected_s = self._times(batch[0].scorer).expected(cost_of(batch))
         call = Call(batch, time.monotonic(), expected_s)
-        feats = [ticket.feats for ticket in batch]
-        loop = asyncio.get_running_loop()
-        task = loop.run_in_executor(self._executor, batch[0].scorer.log_posteriors, feats)
+        task = self._threads.begin(call, self._yields(call))
         self._running.append(call)  # not before: what is not begun has no end
         task.add_done_callback(lambda done: self._finish(call, done))
+
+    def _yields(self, call: Call) -> bool:
+        """Whether others need the processor more than this call, of a client with most threads to itself."""
+        client = call.batch[0].client
+        threads = threads_alone([*self._running, call], client) if call.clients == {client} else 0
+        return 2 * threads > self.limits.num_threads and self._lately.others(client)
 
     def _finish(self, call: Call, done: "asyncio.Future[list[Floats]]") -> None:
         seconds = time.monotonic() - call.started

@@ -1,11 +1,17 @@
-"""A stand-in for a model in the batcher's tests."""
+"""A stand-in for a model in the batcher's tests, and what runs them."""
 
+import asyncio
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from asr_bn.system.arrays import Floats
+from serve.batching.batch_policy import BatchLimits
+from serve.batching.batcher import Batcher
+
+FAR = 1e9
 
 
 class Recorder:
@@ -28,3 +34,21 @@ class Recorder:
 
 def matrix(num_frames: int) -> Floats:
     return np.full((num_frames, 2), num_frames, np.float32)
+
+
+async def until(condition: Any) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def run(limits: BatchLimits, scenario: Any, scorer: Recorder | None = None) -> Recorder:
+    """``scenario(batcher, scorer)`` on a fresh batcher, closed at the end."""
+    scorer = scorer or Recorder()
+
+    async def main() -> None:
+        batcher = Batcher(limits)
+        await scenario(batcher, scorer)
+        await asyncio.wait_for(batcher.close(), 10)
+
+    asyncio.run(main())
+    return scorer

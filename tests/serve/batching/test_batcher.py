@@ -15,28 +15,8 @@ from asr_bn.system.arrays import Floats
 from serve.batching.batch_policy import BatchLimits, call_cost
 from serve.batching.batcher import Batcher, DeadlinePassed
 from serve.service.models import ServedModel
-from tests.helpers.recorder import Recorder, matrix
+from tests.helpers.recorder import FAR, Recorder, matrix, run, until
 from tests.helpers.serving import write_model
-
-FAR = 1e9
-
-
-async def until(condition: Any) -> None:
-    while not condition():
-        await asyncio.sleep(0.001)
-
-
-def run(limits: BatchLimits, scenario: Any, scorer: Recorder | None = None) -> Recorder:
-    """``scenario(batcher, scorer)`` on a fresh batcher, closed at the end."""
-    scorer = scorer or Recorder()
-
-    async def main() -> None:
-        batcher = Batcher(limits)
-        await scenario(batcher, scorer)
-        await asyncio.wait_for(batcher.close(), 10)
-
-    asyncio.run(main())
-    return scorer
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
