@@ -7,7 +7,7 @@ from . import layers as layers
 from . import scoring as scoring
 from .layers.batch_norm import BatchNormLSTM as BatchNormLSTM
 from .layers.batch_norm import BatchNormRNN as BatchNormRNN
-from .layers.population import estimate_population_stats as estimate_population_stats
+from .layers.population_estimate import estimate_population_stats as estimate_population_stats
 from .scoring.scorer import AcousticScorer as AcousticScorer
 
 __version__: str

@@ -1,0 +1,1 @@
+"""Complete experiments, a folder each."""

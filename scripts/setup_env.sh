@@ -50,7 +50,7 @@ _make_venv() {
 find_python() {
     local candidate
     for candidate in "$asr_bn_root/.venv/bin/python3" python3 python3.14 python3.13 python3.12 python3.11; do
-        if "$candidate" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2> /dev/null; then
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2> /dev/null; then
             echo "$candidate"
             return
         fi

@@ -11,7 +11,6 @@ from uvicorn.config import STARTUP_FAILURE
 
 import asr_bn
 from asr_bn.system.memory import keep_some_freed_memory
-from serve.limits.settings import Settings, load_settings
 from serve.protocols import model_repository, open_inference, openapi, v1
 from serve.protocols.access import ApiKeys, Secrets, refuse_without_key
 from serve.protocols.errors import add_error_handlers
@@ -25,6 +24,7 @@ from serve.service.lifecycle import (
     without_long_pauses,
 )
 from serve.service.service import Service
+from serve.settings import Settings, load_settings
 from serve.transport.standard_error import keep_writers_from_waiting
 
 

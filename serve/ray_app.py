@@ -13,7 +13,7 @@ from ray import serve as ray_serve
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.app import create_app
-from serve.limits.settings import Settings, load_settings
+from serve.settings import Settings, load_settings
 
 
 def build(arguments: dict[str, object]) -> ray_serve.Application:

@@ -18,11 +18,11 @@ from uvicorn.supervisors.multiprocess import Process
 
 from asr_bn.system.memory import keep_some_freed_memory
 from serve.app import create_app
-from serve.limits.settings import ENV_PREFIX, Settings
 from serve.service.lifecycle import METRICS_PREFIX
 from serve.service.metrics import MULTIPROCESS_VARIABLE
 from serve.service.models import model_files
 from serve.service.service import Service
+from serve.settings import ENV_PREFIX, Settings
 from serve.transport.connections import Connection, ConnectionLimits
 from serve.transport.standard_error import keep_writers_from_waiting
 
@@ -164,7 +164,7 @@ def _serve_with_processes(settings: Settings) -> int:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return variables from which `serve.limits.settings.load_settings` makes the same settings."""
+    """Return variables from which `serve.settings.load_settings` makes the same settings."""
     values = settings.model_dump(mode="json", exclude_none=True)
     return {
         ENV_PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)

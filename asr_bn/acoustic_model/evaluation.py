@@ -13,7 +13,7 @@ from asr_bn.data.batches import Batch
 from asr_bn.data.phones import PhoneTable
 from asr_bn.kaldi_io.matrix_table import MatrixScp
 from asr_bn.layers.module_modes import evaluating
-from asr_bn.layers.population import run_for_statistics
+from asr_bn.layers.population_estimate import run_for_statistics
 from asr_bn.scoring.corpus import score_all
 from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.system.arrays import IntVector

@@ -15,7 +15,7 @@ from asr_bn.acoustic_model.model import AcousticModel, load_model
 from asr_bn.acoustic_model.trainer import Progress, Trainer, expect_features
 from asr_bn.data.batches import Batch, Corpus, load_batches
 from asr_bn.data.phones import PhoneTable
-from asr_bn.layers.population import estimate_population_stats
+from asr_bn.layers.population_estimate import estimate_population_stats
 from asr_bn.system.files import locked_folder
 from asr_bn.training.checkpoint import ACOUSTIC_MODEL, load_checkpoint
 from asr_bn.training.device import default_num_workers

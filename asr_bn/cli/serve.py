@@ -9,7 +9,7 @@ import typer
 
 def _list_settings(asked: bool) -> None:
     if asked:
-        from serve.limits.settings import environment_help
+        from serve.settings import environment_help
 
         print(environment_help())
         raise typer.Exit()
@@ -31,8 +31,8 @@ def serve(
     ] = False,
 ) -> None:
     """Serve an exported model over HTTP until SIGTERM or Ctrl-C."""
-    from serve.limits.settings import load_settings
     from serve.server import serve as run
+    from serve.settings import load_settings
 
     options: dict[str, Any] = {"host": host, "port": port, "device": device, "processes": processes}
     given = {name: value for name, value in options.items() if value is not None}

@@ -1,4 +1,4 @@
-"""From posteriors to words: decoding graphs, beam search, word errors."""
+"""From posteriors to words: decoding graphs, lattices, forced alignment, word errors."""
 
 import lazy_loader as lazy
 

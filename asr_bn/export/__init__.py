@@ -1,4 +1,4 @@
-"""Export to ONNX: float32, half precision, 8 bits, from samples; and comparison with the trained model."""
+"""Export to ONNX: float32, half precision or 8 bits; and checks against the trained model."""
 
 import lazy_loader as lazy
 

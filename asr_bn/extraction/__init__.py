@@ -1,4 +1,4 @@
-"""The features of a corpus, computed in parallel and written to an archive."""
+"""Feature extraction of a whole corpus: in parallel, into a Kaldi archive."""
 
 import lazy_loader as lazy
 

@@ -11,7 +11,7 @@ from asr_bn.language_model.experiment import LanguageModelExperiment
 from asr_bn.language_model.model import LanguageModel, load_model
 from asr_bn.language_model.trainer import Trainer
 from asr_bn.language_model.windows import Window
-from asr_bn.layers.population import estimate_population_stats, run_for_statistics
+from asr_bn.layers.population_estimate import estimate_population_stats, run_for_statistics
 from asr_bn.layers.recurrence.steps import State
 from asr_bn.training.checkpoint import LANGUAGE_MODEL
 from asr_bn.training.out_of_memory import MODEL, explain_out_of_memory

@@ -1,4 +1,4 @@
-"""Population statistics: counts, sums and sums of squares, from which mean and variance are derived last."""
+"""Population statistics as buffers; the final pass that fills them is in `population_estimate`."""
 
 from collections.abc import Callable
 from typing import Any, TypeGuard

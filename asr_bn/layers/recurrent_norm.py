@@ -1,4 +1,4 @@
-"""Batch normalization inside the recurrence, ``phi(BN(W_h h + W_x x))`` (eq. 17 and appendix A)."""
+"""``norm="recurrent"`` of a layer (eq. 17 and appendix A); ``recurrence/step_norm.py`` computes its steps."""
 
 from typing import NoReturn
 

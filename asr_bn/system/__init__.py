@@ -1,1 +1,1 @@
-"""Atomic files, stamps, memory and TOML configurations: what the operating system gives."""
+"""What every package may use: atomic files, stamps, memory, types of arrays, TOML configurations."""

@@ -1,4 +1,4 @@
-"""What a run checks and restores before it continues."""
+"""What `RunLoop.resume` (``run_loop.py``) checks and restores; ``run_folder.py`` finds the checkpoint."""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from asr_bn import __version__
-from asr_bn.layers.population import StatisticsCopy
+from asr_bn.layers.population_estimate import StatisticsCopy
 from asr_bn.system.files import write_text
 from asr_bn.system.toml_config import TomlConfig
 from asr_bn.training.checkpoint import Checkpoint

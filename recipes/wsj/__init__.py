@@ -1,1 +1,1 @@
-"""The paper's speech experiment: see README.md."""
+"""The paper's speech experiment (Table 1, Figure 1), on a Kaldi system or on the embedded corpus."""

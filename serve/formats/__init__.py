@@ -1,1 +1,1 @@
-"""Bytes to arrays and back: bodies, forms, tensors, parameters, answers."""
+"""What clients send and get, as bytes and as arrays: bodies, parameters, tensors, answers, schemas."""

@@ -1,1 +1,1 @@
-"""Settings, fair shares among clients, and the exceptions by which a request is refused."""
+"""Fair shares among clients, estimates of times, and the exceptions by which a request is refused."""

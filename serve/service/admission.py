@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 from serve.limits.fairness import Allowance, Holding, Share
 from serve.limits.refusal import Refusal
-from serve.limits.settings import Settings
 from serve.service.delivery import Delivery
 from serve.service.models import ServedModel
+from serve.settings import Settings
 
 
 def full(retry_after_s: float) -> Refusal:

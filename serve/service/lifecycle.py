@@ -16,9 +16,9 @@ from types import FrameType
 from typing import Any
 
 from asr_bn.system.memory import give_back_freed_memory
-from serve.limits.settings import Settings
 from serve.service.metrics import MULTIPROCESS_VARIABLE
 from serve.service.service import Service
+from serve.settings import Settings
 
 # How the names of the supervisor's folders of metrics begin.
 METRICS_PREFIX = "asr-bn-metrics-"

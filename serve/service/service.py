@@ -16,11 +16,11 @@ from serve.batching.batcher import Announcement, Batcher, DeadlinePassed
 from serve.limits.estimates import CallTimes
 from serve.limits.fairness import FairThreads
 from serve.limits.refusal import Refusal
-from serve.limits.settings import Settings
 from serve.service.admission import Admission, Shares, full
 from serve.service.metrics import Metrics
 from serve.service.models import LoadOptions, ModelStore, ServedModel
 from serve.service.tracing import RequestTrace, Tracing, tracing_from
+from serve.settings import Settings
 from serve.workers.audio_workers import AudioLimits, AudioWorkers
 
 T = TypeVar("T")

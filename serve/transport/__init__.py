@@ -1,1 +1,1 @@
-"""Connections by RFC 9112 within bounds, and standard error that blocks nobody."""
+"""Bytes on the wire: HTTP connections (RFC 9112) with bounds on everything; log lines that never block."""

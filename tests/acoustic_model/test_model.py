@@ -12,7 +12,7 @@ from asr_bn.acoustic_model.model import AcousticModel, Deltas
 from asr_bn.acoustic_model.optimization import make_optimization
 from asr_bn.data.batches import Batch
 from asr_bn.features.deltas import add_deltas
-from asr_bn.layers.population import estimate_population_stats
+from asr_bn.layers.population_estimate import estimate_population_stats
 from tests.helpers.statistics import count_calls, statistics
 
 

@@ -10,7 +10,7 @@ from asr_bn.language_model.experiment import LanguageModelConfig
 from asr_bn.language_model.model import LanguageModel
 from asr_bn.language_model.run import StatefulForward
 from asr_bn.language_model.windows import TextWindows, Window
-from asr_bn.layers.population import estimate_population_stats, run_for_statistics
+from asr_bn.layers.population_estimate import estimate_population_stats, run_for_statistics
 from tests.helpers.language_models import make_model, numpy_model
 from tests.helpers.statistics import count_calls, statistics
 

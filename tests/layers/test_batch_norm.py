@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from asr_bn import BatchNormLSTM, BatchNormRNN
-from asr_bn.layers.population import estimate_population_stats
+from asr_bn.layers.population_estimate import estimate_population_stats
 from asr_bn.layers.recurrence import lstm_cpu, reference
 from asr_bn.layers.recurrence.lstm_cpu import CpuLSTM
 from asr_bn.layers.recurrence.packed_function import run_layer, run_recurrence

@@ -6,7 +6,7 @@ import torch
 
 from asr_bn import BatchNormLSTM
 from asr_bn.layers.frame_norm import normalize_frames
-from asr_bn.layers.population import estimate_population_stats
+from asr_bn.layers.population_estimate import estimate_population_stats
 from asr_bn.layers.recurrence.packing import PackedLayout
 
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from serve.app import create_app
-from serve.limits.settings import ENV_PREFIX, Settings
 from serve.service.metrics import Metrics
+from serve.settings import ENV_PREFIX, Settings
 from tests.helpers.serving import ROOT, write_model
 
 MANIFESTS = sorted((ROOT / "deploy").glob("*.yaml"))

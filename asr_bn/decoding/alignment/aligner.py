@@ -10,7 +10,8 @@ import numpy as np
 from asr_bn.data.kaldi_system import KaldiSystem
 from asr_bn.decoding.alignment.hmm_graph import GraphBuilder, HmmGraph
 from asr_bn.decoding.alignment.lexicon import Pronunciations
-from asr_bn.decoding.alignment.phone_classes import PhoneClasses, score_segments
+from asr_bn.decoding.alignment.phone_classes import PhoneClasses
+from asr_bn.decoding.alignment.pronunciation import score_segments
 from asr_bn.decoding.alignment.result import AlignedPhone, AlignedUtterance, mean_confidence, words_of
 from asr_bn.decoding.alignment.viterbi import Path, best_path
 from asr_bn.decoding.alignment.word_graph import NO_WORD, WordGraph, word_graph
@@ -143,10 +144,8 @@ class Aligner:
         silence = self.classes.of_phone[self.lexicon.phone_ids[self.lexicon.silence_phone]]
         scores = score_segments(log_posteriors, self.classes, starts, classes, silence)
         names = {number: phone for phone, number in self.lexicon.phone_ids.items()}
-        best = scores.log_posteriors.argmax(1)
         phones = []
         for k, (number, label) in enumerate(zip(numbers, labels, strict=True)):
-            own, highest = scores.log_posteriors[k, [classes[k], best[k]]].tolist()
             phones.append(
                 AlignedPhone(
                     names[number],
@@ -155,9 +154,9 @@ class Aligner:
                     int(starts[k]),
                     int(starts[k + 1]) if k + 1 < len(starts) else len(instances),
                     float(scores.posteriors[k]),
-                    own,
-                    own - highest,
-                    self.classes.names[best[k]],
+                    float(scores.log_posteriors[k, classes[k]]),
+                    scores.goodness(k, classes[k]),
+                    self.classes.names[scores.best(k)],
                 )
             )
         return phones, scores.speech

@@ -3,13 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr_bn.data.kaldi_system import KaldiSystem
 from asr_bn.system.arrays import Floats
-
-# Below float32's smallest probability; a posterior of 0 then has a finite logarithm.
-_SMALLEST = np.float32(1e-30)
 
 
 @dataclass(frozen=True)
@@ -45,52 +41,3 @@ class PhoneClasses:
         """Sum pdfs' posteriors to those of classes, ``[num_frames, num_classes]``."""
         sums: Floats = np.exp(log_posteriors) @ self.shares
         return sums
-
-
-@dataclass(frozen=True)
-class SegmentScores:
-    """Of consecutive segments, phone by phone: averages over their frames, float64 ``[num_segments, ...]``.
-
-    Attributes:
-        posteriors: of the aligned phone's class.
-        log_posteriors: of each class, ``[num_segments, num_classes]``.
-        speech: share of frames whose best class is not silence, over the utterance.
-    """
-
-    posteriors: NDArray[np.float64]
-    log_posteriors: NDArray[np.float64]
-    speech: float
-
-
-def score_segments(
-    log_posteriors: Floats,
-    phone_classes: PhoneClasses,
-    starts: NDArray[np.int64],
-    classes: NDArray[np.int64],
-    silence: int,
-    block_frames: int = 4096,
-) -> SegmentScores:
-    """Average over segments, a block of frames in memory at a time.
-
-    Args:
-        log_posteriors: ``[num_frames, num_pdfs]``.
-        starts: first frame of each segment, from 0.
-        classes: of each segment.
-        silence: its class.
-    """
-    num_frames, num_segments = len(log_posteriors), len(starts)
-    lengths = np.diff(starts, append=num_frames)
-    segments = np.repeat(np.arange(num_segments), lengths)
-    own = np.zeros(num_segments)
-    logs = np.zeros((num_segments, len(phone_classes.names)))
-    num_speech = 0
-    for first in range(0, num_frames, block_frames):
-        posteriors = phone_classes.posteriors(log_posteriors[first : first + block_frames])
-        here = segments[first : first + len(posteriors)]
-        at = np.flatnonzero(np.diff(here, prepend=-1))
-        mine = posteriors[np.arange(len(here)), classes[here]]
-        own[here[at]] += np.add.reduceat(mine, at, dtype=np.float64)
-        log_sums = np.log(np.maximum(posteriors, _SMALLEST))
-        logs[here[at]] += np.add.reduceat(log_sums, at, axis=0, dtype=np.float64)
-        num_speech += int((posteriors.argmax(1) != silence).sum())
-    return SegmentScores(own / lengths, logs / lengths[:, None], num_speech / num_frames)

@@ -46,7 +46,7 @@ class AlignedPhone:
         word: place of its word in the text, -1 for silence between words.
         confidence: mean posterior of the phone over its frames.
         log_posterior: mean log posterior of the phone.
-        goodness: this less that of the phone with the highest mean log posterior, 0 or less.
+        goodness: of pronunciation (GOP): ``log_posterior`` less that of the best phone, 0 or less.
         heard: name of that phone.
     """
 

@@ -1,4 +1,6 @@
-"""The best path through an utterance's graph, frame by frame over all nodes that are near the best.
+"""Viterbi search of forced alignment: the best path through the graph of an utterance's text.
+
+It goes frame by frame over all nodes that are near the best.
 
 A graph of a text is long and thin, with its nodes in the order of the text.  So the nodes within the beam
 are an interval, and a frame is a few array operations over it.  Scores that all surviving paths have agreed

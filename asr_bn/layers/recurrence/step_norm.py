@@ -1,4 +1,4 @@
-"""Batch normalization inside the recurrence: ``phi(BN(W_h h + W_x x))`` (eq. 17 and appendix A)."""
+"""Batch normalization of each step inside the recurrence: ``phi(BN(W_h h + W_x x))`` (eq. 17, appendix A)."""
 
 from dataclasses import dataclass
 

@@ -10,7 +10,8 @@ from asr_bn.data.kaldi_system import KaldiSystem, require_system
 from asr_bn.decoding.alignment.aligner import Aligner, AlignOptions
 from asr_bn.decoding.alignment.fit import Report
 from asr_bn.decoding.alignment.lexicon import Pronunciations
-from asr_bn.decoding.alignment.phone_classes import PhoneClasses, score_segments
+from asr_bn.decoding.alignment.phone_classes import PhoneClasses
+from asr_bn.decoding.alignment.pronunciation import score_segments
 from asr_bn.decoding.alignment.result import AlignedUtterance, AlignedWord, FrameTimes
 from tests.helpers.alignment import dict_dir, make_aligner
 from tests.helpers.kaldi_fixtures import SYNTHETIC

@@ -16,9 +16,9 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from serve.app import create_app
-from serve.limits.settings import load_settings
 from serve.protocols.access import ADMIN_HEADER, KEY_HEADER, Secrets
 from serve.protocols.public import public_paths
+from serve.settings import load_settings
 from tests.helpers.serving import write_model
 
 KEY = {"x-api-key": "key"}

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from onnx import numpy_helper
 
 from serve.app import create_app
-from serve.limits.settings import load_settings
+from serve.settings import load_settings
 from tests.helpers.serving import chirp, npy, wav, write_model
 
 NPY = {"content-type": "application/x-npy"}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from serve.app import create_app
-from serve.limits.settings import load_settings
 from serve.protocols.public import public_paths
+from serve.settings import load_settings
 from tests.helpers.serving import write_model
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")

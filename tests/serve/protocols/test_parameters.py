@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from serve.app import create_app
 from serve.formats import parameters
-from serve.limits.settings import load_settings
+from serve.settings import load_settings
 from tests.helpers.serving import npy, write_model
 
 BODY = npy(np.random.default_rng(0).standard_normal((4, 123)).astype(np.float32))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from serve.app import EXPOSED_HEADERS, create_app
-from serve.limits.settings import Settings
+from serve.settings import Settings
 from tests.helpers.serving import npy, running_server, write_model
 
 BODY = npy(np.zeros((5, 123), np.float32))

@@ -17,8 +17,8 @@ from asr_bn.system.arrays import Floats
 from serve.app import create_app
 from serve.batching.batcher import Batcher
 from serve.formats import answers
-from serve.limits.settings import load_settings
 from serve.protocols import request_flow as requests
+from serve.settings import load_settings
 from tests.helpers.serving import NUM_PDFS, chirp, npy, wav, write_model
 
 URL = "/v1/posteriors"

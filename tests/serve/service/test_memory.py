@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve.app import create_app
-from serve.limits.settings import load_settings
 from serve.service import lifecycle
+from serve.settings import load_settings
 from tests.helpers.serving import running_server, wait_until, write_model
 
 _HEAP_BYTES = 64 << 20

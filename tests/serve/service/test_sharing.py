@@ -20,10 +20,10 @@ from asr_bn.scoring.scorer import AcousticScorer
 from serve.app import create_app
 from serve.formats import bodies
 from serve.formats.bodies import inflate
-from serve.limits.settings import load_settings
 from serve.service import delivery
 from serve.service.delivery import Delivery
 from serve.service.service import Service
+from serve.settings import load_settings
 from tests.helpers.serving import npy, running_server, write_model
 
 HEADERS = {"content-type": "application/x-npy", "accept": "application/x-npy"}

@@ -12,9 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve.app import create_app
-from serve.limits.settings import load_settings
 from serve.service.service import Service
 from serve.service.tracing import Tracing, tracing_from
+from serve.settings import load_settings
 from tests.helpers.serving import chirp, npy, running_server, wav, write_model
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="needs opentelemetry-sdk")

@@ -12,8 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve.app import create_app
-from serve.limits.settings import load_settings
 from serve.service.service import Timing
+from serve.settings import load_settings
 from tests.helpers.serving import npy, write_model
 
 HEADERS = {"content-type": "application/x-npy"}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from asr_bn import BatchNormLSTM, BatchNormRNN
 from asr_bn.layers.layer import Layer
-from asr_bn.layers.population import estimate_population_stats, run_for_statistics
+from asr_bn.layers.population_estimate import estimate_population_stats, run_for_statistics
 from asr_bn.layers.sequence_norm import SequenceNorm
 
 
