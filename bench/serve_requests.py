@@ -94,7 +94,8 @@ def _open_inference(scorer: AcousticScorer, num_frames: int, seed: int) -> Reque
         {"name": "lengths", "datatype": "INT32", "shape": [1], "data": [num_frames]},
     ]
     inputs[0]["parameters"] = {"binary_data_size": feats.nbytes}
-    call = {"id": f"u{seed}", "inputs": inputs, "parameters": {"binary_data_output": True}}
+    outputs = [{"name": "log_posteriors", "parameters": {"binary_data": True}}]
+    call = {"id": f"u{seed}", "inputs": inputs, "outputs": outputs}
     text = json.dumps(call).encode()
     headers = {"inference-header-content-length": str(len(text))}
 

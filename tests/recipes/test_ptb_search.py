@@ -151,7 +151,8 @@ def test_killed_and_in_company_the_search_is_the_same(
     database = optuna.load_study(study_name="char", storage=f"sqlite:///{tmp_path / 'search.db'}")
     begun = [trial for trial in database.trials if trial.state == optuna.trial.TrialState.RUNNING]
     assert begun, "nothing was interrupted"
-    checkpoints = {path: path.stat().st_ino for path in tmp_path.glob("trial_*/*/final.pt")}
+    finished = [path.with_suffix(".pt") for path in tmp_path.glob("trial_*/*/final.json")]  # written last
+    checkpoints = {path: path.stat().st_ino for path in finished}
 
     results = run_search(texts, BASE, tmp_path, 3, CPU, seed=7)
     assert results == undisturbed
