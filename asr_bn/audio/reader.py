@@ -85,6 +85,8 @@ class WaveformReader:
     def _read(self, utterance: Utterance, where: str) -> Waveform:
         recording = self._recording(utterance, where)
         channel = self._source.channel if utterance.channel is None else utterance.channel
+        if utterance.channel is not None and utterance.channel >= recording.samples.shape[1]:
+            raise SkippedSegment(f"{where}: channel {channel} of {recording.samples.shape[1]}")
         samples = recording.channel(channel, where)
         if utterance.start is not None:
             samples = _cut(samples, utterance.start, utterance.end, recording.sample_frequency, where)

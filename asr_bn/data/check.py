@@ -109,7 +109,7 @@ def _check_folder(
             report.problems.append(f"{feats_path}: no utterances")
         _check_tables(data_dir, utt_ids, report)
         return _frames_of_feats(feats_path, utt_ids, audio, report)
-    data = DataDir.read(data_dir, audio.root)
+    data = DataDir.read(data_dir, audio.root, report.problems.append)
     _check_tables(data_dir, list(data.utterances), report)
     _check_files(data, report)
     if feats_path.exists():

@@ -41,26 +41,30 @@ def compute_stats(
 ) -> dict[str, Stats]:
     """Compute statistics of each utterance or, with ``utt2spk``, of each speaker, from ids and features.
 
-    For statistics of a whole corpus let ``utt2spk`` give every utterance the same speaker.  As in Kaldi,
+    For statistics of a whole corpus let ``utt2spk`` give every utterance the speaker `GLOBAL`.  As in Kaldi,
     utterances that ``utt2spk`` lacks are left out, and so are those without frames.  Utterances of
-    ``utt2spk`` without features are reported on standard error.  Speakers come in the order of ``utt2spk``.
+    ``utt2spk`` without features are reported on standard error, and so are features that are not finite, with
+    which statistics are not either.  Speakers come in the order of ``utt2spk``.
 
     Raises:
-        ValueError: features of another width or that are not finite, or an utterance that comes twice.
+        ValueError: features of another width, or an utterance that comes twice, which Kaldi too refuses where
+            it reads by id; statistics of the whole corpus count it twice, with a note.
     """
     stats: dict[str, Stats] = {}
     missing, seen = dict.fromkeys(utt2spk or ()), set[str]()
     for utt_id, matrix in feats:
         missing.pop(utt_id, None)
-        if utt_id in seen:
-            raise ValueError(f"{utt_id}: twice among the features")
-        seen.add(utt_id)
         if matrix.size == 0 or (utt2spk is not None and utt_id not in utt2spk):
             continue
         key = utt_id if utt2spk is None else utt2spk[utt_id]
+        if utt_id in seen and key != GLOBAL:
+            raise ValueError(f"{utt_id}: twice among the features")
+        if utt_id in seen:
+            print(f"note: {utt_id}: twice among the features, and so in the statistics", file=sys.stderr)
+        seen.add(utt_id)
         added = accumulate_stats(matrix)
         if not np.isfinite(added).all():
-            raise ValueError(f"{utt_id}: features that are not finite, or too large, for CMVN statistics")
+            print(f"note: {utt_id}: not finite, and so the statistics of {key}", file=sys.stderr)
         if key in stats and stats[key].shape != added.shape:
             raise ValueError(f"{utt_id}: {matrix.shape[1]} columns, but {stats[key].shape[1] - 1} before")
         stats[key] = stats[key] + added if key in stats else added

@@ -1,13 +1,20 @@
 """A Kaldi data folder: ``wav.scp``, ``segments``, ``utt2spk``, ``spk2utt``, ``text``, ``utt2num_frames``."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr_bn.kaldi_io.plain_text import parse_float, parse_int, split_words
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 from asr_bn.kaldi_io.script_file import read_lines, read_table
 from asr_bn.kaldi_io.specifiers import is_specifier, parse_rspecifier
+
+_SHOWN = 5
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -40,48 +47,61 @@ class DataDir:
     text: dict[str, str] | None
 
     @classmethod
-    def read(cls, path: Path, root: Path | None = None) -> "DataDir":
+    def read(cls, path: Path, root: Path | None = None, say: Callable[[str], None] = _note) -> "DataDir":
         """Read a data folder.
 
-        ``root`` is the folder that relative names in ``wav.scp`` start from (default: the current folder,
-        as Kaldi).
+        Lines of ``segments`` that Kaldi's ``extract-segments`` skips are left out: malformed ones, and those
+        of a recording that ``wav.scp`` lacks.
+
+        Args:
+            root: where relative names in ``wav.scp`` start from (default: the current folder, as Kaldi).
+            say: called with a sentence for each of the first lines that are left out (default: standard error).
 
         Raises:
             OSError: no ``wav.scp`` there.
-            ValueError: no utterances, an id twice, a malformed line, a segment of an unknown recording, an
-                utterance without a speaker.
+            ValueError: no utterances, an id twice, a malformed line of another file, an utterance without a
+                speaker.
         """
         recordings = read_table(path / "wav.scp")
         utt2spk = read_table(path / "utt2spk") if (path / "utt2spk").exists() else None
         if (path / "segments").exists():
-            utterances = _from_segments(path / "segments", recordings, utt2spk)
+            utterances = _from_segments(path / "segments", recordings, utt2spk, say)
         else:
             utterances = {
                 utt_id: Utterance(utt_id, utt_id, name, None, None, _speaker(utt2spk, utt_id, path))
                 for utt_id, name in recordings.items()
             }
         if not utterances:
-            raise ValueError(f"{path}: no utterances (an empty wav.scp or segments)")
+            raise ValueError(f"{path}: no utterances (an empty wav.scp or segments, or all lines left out)")
         text_path = path / "text"
         text = read_table(text_path, value_needed=False) if text_path.exists() else None
         return cls(path, root, utterances, text)
 
 
 def _from_segments(
-    path: Path, recordings: dict[str, str], utt2spk: dict[str, str] | None
+    path: Path, recordings: dict[str, str], utt2spk: dict[str, str] | None, say: Callable[[str], None]
 ) -> dict[str, Utterance]:
     utterances: dict[str, Utterance] = {}
+    num_left_out = 0
     for number, line in read_lines(path):
-        utterance = _parse_segment(line, f"{path}, line {number}", recordings, utt2spk, path.parent)
+        try:
+            utterance = _parse_segment(line, f"{path}, line {number}", recordings)
+        except ValueError as error:
+            num_left_out += 1
+            if num_left_out <= _SHOWN:
+                say(f"{error}; left out, as extract-segments does")
+            continue
         if utterance.utt_id in utterances:
             raise ValueError(f"{utterance.utt_id}: twice in {path} (again in line {number})")
-        utterances[utterance.utt_id] = utterance
+        speaker = _speaker(utt2spk, utterance.utt_id, path.parent)
+        utterances[utterance.utt_id] = replace(utterance, speaker=speaker)
+    if num_left_out > _SHOWN:
+        say(f"{path}: {num_left_out} lines left out in all")
     return utterances
 
 
-def _parse_segment(
-    line: str, where: str, recordings: dict[str, str], utt2spk: dict[str, str] | None, folder: Path
-) -> Utterance:
+def _parse_segment(line: str, where: str, recordings: dict[str, str]) -> Utterance:
+    """Parse a line of ``segments``; what Kaldi's ``featbin/extract-segments.cc`` warns of is a ValueError."""
     words = split_words(line)
     if len(words) not in (4, 5):
         raise ValueError(f"{where}: expected 'utterance recording start end [channel]', found {line!r}")
@@ -93,18 +113,13 @@ def _parse_segment(
         raise ValueError(f"{utt_id}: {where}: times and channel are not numbers: {words[2:]}") from error
     if recording_id not in recordings:
         raise ValueError(f"{utt_id}: {where}: recording {recording_id!r} is not in wav.scp")
-    # Kaldi's extract-segments: an end of -1 is the end of the recording.
+    # An end of -1 is the end of the recording.
     if not start >= 0 or not (end == -1 or start < end < float("inf")):
         raise ValueError(f"{utt_id}: {where}: a segment from {start:g} to {end:g} seconds")
-    return Utterance(
-        utt_id,
-        recording_id,
-        recordings[recording_id],
-        start,
-        None if end == -1 else end,
-        _speaker(utt2spk, utt_id, folder),
-        channel,
-    )
+    if channel is not None and channel < 0:
+        raise ValueError(f"{utt_id}: {where}: channel {channel} (they count from 0)")
+    name, until = recordings[recording_id], None if end == -1 else end
+    return Utterance(utt_id, recording_id, name, start, until, None, channel)
 
 
 def _speaker(utt2spk: dict[str, str] | None, utt_id: str, folder: Path) -> str | None:

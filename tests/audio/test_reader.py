@@ -196,6 +196,8 @@ def test_channels(tmp_path: Path) -> None:
         read_waveform(str(path))
     with pytest.raises(ValueError, match="channel 2 of 2"):
         read_waveform(str(path), AudioSource(channel=2))
+    with pytest.raises(SkippedSegment, match=r"^u: .*stereo\.wav: channel 2 of 2"):  # as extract-segments
+        read_waveform(_segment(0.0, None, channel=2, name=str(path)))
 
 
 def test_rates_and_resampling() -> None:

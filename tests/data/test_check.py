@@ -44,6 +44,13 @@ def test_segments_that_kaldi_leaves_out_are_remarks(folder: Path) -> None:
     assert re.match(r"2 utterances that extract-segments leaves out: f2-008: .*, m4-009: ", remark)
 
 
+def test_lines_of_segments_that_kaldi_skips_are_problems(folder: Path) -> None:
+    """As ``validate_data_dir.sh`` has them: "badly formatted segments file", unknown recordings."""
+    (folder / "segments").write_text("f1-015 f1-015 0 0.5\nf2-008 gone 0 0.5\nm4-009 m4-009 0\n")
+    problems = [problem for problem in check_data(folder).problems if "segments, line" in problem]
+    assert [re.search("line [23]", problem) is not None for problem in problems] == [True, True]
+
+
 def test_tables_for_kaldis_own_scripts_have_the_same_ids(folder: Path) -> None:
     """As validate_data_dir.sh compares them."""
     ids, speakers = ("f1-015", "f2-008", "m4-009"), ("f1", "f2", "m4")

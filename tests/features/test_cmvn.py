@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_bn.features.cmvn import Cmvn, apply_cmvn, compute_stats, read_stats, write_stats
+from asr_bn.features.cmvn import GLOBAL, Cmvn, apply_cmvn, compute_stats, read_stats, write_stats
 from asr_bn.kaldi_io.data_dir import read_spk2utt
 from asr_bn.kaldi_io.matrix import encode_matrix
 from asr_bn.kaldi_io.matrix_table import read_matrices
@@ -87,13 +87,18 @@ def test_speakers_of_spk2utt_only_and_what_is_missing_is_said(
     assert compute_stats(feats.items(), {"x": "s"}) == {}
 
 
-def test_speakers_come_in_the_order_of_spk2utt_and_an_utterance_once(tmp_path: Path) -> None:
+def test_speakers_come_in_the_order_of_spk2utt_and_an_utterance_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     feats = [("u1", np.ones((2, 1))), ("u2", np.ones((3, 1)))]
     stats = compute_stats(iter(feats), {"u2": "a", "u1": "z"})
     assert list(stats) == ["a", "z"]  # as compute-cmvn-stats, so that cmvn.scp is as sorted as spk2utt
     for utt2spk in (None, {"u1": "s"}):
         with pytest.raises(ValueError, match="^u1: twice among the features"):
             compute_stats(iter([*feats, feats[0]]), utt2spk)
+    whole = compute_stats(iter([*feats, feats[0]]), {"u1": GLOBAL, "u2": GLOBAL})
+    assert whole[GLOBAL].tolist() == [[7, 7], [7, 0]]  # by hand: Kaldi's loop over a sequential reader
+    assert capsys.readouterr().err == "note: u1: twice among the features, and so in the statistics\n"
     command = Path(f"ark:echo s u1 > {tmp_path}/ran |")
     with pytest.raises(ValueError, match="pipes are refused"):
         read_spk2utt(command, PipePolicy(allowed=False))
@@ -101,11 +106,13 @@ def test_speakers_come_in_the_order_of_spk2utt_and_an_utterance_once(tmp_path: P
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-def test_statistics_that_are_not_finite_are_refused_where_they_arise_and_where_they_are_read(
-    tmp_path: Path, value: str
+def test_statistics_that_are_not_finite_are_said_where_they_arise_and_refused_where_they_are_read(
+    tmp_path: Path, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ValueError, match="^u: features that are not finite"):
-        compute_stats([("u", np.array([[1.0, float(value)]]))])
+    stats = compute_stats([("u", np.array([[1.0, float(value)]])), ("v", np.ones((1, 2)))])
+    np.testing.assert_array_equal(stats["u"], [[1, float(value), 1], [1, float(value) ** 2, 0]])
+    assert np.isfinite(stats["v"]).all()
+    assert capsys.readouterr().err == "note: u: not finite, and so the statistics of u\n"
     for text in (f"{value} 2 1\n 1 4 0", f"1 2 {value}\n 1 4 0"):
         (tmp_path / "stats").write_text(f"[ {text} ]\n")
         with pytest.raises(ValueError, match="stats: CMVN statistics that are not finite"):
