@@ -55,7 +55,7 @@ class DataDir:
 
         Args:
             root: where relative names in ``wav.scp`` start from (default: the current folder, as Kaldi).
-            say: called with a sentence for each of the first lines that are left out (default: standard error).
+            say: called with a sentence for each of the first lines left out (default: standard error).
 
         Raises:
             OSError: no ``wav.scp`` there.
