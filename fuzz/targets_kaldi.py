@@ -5,6 +5,7 @@ No target opens a name that its input gives, since that could be any file, or a 
 """
 
 import atexit
+import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -13,8 +14,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from asr_bn.decoding.arpa import copy_arpa
 from asr_bn.decoding.fst_file import FstArrays
+from asr_bn.decoding.grammar import Grammar
 from asr_bn.decoding.hmms import Hmms
+from asr_bn.decoding.lattices.align_lexicon import AlignLexicon
 from asr_bn.decoding.lexicon_fst import Lexicon
 from asr_bn.features.cmvn import Cmvn
 from asr_bn.features.options import FbankOptions, read_channel
@@ -122,7 +126,9 @@ def data_dir(data: bytes) -> None:
     """Read a ``segments`` file beside a ``wav.scp`` of one recording, then as ``spk2utt``."""
     _file(b"r r.wav\n", "data/wav.scp")
     path = _file(data, "data/segments")
-    read = _read(lambda: DataDir.read(path.parent), "data")
+    said = list[str]()
+    read = _read(lambda: DataDir.read(path.parent, say=said.append), "data")
+    assert len(said) <= 6
     for utterance in read.utterances.values() if read else ():
         assert utterance.start is not None
         assert utterance.end is None or 0 <= utterance.start < utterance.end
@@ -173,6 +179,43 @@ def lexicon(data: bytes) -> None:
     assert read is None or all(0 < probability <= 1 for _, probability, _ in read.entries)
 
 
+def align_lexicon(data: bytes) -> None:
+    """Read an ``align_lexicon.int``; written out, it is read again as the same."""
+    path = _file(data)
+    read = _read(lambda: AlignLexicon.read(path), str(path))
+    if read is not None:
+        read.write(_FOLDER / "again")
+        again = AlignLexicon.read(_FOLDER / "again").phones_of
+        assert {
+            word: list(map(tuple, dict.fromkeys(found))) for word, found in read.phones_of.items()
+        } == again
+
+
+def arpa(data: bytes) -> None:
+    """Survey an ARPA file beside a lexicon of one word; the copy for ``kaldilm`` is surveyed alike."""
+    path, remarks = _file(data), list[str]()
+    copies = [io.BytesIO(data), io.BytesIO(), io.BytesIO()]
+
+    def read() -> None:
+        surveys = [
+            copy_arpa(copies[i], copies[i + 1], {b"a", b"<s>", b"</s>"}, path)
+            for i in (0, 1)
+            if not copies[i].seek(0)
+        ]
+        assert surveys[0] == surveys[1]
+        assert copies[1].getvalue() == copies[2].getvalue()
+        surveys[0].check(path, path, remarks.append)
+
+    _read(read, str(path))
+
+
+def grammar(data: bytes) -> None:
+    """Read rules of words."""
+    path = _file(data)
+    read = _read(lambda: Grammar.read(path), str(path))
+    assert read is None or all(words_of.split() == [words_of] for words_of in map(str.encode, read.words()))
+
+
 def conf(data: bytes) -> None:
     """Read a conf file of ``compute-fbank-feats``; written out, it is read again as the same options."""
     path = _file(data)
@@ -219,6 +262,9 @@ TARGETS = _by_name(
         fst,
         symbol_table,
         lexicon,
+        align_lexicon,
+        arpa,
+        grammar,
         conf,
         cmvn,
         language_model_text,

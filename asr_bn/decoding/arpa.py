@@ -54,7 +54,7 @@ def arpa_fst(arpa: Path, word_ids: Mapping[str, int], lexicon: Path, say: Callab
         words, plain, out = (Path(folder, name) for name in ("words.txt", "arpa", "G.txt"))
         words.write_text("".join(f"{word} {number}\n" for word, number in word_ids.items()), encoding="utf-8")
         with open_input(str(arpa)) as source, plain.open("wb") as copy:
-            survey = _copy(source, copy, {word.encode() for word in word_ids}, arpa)
+            survey = copy_arpa(source, copy, {word.encode() for word in word_ids}, arpa)
         survey.check(arpa, lexicon, say)
         command = [sys.executable, "-P", "-c", _PROGRAM, str(plain), str(words), str(out)]
         process = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
@@ -67,14 +67,24 @@ def arpa_fst(arpa: Path, word_ids: Mapping[str, int], lexicon: Path, say: Callab
 
 
 @dataclass
-class _Survey:
-    """What an ARPA file holds: its words, those that the lexicon lacks, and how many n-grams have such."""
+class Survey:
+    """What an ARPA file holds: its words, those that the lexicon lacks, and how many n-grams have such.
+
+    Attributes:
+        twice: words with several unigrams, whose probabilities the graph adds, as Kaldi's does.
+    """
 
     words: set[bytes] = field(default_factory=set)
     unknown: dict[bytes, None] = field(default_factory=dict)
     num_left_out: int = 0
+    twice: dict[bytes, None] = field(default_factory=dict)
 
     def check(self, arpa: Path, lexicon: Path, say: Callable[[str], None]) -> None:
+        """Say what is left out or strange.
+
+        Raises:
+            ValueError: there is no ``<s>`` or ``</s>``, or none of the words is in the lexicon.
+        """
         if not self.words:
             return  # no ARPA file, which kaldilm says better
         for symbol, role in ((BEGIN, "begins"), (END, "ends")):
@@ -84,20 +94,36 @@ class _Survey:
         ordinary = {word for word in self.words - special if word.lower().decode("latin-1") not in _UNKNOWN}
         if ordinary and ordinary <= self.unknown.keys():
             raise ValueError(f"{arpa}: none of its {len(ordinary)} words is in {lexicon}")
+        if self.twice:
+            words = list_words(_decoded(self.twice))
+            say(f"{arpa}: several unigrams, whose probabilities add up as in Kaldi: {words}")
         if self.num_left_out:
-            words = [word.decode("utf-8", "replace") for word in self.unknown]
-            say(describe_left_out(arpa, "n-grams", self.num_left_out, words))
+            say(describe_left_out(arpa, "n-grams", self.num_left_out, _decoded(self.unknown)))
 
 
 def describe_left_out(path: Path, what: str, number: int, words: list[str]) -> str:
     """Say how much of a word graph is left out, and for which words."""
+    return f"{path}: {number} {what} left out, words not in the lexicon: {list_words(words)}"
+
+
+def list_words(words: list[str]) -> str:
+    """List the first words, and how many more there are."""
     rest = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
-    shown = ", ".join(words[:_SHOWN])
-    return f"{path}: {number} {what} left out, words not in the lexicon: {shown}{rest}"
+    return ", ".join(words[:_SHOWN]) + rest
 
 
-def _copy(source: IO[bytes], copy: IO[bytes], known: set[bytes], arpa: Path) -> _Survey:
-    survey, order = _Survey(), 0
+def copy_arpa(source: IO[bytes], copy: IO[bytes], known: set[bytes], arpa: Path) -> Survey:
+    """Copy an ARPA file without the whitespace at the ends of its lines, and survey it.
+
+    Args:
+        known: the words of the lexicon and Kaldi's own.
+        arpa: its name, for errors.
+
+    Raises:
+        ValueError: what ``kaldilm`` cannot be given: a byte-order mark, an impossible order, no number where
+            one should be.
+    """
+    survey, order = Survey(), 0
     for number, line in enumerate(map(bytes.rstrip, source), start=1):
         if line.startswith(codecs.BOM_UTF8):
             raise ValueError(f"{arpa}: begins with a byte-order mark, which Kaldi does not skip")
@@ -115,8 +141,13 @@ def _copy(source: IO[bytes], copy: IO[bytes], known: set[bytes], arpa: Path) -> 
                 parse_floats(b" ".join([probability, *words[order:]]))
             words = words[:order]
             if order == 1:
+                survey.twice.update(dict.fromkeys(word for word in words if word in survey.words))
                 survey.words.update(words)
             unknown = [word for word in words if word not in known]
             survey.unknown.update(dict.fromkeys(unknown))
             survey.num_left_out += bool(unknown)
     return survey
+
+
+def _decoded(words: Mapping[bytes, None]) -> list[str]:
+    return [word.decode("utf-8", "replace") for word in words]

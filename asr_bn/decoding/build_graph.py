@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr_bn.decoding.arpa import arpa_fst
+from asr_bn.decoding.arpa import arpa_fst, list_words
 from asr_bn.decoding.context import HmmLabels, in_context
 from asr_bn.decoding.fst_file import Fst, FstArrays, kaldifst
 from asr_bn.decoding.grammar import Grammar
@@ -89,10 +89,14 @@ def make_graph(
     lexicon_kind = LangDir if is_lang else Lexicon
     lexicon = lexicon_kind.read(lexicon_dir, phones_txt if phones_txt.is_file() else None)
     context = hmms.without_context() if tree is None else ContextDependency.read(tree)
+    say = say or _print_note
     word_ids = lexicon.word_ids() if lang is None else read_word_ids(lang)
+    if strange := [word for word in word_ids if any(map(str.isspace, word))]:
+        found = f"{list_words(strange)} (validate_dict_dir.pl refuses it)"
+        say(f"{lexicon.path}: Unicode whitespace in words of the lexicon: {found}")
     if isinstance(lexicon, LangDir) and lexicon.word_ids() != word_ids:
         raise ValueError(f"{lang}/words.txt: other words than in {lexicon_dir}/words.txt")
-    word_graph = source.fst(lexicon, word_ids, say or _print_note)
+    word_graph = source.fst(lexicon, word_ids, say)
     lexicon_graph, disambig = lexicon.fst(word_ids)
     graph = kaldifst.compose(lexicon_graph, word_graph)
     _determinize(graph)

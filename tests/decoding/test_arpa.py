@@ -2,11 +2,14 @@
 
 import gzip
 import importlib.util
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.graph import DecodingGraph
 from tests.helpers.graph_costs import run
 from tests.helpers.graphs import arpa_text, lexicon_dir
@@ -57,6 +60,29 @@ def test_words_that_the_lexicon_lacks_are_said_with_their_n_grams(
     )
     said = graph_of(ARPA.replace("the", "zhe").replace("door", "dör").replace("open", "öpen").encode())
     assert said == "error: lm.arpa: none of its 3 words is in dict/lexicon.txt"
+
+
+def test_a_unigram_that_comes_twice_counts_twice(
+    graph_of: Callable[..., str | bytes], tmp_path: Path
+) -> None:
+    """``arpa2fst`` makes two arcs of it, and ``fstdeterminizestar --use-log`` adds them up."""
+    half = f"{-0.6 - math.log10(2):.6f}\topen\t-0.20"
+    twice = ARPA.replace("ngram 1=5", "ngram 1=6").replace("-0.6\topen\t-0.20", f"{half}\n{half}")
+    said = graph_of(twice.encode())
+    assert isinstance(said, str)
+    assert said.endswith("\nnote: lm.arpa: several unigrams, whose probabilities add up as in Kaldi: open\n")
+    arcs = FstArrays.read(tmp_path / "graph/HCLG.fst").arcs
+    graph_of(ARPA.encode())
+    plain = FstArrays.read(tmp_path / "graph/HCLG.fst").arcs
+    np.testing.assert_array_equal(arcs["olabel"], plain["olabel"])
+    np.testing.assert_allclose(arcs["weight"], plain["weight"], atol=2e-3)
+
+
+def test_unicode_whitespace_in_a_word_is_said(graph_of: Callable[..., str | bytes]) -> None:
+    said = graph_of(ARPA.encode(), "SIL SIL\nthe DH_S\nthe\u00a0door DH_S\n")
+    assert isinstance(said, str)
+    where = "note: dict/lexicon.txt: Unicode whitespace in words of the lexicon"
+    assert f"{where}: the\u00a0door (validate_dict_dir.pl refuses it)\n" in said
 
 
 @pytest.mark.parametrize(
