@@ -1,7 +1,7 @@
 """What ``utils/validate_data_dir.sh`` checks, and whether features, lengths and alignments fit together."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
 from asr_bn.features.options import options_at
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance, read_spk2utt
 from asr_bn.kaldi_io.matrix_table import MatrixScp
-from asr_bn.kaldi_io.plain_text import split_words
+from asr_bn.kaldi_io.plain_text import parse_float, split_words
 from asr_bn.kaldi_io.rxfilename import is_pipe, open_file, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_raw_ids, read_table
 from asr_bn.kaldi_io.utterance_id import prefix_errors
@@ -22,6 +22,23 @@ _SORTED_FILES = ("wav.scp", "segments", "utt2spk", "spk2utt", "text", "feats.scp
 _OF_UTTERANCES = ("utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "vad.scp")
 _OF_SPEAKERS = ("spk2gender",)
 _CMVN, _RECORDINGS = "cmvn.scp", "reco2file_and_channel"
+
+
+def _is_above_zero(value: str) -> bool:
+    try:
+        return parse_float(value) > 0
+    except ValueError:
+        return False
+
+
+# What awk looks at in validate_data_dir.sh.
+_VALUES: dict[str, tuple[str, Callable[[str], bool]]] = {
+    "utt2spk": ("a speaker", lambda value: len(split_words(value)) == 1),
+    "spk2gender": ("m or f", lambda value: value in ("m", "f")),
+    "utt2dur": ("seconds above 0", _is_above_zero),
+    "utt2num_frames": ("a number of frames above 0", lambda value: value.isdigit() and _is_above_zero(value)),
+    _RECORDINGS: ("a file and a channel", lambda value: len(split_words(value)) == 2),
+}
 _SHOWN = 5
 # Perl's \s with Unicode strings, without tab, line feed and blank.
 _DISALLOWED = re.compile("[\v\f\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
@@ -151,10 +168,12 @@ def _check_companions(
         found = read_table(data_dir / _CMVN)  # by speaker, or by utterance
         by_utterance = bool(found.keys() & set(utt_ids)) or not utt2spk
         _compare(_CMVN, found, utt_ids if by_utterance else speakers, report)
-    path = data_dir / _RECORDINGS
-    for recording, value in (read_table(path) if path.exists() else {}).items():
-        if len(split_words(value)) != 2:
-            report.problems.append(f"{path}: {recording} {value!r}, expected a file and a channel")
+    for name, (expected, is_right) in _VALUES.items():
+        path = data_dir / name
+        for key, value in (read_table(path) if path.exists() else {}).items():
+            if not is_right(value):
+                report.problems.append(f"{path}: {key} {value!r}, expected {expected}")
+                break
 
 
 def _check_spk2utt(path: Path, utt2spk: dict[str, str], report: DataReport) -> None:

@@ -90,7 +90,8 @@ class ExtractionRequest:
             return replace(options_at(self._conf_path(), rate), sample_frequency=rate)
         if self.options.feats_scp is not None:
             return self._fbank_of_feats(self.options.feats_scp)
-        recording = replace(utterances[0], start=None, end=None)  # its segment may be one to leave out
+        # Its segment, or the channel of it, may be one to leave out.
+        recording = replace(utterances[0], start=None, end=None, channel=0)
         rate = float(read_waveform(recording, self._audio()).sample_frequency)
         options = options_at(self._conf_path(), rate)
         if options.sample_frequency == rate:

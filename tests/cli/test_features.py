@@ -53,12 +53,14 @@ def test_segments_that_kaldi_leaves_out(corpus: Path, tmp_path: Path) -> None:
         else f"{utt_id} {utt_id} 0 {length:.4f}\n"
         for utt_id, length in seconds.items()
     }
+    lines["u00"] = "u00 u00 0 0.2 1\n"  # the first one, whose recording tells the rate: it has one channel
     (corpus / "segments").write_text("".join(lines.values()))
     for jobs in ("1", "2"):
         message = _run(corpus, tmp_path / jobs, "--nj", jobs)
         assert "66 utterances (0 from an earlier run)" in message
         for utt_id in left_out:
-            assert f"note: {utt_id}: {corpus}/{utt_id[1:]}.wav: the segment from 0 to" in message
+            why = "channel 1 of 1" if utt_id == "u00" else "the segment from 0 to"
+            assert f"note: {utt_id}: {corpus}/{utt_id[1:]}.wav: {why}" in message
     (corpus / "segments").write_text("".join(lines[utt_id] for utt_id in lines if utt_id not in left_out))
     _run(corpus, tmp_path / "others", "--nj", "1")
     for name in ("1", "2"):

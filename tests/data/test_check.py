@@ -72,6 +72,25 @@ def test_tables_for_kaldis_own_scripts_have_the_same_ids(folder: Path) -> None:
         ),
         "utt2lang": ("m4-009 x\nf1-015 x\n", f"{folder}/utt2lang, line 2: f1-015 is out of order"),
     }
+    for number, (name, value) in enumerate(
+        [
+            ("utt2spk", "f1 f"),
+            ("spk2gender", "x"),
+            ("utt2dur", "0"),
+            ("utt2dur", "1 2"),
+            ("utt2dur", "abc"),
+            ("utt2num_frames", "1.5"),
+            ("utt2num_frames", "0"),
+        ]
+    ):
+        sound = (folder / name).read_text()
+        first, _, rest = sound.partition("\n")
+        (folder / name).write_text(f"{first.split()[0]} {value}\n{rest}")
+        problems = check_data(folder).problems
+        assert any(f"{name}: {first.split()[0]} {value!r}, expected " in problem for problem in problems), (
+            number
+        )
+        (folder / name).write_text(sound)
     for name, (text, problem) in faults.items():
         sound = (folder / name).read_text()
         (folder / name).write_text(text)
