@@ -37,7 +37,8 @@ def collect_results(out: Path, corpus: str, alignment: dict[str, float]) -> Resu
         "convergence": summarize(
             [(read_epochs(run / "baseline"), read_epochs(run / "batch_norm")) for run in finished]
         ),
-        "wer": _word_error_rates(out),
+        "wer": _word_error_rates(out, "decode_dev"),
+        "wer_rescored": _word_error_rates(out, "decode_dev_rescored"),
         "parity": {name: read_json(out / name / "parity.json", dict) for name in MODELS},
     }
 
@@ -60,9 +61,9 @@ def best_of_each_set(epochs: Epochs) -> dict[str, float]:
     return {key: min(entry[key] for entry in epochs) for key in keys}
 
 
-def _word_error_rates(out: Path) -> dict[str, float] | None:
+def _word_error_rates(out: Path, decoded: str) -> dict[str, float] | None:
     """WER of each model as a share, where the recipe has decoded and the references have words."""
-    files = {name: out / name / "decode_dev" / "decode.json" for name in MODELS}
+    files = {name: out / name / decoded / "decode.json" for name in MODELS}
     if not all(path.is_file() for path in files.values()):
         return None
     rates = {name: read_json(path, dict).get("wer") for name, path in files.items()}

@@ -5,7 +5,7 @@
 #   bash recipes/wsj/run.sh --kaldi egs/wsj/s5         on a Kaldi recipe folder with tri4b-like alignments
 #
 # Options (defaults in brackets):
-#   --kaldi DIR            Kaldi recipe folder; the five names below, and relative paths in wav.scp, start there
+#   --kaldi DIR            Kaldi recipe folder; the names below, and relative paths in wav.scp, start there
 #   --train NAME           training data dir [data/train_si284]
 #   --dev NAME             development data dir [data/test_dev93]
 #   --train-ali DIR        alignments of the training set [exp/tri4b_ali_si284]
@@ -14,6 +14,9 @@
 #                          <system>/graph* beside the alignments <system>_ali*; mini makes its own]
 #   --wer-filter FILE      what text and words go through before errors are counted [with --kaldi the filters in its
 #                          local/, as Kaldi's scoring; without any, local/wer_output_filter if the corpus is wsj]
+#   --lang DIR             lang folder with the graph's G.fst, for rescoring, where the graph folder has none [data/lang]
+#   --rescore-arpa FILE    decode once more, the words' costs in the lattices replaced by those of an ARPA file
+#   --rescore-lm FILE      decode once more, the 100 best scored by a language model (lm-export's model.onnx) too
 #   --corpus NAME          what the results call the corpus [mini, or after the Kaldi folder]
 #   --config FILE          experiment [conf/mini.toml; with --kaldi conf/small_corpus.toml for less than a quarter of an hour of
 #                          training speech, else conf/paper.toml on a GPU, conf/small.toml without]
@@ -29,7 +32,8 @@
 #   --stage N              first stage [1]; --stop-stage N  last stage [10]
 #
 # Stages: 1 data, 2 features, 3 alignments, 4 training, 5 population statistics, 6 ONNX export, 7 parity,
-# 8 decoding, 9 report, 10 server.  A stage that is done and complete is skipped; after a kill, run the same command again.
+# 8 decoding, 9 report, 10 server.
+# A stage that is done and complete is skipped; after a kill, run the same command again.
 set -euo pipefail
 
 recipe="$(cd "$(dirname "$0")" && pwd)"
@@ -143,15 +147,22 @@ if at_stage 7 "compare ONNX Runtime with PyTorch on the development set"; then
     done
 fi
 
+[ -n "$kaldi" ] || graph="$out/graph"
 if [ -z "$kaldi" ] && at_stage 8 "decoding graph of mini's grammar"; then
-    graph="$out/graph" local="$out/corpus/data/local"
-    asr-bn make-graph "$local" "$out/corpus/exp/mono_ali_train" "$graph" --grammar "$local/grammar.txt"
+    asr-bn make-graph "$lang" "$out/corpus/exp/mono_ali_train" "$graph" --grammar "$lang/grammar.txt"
 fi
 
+decode_dev() { # MODEL_DIR NAME [OPTIONS]
+    asr-bn decode "$1/model.onnx" "$graph" "$out/feats/dev" "$1/$2" --mdl "$out/pdf/dev/final.mdl" --nj "$nj" \
+        ${wer_filter:+--wer-filter "$wer_filter"} "${@:3}"
+}
+
 if [ -n "$graph" ] && at_stage 8 "words and word error rate"; then
+    rescoring=(${rescore_arpa:+--rescore-arpa "$rescore_arpa"} ${rescore_lm:+--rescore-lm "$rescore_lm"})
+    [ ${#rescoring[@]} -eq 0 ] || [ ! -f "$lang/G.fst" ] || rescoring+=(--lang "$lang")
     for model in baseline batch_norm; do
-        asr-bn decode "$out/$model/model.onnx" "$graph" "$out/feats/dev" "$out/$model/decode_dev" \
-            --mdl "$out/pdf/dev/final.mdl" --nj "$nj" ${wer_filter:+--wer-filter "$wer_filter"}
+        decode_dev "$out/$model" decode_dev
+        [ ${#rescoring[@]} -eq 0 ] || decode_dev "$out/$model" decode_dev_rescored "${rescoring[@]}"
     done
 fi
 

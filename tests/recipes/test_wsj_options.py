@@ -33,6 +33,7 @@ def test_the_last_of_two_values_counts_and_help_stops_the_reading() -> None:
         (["--device", "gpu"], "--device is 'gpu', expected auto, cpu or cuda"),
         (["--kaldi", "/nowhere"], "--kaldi /nowhere: no such folder"),
         (["--config", "/"], "--config /: no such file"),
+        (["--rescore-lm", "/nowhere"], "--rescore-lm /nowhere: no such file"),
         (["--wer-filter", "/nowhere"], "--wer-filter /nowhere: no such file"),
         (["--corpus", "a"], "--corpus a: only mini is embedded; another corpus is named by --kaldi DIR"),
         (["--seed", "1\n"], "--seed is '1\n', expected a whole number from 0 to 999999999999999999"),
@@ -55,6 +56,7 @@ def test_mini_has_folders_of_its_own_and_three_seeds() -> None:
         dev="o/corpus/data/dev",
         train_ali="o/corpus/exp/mono_ali_train",
         dev_ali="o/corpus/exp/mono_ali_dev",
+        lang="o/corpus/data/local",
     )
     assert complete(Options(out="o")) == expected
     assert complete(Options()).out == "exp/mini"

@@ -134,6 +134,35 @@ def test_alignments_without_a_model_are_refused_before_the_features(kaldi: Path)
     assert not (kaldi / "out/feats").exists()
 
 
+def test_rescoring_decodes_beside_the_words_of_the_graph(kaldi: Path) -> None:
+    """Each network twice; the lang folder is named only if it has the graph's word graph."""
+    spy = {"BASH_FUNC_asr-bn%%": '() { echo "$@" >&2; }'}
+    (kaldi / "lm.arpa").touch()
+    (kaldi / "lang").mkdir()
+
+    def decodes() -> list[tuple[str, str]]:
+        options = [
+            "--stage",
+            "8",
+            "--stop-stage",
+            "8",
+            "--lang",
+            "lang",
+            "--rescore-arpa",
+            f"{kaldi}/lm.arpa",
+        ]
+        said = run(kaldi, *options, **spy).splitlines()
+        words = [line.partition("out/feats/dev ")[2] for line in said if line.startswith("decode ")]
+        return [
+            (line.partition(" --mdl")[0].rpartition("/")[2], line.partition("--rescore")[2]) for line in words
+        ]
+
+    arpa = f"-arpa {kaldi}/lm.arpa"
+    assert decodes() == [("decode_dev", ""), ("decode_dev_rescored", arpa)] * 2
+    (kaldi / "lang/G.fst").touch()
+    assert decodes()[1] == ("decode_dev_rescored", f"{arpa} --lang {kaldi}/lang")
+
+
 @pytest.mark.parametrize(("corpus", "is_ours"), [("wsj", True), ("other", False)])
 def test_the_filters_of_the_kaldi_folder_go_before_those_of_the_recipe(
     kaldi: Path, corpus: str, is_ours: bool

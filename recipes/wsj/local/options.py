@@ -29,6 +29,9 @@ class Options:
     dev_ali: str = "exp/tri4b_ali_dev93"
     graph: str = ""
     wer_filter: str = ""
+    lang: str = "data/lang"
+    rescore_arpa: str = ""
+    rescore_lm: str = ""
     corpus: str = ""
     config: str = ""
     fbank_conf: str = ""
@@ -85,7 +88,9 @@ def _check_together(given: Options) -> None:
         raise ValueError(f"--device is '{given.device}', expected auto, cpu or cuda")
     if given.kaldi and not Path(given.kaldi).is_dir():
         raise ValueError(f"--kaldi {given.kaldi}: no such folder")
-    for option, name in (("--config", given.config), ("--fbank-conf", given.fbank_conf)):
+    files = {"--config": given.config, "--fbank-conf": given.fbank_conf}
+    files |= {"--rescore-arpa": given.rescore_arpa, "--rescore-lm": given.rescore_lm}
+    for option, name in files.items():
         if name and not Path(name).is_file():
             raise ValueError(f"{option} {name}: no such file")
     if not Path(given.wer_filter).exists():
@@ -100,7 +105,7 @@ def complete(given: Options) -> Options:
     """Fill in what follows from other options and from the Kaldi folder, and say which graph was found.
 
     Raises:
-        ValueError: there is no graph in the folder of ``--graph``.
+        ValueError: there is no graph in the folder of ``--graph``, or none to decode with for rescoring.
     """
     corpus = given.corpus or _corpus_of(given.kaldi)
     out = given.out or f"exp/{corpus}"
@@ -110,10 +115,13 @@ def complete(given: Options) -> Options:
     if not given.kaldi:
         data, exp = f"{out}/corpus/data", f"{out}/corpus/exp"
         alignments = {"train_ali": f"{exp}/mono_ali_train", "dev_ali": f"{exp}/mono_ali_dev"}
-        return replace(options, train=f"{data}/train", dev=f"{data}/dev", **alignments)
-    names = ("train", "dev", "train_ali", "dev_ali")
+        return replace(options, train=f"{data}/train", dev=f"{data}/dev", lang=f"{data}/local", **alignments)
+    names = ("train", "dev", "train_ali", "dev_ali", "lang")
     options = replace(options, **{name: _below(given.kaldi, getattr(given, name)) for name in names})
-    return replace(options, graph=_named_graph(given) if given.graph else _find_graph(options.train_ali))
+    graph = _named_graph(given) if given.graph else _find_graph(options.train_ali)
+    if (given.rescore_arpa or given.rescore_lm) and not graph:
+        raise ValueError("--rescore-arpa and --rescore-lm need a graph to decode with (--graph DIR)")
+    return replace(options, graph=graph)
 
 
 def _corpus_of(kaldi: str) -> str:
