@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 # What the stages before leave for the report.
-SOURCES = ("metrics.jsonl", "final.json", "parity.json", "decode.json", "model.onnx")
+SOURCES = ("metrics.jsonl", "final.json", "parity.json", "decode.json", "model.onnx", "realign.json")
 
 
 def report(

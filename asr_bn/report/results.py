@@ -39,6 +39,7 @@ def collect_results(out: Path, corpus: str, alignment: dict[str, float]) -> Resu
         ),
         "wer": _word_error_rates(out, "decode_dev"),
         "wer_rescored": _word_error_rates(out, "decode_dev_rescored"),
+        "realign": _realign_rounds(runs),
         "parity": {name: read_json(out / name / "parity.json", dict) for name in MODELS},
     }
 
@@ -59,6 +60,12 @@ def best_of_each_set(epochs: Epochs) -> dict[str, float]:
     """
     keys = [key for entry in epochs[:1] for key in entry if key.startswith(("train_", "dev_", "valid_"))]
     return {key: min(entry[key] for entry in epochs) for key in keys}
+
+
+def _realign_rounds(runs: Sequence[Path]) -> list[Results]:
+    """What each round of training anew from own alignments has brought, by round, then by seed."""
+    rounds = [read_json(path, dict) for run in runs for path in run.glob("realign/*/realign.json")]
+    return sorted(rounds, key=lambda found: (found["round"], found["seed"]))
 
 
 def _word_error_rates(out: Path, decoded: str) -> dict[str, float] | None:

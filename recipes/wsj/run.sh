@@ -14,7 +14,9 @@
 #                          <system>/graph* beside the alignments <system>_ali*; mini makes its own]
 #   --wer-filter FILE      what text and words go through before errors are counted [with --kaldi the filters in its
 #                          local/, as Kaldi's scoring; without any, local/wer_output_filter if the corpus is wsj]
-#   --lang DIR             lang folder with the graph's G.fst, for rescoring, where the graph folder has none [data/lang]
+#   --realign N            rounds of training anew from the batch-normalized network's own alignments [0]
+#   --lang DIR             pronunciations for --realign: a lang folder, or one such as data/local/dict; for rescoring a lang
+#                          folder with the graph's G.fst where the graph folder has none [data/lang]
 #   --rescore-arpa FILE    decode once more, the words' costs in the lattices replaced by those of an ARPA file
 #   --rescore-lm FILE      decode once more, the 100 best scored by a language model (lm-export's model.onnx) too
 #   --corpus NAME          what the results call the corpus [mini, or after the Kaldi folder]
@@ -29,10 +31,10 @@
 #   --dev-minutes N        minutes of development speech in mini [4]
 #   --device auto|cpu|cuda [auto]
 #   --nj N                 processes for features [number of cores]
-#   --stage N              first stage [1]; --stop-stage N  last stage [10]
+#   --stage N              first stage [1]; --stop-stage N  last stage [10, and the rounds]
 #
 # Stages: 1 data, 2 features, 3 alignments, 4 training, 5 population statistics, 6 ONNX export, 7 parity,
-# 8 decoding, 9 report, 10 server.
+# 8 decoding, 9 report, 10 server, 11 the first round of --realign, 12 the second, ...
 # A stage that is done and complete is skipped; after a kill, run the same command again.
 set -euo pipefail
 
@@ -166,15 +168,29 @@ if [ -n "$graph" ] && at_stage 8 "words and word error rate"; then
     done
 fi
 
-if at_stage 9 "report"; then
-    boundaries=()
+make_report() {
+    local set boundaries=()
     for set in "$train_ali" "$dev_ali"; do
         [ ! -f "$set/boundary_accuracy.json" ] || boundaries+=(--boundary-accuracy "$set/boundary_accuracy.json")
     done
     asr-bn report "$out" --corpus "$corpus" --data "$out/feats/dev" --ali "$out/pdf/dev" --config "$config" \
         --command "$command" ${boundaries[@]+"${boundaries[@]}"}
+}
+
+if at_stage 9 "report"; then
+    make_report
 fi
 
 if at_stage 10 "ask the server for posteriors over HTTP"; then
     asr-bn serve-check "$out/batch_norm" --data "$dev" --root "$root"
 fi
+
+for round in $(seq 1 "$realign"); do
+    at_stage $((10 + round)) "align with the network and train anew, round $round" || continue
+    for s in $seeds; do
+        python3 -m recipes.wsj.local.realign "$(seed_dir "$s")" "$round" --seed "$s" --feats "$out/feats" --ali "$out/pdf" \
+            --config "$config" --lang "$lang" --times "$train" "$dev" --device "$device" --nj "$nj" \
+            ${graph:+--graph "$graph"} ${wer_filter:+--wer-filter "$wer_filter"}
+    done
+    make_report
+done

@@ -34,6 +34,7 @@ def test_the_last_of_two_values_counts_and_help_stops_the_reading() -> None:
         (["--kaldi", "/nowhere"], "--kaldi /nowhere: no such folder"),
         (["--config", "/"], "--config /: no such file"),
         (["--rescore-lm", "/nowhere"], "--rescore-lm /nowhere: no such file"),
+        (["--realign", "100"], "--realign is '100', expected a whole number from 0 to 99"),
         (["--wer-filter", "/nowhere"], "--wer-filter /nowhere: no such file"),
         (["--corpus", "a"], "--corpus a: only mini is embedded; another corpus is named by --kaldi DIR"),
         (["--seed", "1\n"], "--seed is '1\n', expected a whole number from 0 to 999999999999999999"),
@@ -57,9 +58,32 @@ def test_mini_has_folders_of_its_own_and_three_seeds() -> None:
         train_ali="o/corpus/exp/mono_ali_train",
         dev_ali="o/corpus/exp/mono_ali_dev",
         lang="o/corpus/data/local",
+        stop_stage="10",
     )
     assert complete(Options(out="o")) == expected
     assert complete(Options()).out == "exp/mini"
+
+
+def test_each_round_of_realignment_is_a_stage() -> None:
+    assert complete(Options(realign="3")).stop_stage == "13"
+    assert complete(Options(realign="3", stop_stage="9")).stop_stage == "9"
+
+
+def test_realignment_needs_pronunciations_and_words(tmp_path: Path) -> None:
+    for name in ("train", "dev", "lang"):
+        (tmp_path / name).mkdir()
+    given = Options(kaldi=str(tmp_path), train="train", dev="dev", lang="lang", realign="1")
+    for path, message in {
+        "lang/lexicon.txt": f"--realign needs pronunciations, but {tmp_path}/lang has no L.fst, "
+        "lexiconp_silprob.txt, lexiconp.txt or lexicon.txt; name a lang or dictionary folder with --lang",
+        "train/text": f"--realign needs the words that were spoken, but {tmp_path}/train has no text",
+        "dev/text": f"--realign needs the words that were spoken, but {tmp_path}/dev has no text",
+    }.items():
+        with pytest.raises(ValueError) as error:
+            complete(given)
+        assert str(error.value) == message
+        (tmp_path / path).touch()
+    assert complete(given).lang == f"{tmp_path}/lang"
 
 
 @pytest.mark.parametrize(

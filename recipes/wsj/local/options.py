@@ -14,7 +14,10 @@ from pathlib import Path
 RECIPE = Path(__file__).parents[1]
 # Far above what anybody runs: over them the shell's arithmetic overflows, or the seeds fill the memory.
 _BOUNDS = {"seed": (0, 10**18 - 1), "num_seeds": (1, 9999), "nj": (1, 9999)}
-_BOUNDS |= {"stage": (0, 999), "stop_stage": (0, 999)}
+_BOUNDS |= {"stage": (0, 999), "stop_stage": (0, 999), "realign": (0, 99)}
+# The stages before the first round of --realign.
+_NUM_STAGES = 10
+_LEXICONS = ("L.fst", "lexiconp_silprob.txt", "lexiconp.txt", "lexicon.txt")
 _FILTERS = ("wer_output_filter", "wer_ref_filter", "wer_hyp_filter")
 
 
@@ -29,6 +32,7 @@ class Options:
     dev_ali: str = "exp/tri4b_ali_dev93"
     graph: str = ""
     wer_filter: str = ""
+    realign: str = "0"
     lang: str = "data/lang"
     rescore_arpa: str = ""
     rescore_lm: str = ""
@@ -43,7 +47,7 @@ class Options:
     device: str = "auto"
     nj: str = ""
     stage: str = "1"
-    stop_stage: str = "10"
+    stop_stage: str = ""
 
 
 def parse(arguments: Sequence[str]) -> Options | None:
@@ -105,12 +109,14 @@ def complete(given: Options) -> Options:
     """Fill in what follows from other options and from the Kaldi folder, and say which graph was found.
 
     Raises:
-        ValueError: there is no graph in the folder of ``--graph``, or none to decode with for rescoring.
+        ValueError: there is no graph in the folder of ``--graph``, or nothing that ``--realign`` or rescoring
+            needs.
     """
     corpus = given.corpus or _corpus_of(given.kaldi)
     out = given.out or f"exp/{corpus}"
     num_seeds = given.num_seeds or ("1" if given.kaldi else "3")
-    options = replace(given, corpus=corpus, out=out, num_seeds=num_seeds)
+    stop_stage = given.stop_stage or str(_NUM_STAGES + int(given.realign))
+    options = replace(given, corpus=corpus, out=out, num_seeds=num_seeds, stop_stage=stop_stage)
     options = replace(options, wer_filter=given.wer_filter or _find_wer_filter(options))
     if not given.kaldi:
         data, exp = f"{out}/corpus/data", f"{out}/corpus/exp"
@@ -121,7 +127,22 @@ def complete(given: Options) -> Options:
     graph = _named_graph(given) if given.graph else _find_graph(options.train_ali)
     if (given.rescore_arpa or given.rescore_lm) and not graph:
         raise ValueError("--rescore-arpa and --rescore-lm need a graph to decode with (--graph DIR)")
+    if given.realign != "0":
+        _check_realign(options)
     return replace(options, graph=graph)
+
+
+def _check_realign(options: Options) -> None:
+    """Refuse to align without pronunciations or words."""
+    lang = Path(options.lang)
+    if not lang.is_file() and not any((lang / name).is_file() for name in _LEXICONS):
+        raise ValueError(
+            f"--realign needs pronunciations, but {lang} has no {', '.join(_LEXICONS[:-1])} or "
+            f"{_LEXICONS[-1]}; name a lang or dictionary folder with --lang"
+        )
+    for folder in (options.train, options.dev):
+        if not Path(folder, "text").is_file():
+            raise ValueError(f"--realign needs the words that were spoken, but {folder} has no text")
 
 
 def _corpus_of(kaldi: str) -> str:
