@@ -11,6 +11,7 @@ import pytest
 
 from asr_bn.features.options import FbankOptions
 from asr_bn.kaldi_io.transition_model import TransitionModel
+from recipes.wsj.local.realign import Round, main
 from tests.helpers.kaldi_fixtures import SYNTHETIC as FIXTURE
 
 SYNTHETIC = FIXTURE.resolve()
@@ -161,6 +162,33 @@ def test_rescoring_decodes_beside_the_words_of_the_graph(kaldi: Path) -> None:
     assert decodes() == [("decode_dev", ""), ("decode_dev_rescored", arpa)] * 2
     (kaldi / "lang/G.fst").touch()
     assert decodes()[1] == ("decode_dev_rescored", f"{arpa} --lang {kaldi}/lang")
+
+
+def test_rounds_of_realignment_come_last_and_seed_by_seed(
+    kaldi: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the script asks for is what the round's own command line takes; a report follows each round."""
+    (kaldi / "data/lang").mkdir()
+    (kaldi / "data/lang/lexicon.txt").touch()
+    for name in ("train", "dev"):
+        (kaldi / "data" / name / "text").touch()
+    shown = 'printf "%s|" "$@" >&2; echo >&2'
+    python = f'() {{ case "$*" in *local.realign*) {shown};; *) command python3 "$@";; esac; }}'
+    spy = {"BASH_FUNC_asr-bn%%": '() { echo "$1" >&2; }', "BASH_FUNC_python3%%": python}
+    said = run(kaldi, "--stage", "11", "--realign", "2", "--num-seeds", "2", "--device", "cpu", **spy)
+    lines = [line for line in said.splitlines() if line == "report" or line.startswith("-m|")]
+    assert ["report" if line == "report" else "round" for line in lines] == ["round", "round", "report"] * 2
+    rounds: list[Round] = []
+    monkeypatch.setattr("recipes.wsj.local.realign.run_round", rounds.append)
+    assert [main(line.split("|")[2:-1]) for line in lines if line != "report"] == [0] * 4
+    out = kaldi / "out"
+    expected = [(n, s, d) for n in (1, 2) for s, d in ((1, out), (2, out / "seeds/2"))]
+    assert [(found.number, found.seed, found.run_dir) for found in rounds] == expected
+    assert {(found.feats, found.lang) for found in rounds} == {(out / "feats", kaldi / "data/lang")}
+    assert rounds[0].graph == kaldi / "exp/tri4b/graph" and rounds[0].times == [
+        kaldi / "data/train",
+        kaldi / "data/dev",
+    ]
 
 
 @pytest.mark.parametrize(("corpus", "is_ours"), [("wsj", True), ("other", False)])
