@@ -261,10 +261,10 @@ class Batcher:
         try:
             task = self._threads.begin(call)
         except (RuntimeError, MemoryError):
+            refusal = Refusal(503, "no thread is left to compute", {"retry-after": "1"})
             for ticket in batch:
-                ticket.future.set_exception(
-                    Refusal(503, "no thread is left to compute", {"retry-after": "1"})
-                )
+                if not ticket.future.done():
+                    ticket.future.set_exception(refusal)
             self._note_idle()
             return
         self._running.append(call)  # not before: what is not begun has no end

@@ -163,7 +163,7 @@ class Connection(HttpToolsProtocol):
         """Take a field of the head or the trailers; refuse one too many."""
         if len(self.headers) >= self.limits.max_headers:
             raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields")
-        super().on_header(name, value)
+        super().on_header(name, value.strip(b" \t"))  # llhttp leaves what follows it (RFC 9112, 5.1)
 
     def on_headers_complete(self) -> None:
         """Hand on a complete head, unless something is wrong with it."""

@@ -179,13 +179,16 @@ def test_what_no_thread_is_left_for_is_refused_and_holds_nothing(monkeypatch):
     async def scenario(batcher: Batcher, scorer: Recorder) -> None:
         with monkeypatch.context() as short:
             short.setattr(calls.threading.Thread, "start", no_thread)
-            asked = [ask(batcher, scorer, 5, client) for client in "ab"]
+            with batcher.announce("d"):
+                asked = [ask(batcher, scorer, 5, client) for client in "abc"]
+                await asyncio.sleep(0.01)
+                asked[2].cancel()  # its future is done, it is still in the queue
             answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
         assert [answer.status for answer in answers if isinstance(answer, Refusal)] == [503, 503]
         await asyncio.wait_for(batcher.drain(), 10)
         await batcher.score(scorer, [matrix(6)], FAR)
 
-    run(BatchLimits(join_s=0), scenario)
+    run(BatchLimits(join_s=1000), scenario)
 
 
 def test_who_else_asked_lately(monkeypatch):
