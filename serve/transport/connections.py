@@ -234,7 +234,7 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
 
     def _close_unless_begun(self) -> None:
-        if self.cycle is None and not self._begun:
+        if self._answering is None and not self._begun:
             self.transport.close()
 
     def close_after_body(self) -> None:
