@@ -81,6 +81,12 @@ class Supervisor(Multiprocess):
             self.processes.append(Process(self.config, self.sockets))
             self.processes[-1].start()
 
+    def terminate_all(self) -> None:
+        """End the processes, and close the port: who connects now is refused, not kept waiting for nobody."""
+        super().terminate_all()
+        for listener in self.sockets:
+            listener.close()  # the processes have it open until they have ended their delay
+
     def keep_subprocess_alive(self) -> None:
         """Replace what died, and take its gauges out of the metrics; what it has counted stays."""
         before = {process.pid for process in self.processes}

@@ -7,6 +7,7 @@ Every answer is that of a call of the whole model with the utterance alone, bit 
 """
 
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.system.arrays import Floats
 
 _log = logging.getLogger(__name__)
-_MOST_CALLS = 128
 
 
 class BatchScorer(Protocol):
@@ -73,8 +73,8 @@ class PackedScorer:
 
     def __init__(self, model: ModelLayers, num_threads: int = 1) -> None:
         self._layers = model.sessions(num_threads)
-        # Each of the calls that run side by side takes one of these threads, beside its own.
-        self._backwards = ThreadPoolExecutor(_MOST_CALLS, "backward") if num_threads > 1 else None
+        self._is_parallel = num_threads > 1
+        self._of_thread = threading.local()
 
     def log_posteriors(self, feats: Sequence[Floats]) -> list[Floats]:
         """Score as `BatchScorer.log_posteriors`; every utterance has at least one frame."""
@@ -92,12 +92,19 @@ class PackedScorer:
         return answers
 
     def _layer(self, forward: Direction, backward: Direction, hidden: Floats, packing: "Packing") -> Floats:
-        if self._backwards is None:
+        if not self._is_parallel:
             outputs = [self._forward(forward, hidden, packing), self._backward(backward, hidden, packing)]
         else:
-            beside = self._backwards.submit(self._backward, backward, hidden, packing)
+            beside = self._helper().submit(self._backward, backward, hidden, packing)
             outputs = [self._forward(forward, hidden, packing), beside.result()]
         return np.concatenate(outputs, axis=1)
+
+    def _helper(self) -> ThreadPoolExecutor:
+        """A thread beside each that calls: made by it, so that on Linux it has the same priority."""
+        if not hasattr(self._of_thread, "helper"):
+            self._of_thread.helper = ThreadPoolExecutor(1, "backward")
+        helper: ThreadPoolExecutor = self._of_thread.helper
+        return helper
 
     def _forward(self, direction: Direction, hidden: Floats, packing: "Packing") -> Floats:
         output = np.empty((len(hidden), self._layers.hidden_size), np.float32)

@@ -17,6 +17,7 @@ from serve.batching.batch_policy import BatchLimits, Scored, Scorer, Ticket, cho
 from serve.batching.calls import Call, CallThreads, Lately, threads_alone
 from serve.limits.estimates import CallTimes, Estimate
 from serve.limits.fairness import Turns
+from serve.limits.refusal import Refusal
 
 
 class DeadlinePassed(Exception):
@@ -203,7 +204,8 @@ class Batcher:
         runs beside a long one all the same.  So does the call of a client beside those that crowd it out.
         """
         limits, eligible = self.limits, []
-        used = self._num_used()
+        used, is_full = self._num_used(), False
+        served, beside = self._room_beside(used)
         by_long = sum(call.num_threads for call in self._running if is_long(call.batch, limits))
         for ticket in self._turns.order(self._waiting):
             own, long = ticket.scorer.num_threads, is_long([ticket], limits)
@@ -211,19 +213,19 @@ class Batcher:
             if long and by_long + own > max(own, most_for_long):
                 continue
             beyond = 0 if long else max(0, by_long - most_for_long)
-            if used - beyond + own > limits.num_threads and not self._is_crowded_out(ticket):
-                break
-            eligible.append(ticket)
+            is_full = is_full or used - beyond + own > limits.num_threads
+            if not is_full or (own <= beside and ticket.client not in served):
+                eligible.append(ticket)
         return eligible
 
     def _num_used(self) -> int:
         return sum(call.num_threads for call in self._running)
 
-    def _is_crowded_out(self, ticket: Ticket) -> bool:
-        """Whether its client, of which nothing runs, waits for one that has most threads to itself."""
-        clients = set[str]().union(*(call.clients for call in self._running))
-        is_room = self._num_used() + ticket.scorer.num_threads <= 2 * self.limits.num_threads
-        return is_room and ticket.client not in clients and any(map(self._has_most_threads, clients))
+    def _room_beside(self, used: int) -> tuple[set[str], int]:
+        """Whom calls serve, and the threads for others, beside one of these that has most to itself."""
+        served = set[str]().union(*(call.clients for call in self._running))
+        is_crowded = any(map(self._has_most_threads, served))
+        return served, 2 * self.limits.num_threads - used if is_crowded else 0
 
     def _has_most_threads(self, client: str) -> bool:
         return 2 * threads_alone(self._running, client) > self.limits.num_threads
@@ -255,23 +257,38 @@ class Batcher:
             self._waiting.remove(ticket)
             self._turns.charge(ticket.client, ticket.cost)
         expected_s = self._times(batch[0].scorer).expected(cost_of(batch))
-        call = Call(batch, time.monotonic(), expected_s)
-        task = self._threads.begin(call, self._yields(call))
+        call = Call(batch, time.monotonic(), expected_s, self._yields(batch))
+        try:
+            task = self._threads.begin(call)
+        except (RuntimeError, MemoryError):
+            refusal = Refusal(503, "no thread is left to compute", {"retry-after": "1"})
+            for ticket in batch:
+                if not ticket.future.done():
+                    ticket.future.set_exception(refusal)
+            self._note_idle()
+            return
         self._running.append(call)  # not before: what is not begun has no end
         task.add_done_callback(lambda done: self._finish(call, done))
 
-    def _yields(self, call: Call) -> bool:
-        """Whether others need the processor more than this call, of a client with most threads to itself."""
-        client = call.batch[0].client
-        threads = threads_alone([*self._running, call], client) if call.clients == {client} else 0
-        return 2 * threads > self.limits.num_threads and self._lately.others(client)
+    def _yields(self, batch: list[Ticket]) -> bool:
+        """Whether others need the processor more than a call with ``batch``.
+
+        They do where its client would have most threads to itself, and has asked for more than this call.
+        """
+        client, own = batch[0].client, batch[0].scorer.num_threads
+        if any(ticket.client != client for ticket in batch):
+            return False
+        before = threads_alone(self._running, client)
+        has_more = before > 0 or any(ticket.client == client for ticket in self._waiting)
+        return has_more and 2 * (before + own) > self.limits.num_threads and self._lately.others(client)
 
     def _finish(self, call: Call, done: "asyncio.Future[list[Floats]]") -> None:
         seconds = time.monotonic() - call.started
         self._running.remove(call)
-        self._times(call.batch[0].scorer).observe(cost_of(call.batch), seconds)
         self._work_per_utterance.observe(seconds * call.num_threads / len(call.batch))
-        self._seconds_per_call.observe(seconds)
+        if not call.yields:  # what it lost to others says nothing of their calls
+            self._times(call.batch[0].scorer).observe(cost_of(call.batch), seconds)
+            self._seconds_per_call.observe(seconds)
         self._deliver(call.batch, call.started, seconds, done)
         self._note_idle()
         self._dispatch()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from asr_bn.system.arrays import Floats
@@ -18,11 +19,12 @@ _LATELY_S = 1.0
 
 @dataclass(eq=False)
 class Call:
-    """A batch that runs, since when and for about how long."""
+    """A batch that runs, since when and for about how long, and whether it yields the processor to others."""
 
     batch: list[Ticket]
     started: float
     expected_s: float
+    yields: bool
 
     @property
     def num_threads(self) -> int:
@@ -51,9 +53,13 @@ class CallThreads:
         self._usual = ThreadPoolExecutor(size, "onnxruntime")
         self._yielding = ThreadPoolExecutor(size, "onnxruntime-nice", _be_nice)
 
-    def begin(self, call: Call, yields: bool) -> "asyncio.Future[list[Floats]]":
-        """Compute ``call`` in a thread and return the future of its answers."""
-        executor = self._yielding if yields else self._usual
+    def begin(self, call: Call) -> "asyncio.Future[list[Floats]]":
+        """Compute ``call`` in a thread and return the future of its answers.
+
+        Raises:
+            RuntimeError, MemoryError: the system has no thread for it.
+        """
+        executor = self._yielding if call.yields else self._usual
         feats = [ticket.feats for ticket in call.batch]
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(executor, call.batch[0].scorer.log_posteriors, feats)
@@ -65,9 +71,11 @@ class CallThreads:
 
 
 def _be_nice() -> None:
-    # Only Linux gives threads priorities of their own; elsewhere a yielding call is as any other.
+    # Only Linux gives threads priorities of their own; elsewhere, and where a sandbox forbids it, a yielding
+    # call is as any other.
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + _NICE)
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + _NICE)
 
 
 class Lately:

@@ -15,6 +15,8 @@ from serve.transport.request_heads import BadRequest, check_head, origin_form, r
 # What a client sends after a refusal is taken for so long: to close before would reset the connection, and
 # the client might never see the answer (RFC 9112, 9.6).
 _LINGER_S = 2.0
+# When the server ends, a connection on which nothing has come yet has so long to begin its request.
+_BEGIN_S = 0.1
 # Chunk sizes, their extensions and trailers may have a quarter of the body's size, beside `max_head_bytes`.
 _BODY_PER_FRAMING = 4
 
@@ -54,7 +56,7 @@ class Connection(HttpToolsProtocol):
         self._received: RequestResponseCycle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
-        self._ended = self._deaf = False
+        self._ended = self._deaf = self._is_last = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head; refuse one connection too many, unless another address has more."""
@@ -161,7 +163,7 @@ class Connection(HttpToolsProtocol):
         """Take a field of the head or the trailers; refuse one too many."""
         if len(self.headers) >= self.limits.max_headers:
             raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields")
-        super().on_header(name, value)
+        super().on_header(name, value.strip(b" \t"))  # llhttp leaves what follows it (RFC 9112, 5.1)
 
     def on_headers_complete(self) -> None:
         """Hand on a complete head, unless something is wrong with it."""
@@ -173,6 +175,8 @@ class Connection(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self.url = origin_form(self.parser.get_method(), self.url, self.headers)
         super().on_headers_complete()
+        if self._is_last:
+            self.cycle.keep_alive = False
         self._in_head = False
         self._await_rest()
         self.headers = []  # for trailers, which belong to no head (RFC 9110, 6.5.1): counted and dropped
@@ -219,11 +223,19 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
 
     def shutdown(self) -> None:
-        """Answer the requests received, then close."""
-        if self.cycle is not None and self.cycle.response_complete and not self._in_head:
+        """Answer the requests received, and one that has begun or whose connection is new; then close."""
+        answered = self.cycle is None or self.cycle.response_complete
+        if answered and self._in_head and (self._begun or self.cycle is None) and not self._deaf:
+            self._is_last = True
+            self.loop.call_later(_BEGIN_S, self._close_unless_begun)
+        elif self.cycle is not None and self.cycle.response_complete and not self._in_head:
             self.close_after_body()
         else:
             super().shutdown()
+
+    def _close_unless_begun(self) -> None:
+        if self._answering is None and not self._begun:
+            self.transport.close()
 
     def close_after_body(self) -> None:
         """End the server's side, and close when the client has sent the rest of its body."""

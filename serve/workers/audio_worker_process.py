@@ -205,9 +205,9 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
-    # One that is slow to end must not keep the event loop waiting.
+    # One that is slow to end must not keep the event loop waiting; the end of the server does, for no zombie.
     with contextlib.suppress(RuntimeError):  # no thread is left for it; Python looks after it later
-        threading.Thread(target=process.wait, daemon=True).start()
+        threading.Thread(target=process.wait).start()
 
 
 def cpu_seconds(process: "subprocess.Popen[bytes]") -> float:

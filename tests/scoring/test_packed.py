@@ -1,5 +1,9 @@
 """Packed batches: against calls of the whole exported model, alone and padded, bit for bit."""
 
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +46,30 @@ def test_every_answer_is_that_of_the_utterance_alone(wide, num_threads):
             assert np.array_equal(answer, padded)
 
     check()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads priorities of their own")
+def test_both_threads_of_a_call_have_the_priority_of_its_caller(wide, monkeypatch):
+    """Whoever called before: what one caller's thread lacks, another's call must not."""
+    packed, usual = batch_scorer(wide, 2), os.getpriority(os.PRIO_PROCESS, 0)
+    assert isinstance(packed, PackedScorer)
+    seen: set[int] = set()
+
+    def note(*arguments: object) -> np.ndarray:
+        seen.add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) - usual)
+        return PackedScorer._backward(packed, *arguments)
+
+    def ask(less: int) -> set[int]:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), usual + less)
+        seen.clear()
+        packed.log_posteriors(features([5], wide.metadata.num_features))
+        return set(seen)
+
+    monkeypatch.setattr(packed, "_backward", note)
+    with ThreadPoolExecutor(1) as nice, ThreadPoolExecutor(1) as other:
+        assert nice.submit(ask, 3).result() == {3}
+        assert other.submit(ask, 0).result() == {0}
+        assert nice.submit(ask, 3).result() == {3}
 
 
 @pytest.mark.parametrize("peephole", [False, True])

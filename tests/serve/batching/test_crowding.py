@@ -13,6 +13,7 @@ from serve.batching import calls
 from serve.batching.batch_policy import BatchLimits
 from serve.batching.batcher import Batcher
 from serve.batching.calls import Lately
+from serve.limits.refusal import Refusal
 from tests.helpers.recorder import FAR, Recorder, matrix, run, until
 
 
@@ -51,6 +52,23 @@ def test_a_client_begins_beside_one_that_has_most_threads(num_threads):
         await asyncio.gather(*flood, *beside)
 
     run(BatchLimits(num_threads=num_threads, join_s=0), scenario)
+
+
+def test_a_client_begins_though_one_before_it_waits_whose_call_runs_beside_the_flood():
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.max_batch_size = 1
+        scorer.go.clear()
+        asked = [ask(batcher, scorer, 10, "flood") for _ in range(9)]
+        asked += [ask(batcher, scorer, 20, "a"), ask(batcher, scorer, 21, "a")]
+        await until(lambda: [20] in scorer.batches)
+        batcher._turns._level = 1e9  # as if all were as far
+        asked.append(ask(batcher, scorer, 30, "b"))
+        await until(lambda: [30] in scorer.batches)
+        assert [21] not in scorer.batches
+        scorer.go.set()
+        await asyncio.gather(*asked)
+
+    run(BatchLimits(num_threads=2, join_s=0), scenario)
 
 
 def test_clients_that_share_the_threads_wait_for_them():
@@ -105,6 +123,72 @@ def test_calls_beyond_half_the_threads_yield_where_another_client_is_there():
     usual = os.getpriority(os.PRIO_PROCESS, 0)
     assert [scorer.nice[frames] - usual for frames in (1, 2, 3, 5)] == [0, 0, 0, 10]
     assert one.nice[4] == usual
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads priorities of their own")
+def test_the_only_call_of_a_client_yields_only_if_it_has_asked_for_more():
+    async def scenario(batcher: Batcher, scorer: Nice) -> None:
+        scorer.max_batch_size = 1
+        await batcher.score(scorer, [matrix(1)], FAR, client="one")
+        scorer.go.clear()
+        flood = [ask(batcher, scorer, frames, "flood") for frames in (2, 3, 5)]
+        await until(lambda: len(scorer.batches) == 2)
+        beside = ask(batcher, scorer, 4, "one")
+        await until(lambda: len(scorer.batches) == 3)
+        scorer.go.set()
+        await asyncio.gather(*flood, beside)
+
+    scorer = Nice()
+    run(BatchLimits(num_threads=1, join_s=0), scenario, scorer)
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert [scorer.nice[frames] - usual for frames in (2, 3, 4, 5)] == [0, 10, 0, 0]
+
+
+def test_the_time_of_a_call_that_yields_is_not_expected_of_others(monkeypatch):
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        await batcher.score(scorer, [matrix(5)], FAR)
+        before = batcher.call_s
+        monkeypatch.setattr(batcher, "_yields", lambda batch: True)
+        scorer.go.clear()
+        flood = ask(batcher, scorer, 5, "flood")
+        await asyncio.sleep(0.1)
+        scorer.go.set()
+        await flood
+        assert batcher.call_s == before
+
+    run(BatchLimits(), scenario)
+
+
+def test_where_priorities_are_forbidden_calls_are_computed_all_the_same(monkeypatch):
+    def refuse(*arguments: int) -> None:
+        raise PermissionError
+
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        scorer.max_batch_size = 1
+        await batcher.score(scorer, [matrix(1)], FAR, client="one")
+        await asyncio.gather(*(ask(batcher, scorer, 2, "flood") for _ in range(9)))
+
+    monkeypatch.setattr(calls.os, "setpriority", refuse)
+    assert len(run(BatchLimits(num_threads=1), scenario).batches) == 10
+
+
+def test_what_no_thread_is_left_for_is_refused_and_holds_nothing(monkeypatch):
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scenario(batcher: Batcher, scorer: Recorder) -> None:
+        with monkeypatch.context() as short:
+            short.setattr(calls.threading.Thread, "start", no_thread)
+            with batcher.announce("d"):
+                asked = [ask(batcher, scorer, 5, client) for client in "abc"]
+                await asyncio.sleep(0.01)
+                asked[2].cancel()  # its future is done, it is still in the queue
+            answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+        assert [answer.status for answer in answers if isinstance(answer, Refusal)] == [503, 503]
+        await asyncio.wait_for(batcher.drain(), 10)
+        await batcher.score(scorer, [matrix(6)], FAR)
+
+    run(BatchLimits(join_s=1000), scenario)
 
 
 def test_who_else_asked_lately(monkeypatch):

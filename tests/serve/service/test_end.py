@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -67,6 +66,37 @@ def test_what_the_end_of_grace_interrupts_is_answered_503(model, path, member):
         assert [line["status"] for line in logged] == [503]
 
 
+@pytest.mark.parametrize("begun", ["", "POST /v1/posteriors HTTP/1.1\r\nho"], ids=["connection", "head"])
+def test_what_has_begun_is_answered_though_its_head_is_not_complete(model, begun):
+    """A connection as well, for the little time that a request needs to follow it."""
+    with running_server(model, ASR_BN_SHUTDOWN_DELAY_S="0") as (url, process), connect(url) as connection:
+        connection.sendall(begun.encode())
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ConnectionRefusedError):  # the end has begun
+            while True:
+                connect(url).close()
+        connection.sendall(HEAD.format(path="/v1/posteriors").encode()[len(begun) :] + BODY)
+        assert until_closed(connection).startswith(b"HTTP/1.1 200 OK")
+        assert process.wait(20) == 0
+
+
+def test_nobody_is_kept_waiting_by_several_processes_that_end(model):
+    """While one is still answering, the port is closed."""
+    with running_server(model, "--processes", "2") as (url, supervisor), connect(url) as connection:
+        connection.sendall(HEAD.format(path="/v1/posteriors").encode() + BODY[:-9])
+        time.sleep(0.2)
+        supervisor.send_signal(signal.SIGTERM)
+        until = time.monotonic() + 15
+        with pytest.raises(ConnectionRefusedError):
+            while time.monotonic() < until:
+                connect(url).close()
+                time.sleep(0.02)
+        connection.sendall(BODY[-9:])
+        assert until_closed(connection).startswith(b"HTTP/1.1 200 OK")
+        assert supervisor.wait(20) == 0
+
+
 # Nobody stays behind
 
 
@@ -74,13 +104,11 @@ def descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
-def metrics_folders() -> set[Path]:
-    places = (Path("/dev/shm"), Path(tempfile.gettempdir()))
-    return {folder for place in places if place.is_dir() for folder in place.glob("asr-bn-metrics-*")}
+def metrics_folder(process: psutil.Process) -> str:
+    return process.environ().get("PROMETHEUS_MULTIPROC_DIR", "")
 
 
 def test_nothing_stays_of_several_processes_whose_supervisor_was_killed(model):
-    before = metrics_folders()
     with running_server(model, "--processes", "2", ASR_BN_AUDIO_PROCESSES="1") as (url, supervisor):
         until = time.monotonic() + 60
         while len(descendants(supervisor.pid)) < 5:  # two servers, their decoders, multiprocessing's tracker
@@ -88,16 +116,35 @@ def test_nothing_stays_of_several_processes_whose_supervisor_was_killed(model):
             time.sleep(0.1)
         assert httpx.post(f"{url}/v1/posteriors", content=wav(chirp())).status_code == 200
         left = descendants(supervisor.pid)
-        assert len(metrics_folders() - before) == 1
+        folder = Path(next(filter(None, map(metrics_folder, left))))
+        assert folder.is_dir()
         supervisor.kill()
         supervisor.wait()
         gone, alive = psutil.wait_procs(left, timeout=20)
         assert not alive
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/healthz")
-        assert metrics_folders() == before
+        assert not folder.exists()
         with running_server(model, "--port", url.rsplit(":", 1)[1]) as (again, _):
             assert again == url
+
+
+def test_the_decoders_of_a_server_are_gone_before_it(model):
+    """Not even zombies of them stay for another process to look after."""
+    with running_server(model, ASR_BN_AUDIO_PROCESSES="2") as (_, server):
+        left = descendants(server.pid)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+        assert not [child for child in left if psutil.pid_exists(child.pid)]
+
+
+def test_the_metrics_of_several_processes_are_gone_before_their_supervisor(model):
+    with running_server(model, "--processes", "2") as (_, supervisor):
+        folder = Path(next(filter(None, map(metrics_folder, descendants(supervisor.pid)))))
+        assert folder.is_dir()
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(20) == 0
+        assert not folder.exists()
 
 
 def test_nothing_stays_of_a_killed_server(model):

@@ -101,6 +101,7 @@ HOSTS = {
     b"host: \xe9\r\n": 400,
     b"host:\r\n": 200,
     b"host: a\r\n": 200,
+    b"host: \t a \t \r\n": 200,
     b"host: a.b_c-d:8000\r\n": 200,
     b"host: [::1]:80\r\n": 200,
     b"host: %41\r\n": 200,
@@ -110,6 +111,11 @@ HOSTS = {
 @pytest.mark.parametrize("host", HOSTS)
 def test_exactly_one_valid_host_is_needed(server, host):
     assert statuses(said_to(server, b"GET /healthz HTTP/1.1\r\n" + host + CLOSE)) == [HOSTS[host]]
+
+
+def test_white_space_around_a_value_is_no_part_of_it(server):
+    head = POST + b"x-timeout-ms: \t5000 \t\r\nconnection: close \r\ntransfer-encoding:\tchunked \r\n\r\n"
+    assert statuses(said_to(server, head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))) == [200]
 
 
 FRAMINGS = {

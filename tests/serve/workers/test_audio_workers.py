@@ -76,8 +76,9 @@ def test_a_request_that_is_given_up_costs_no_process_and_disturbs_nobody(pool):
     assert process_of(pool) == before
 
 
-def test_a_body_that_ends_the_process_is_told_so_and_the_process_replaced(pool):
-    """A crash, as a hole in a decoder makes it; who else may end a process: test_audio_worker_process."""
+@pytest.mark.parametrize(("ended_by", "status"), [(signal.SIGSEGV, 413), (signal.SIGKILL, 503)])
+def test_a_body_that_ends_the_process_is_told_so_and_the_process_replaced(pool, ended_by, status):
+    """A crash, as a hole in a decoder makes it, or another's doing; who asks again at once is answered."""
     samples = noise(8000)
     before = process_of(pool)
 
@@ -85,11 +86,11 @@ def test_a_body_that_ends_the_process_is_told_so_and_the_process_replaced(pool):
         os.kill(before, signal.SIGSTOP)
         asking = asyncio.ensure_future(pool.features(wav(samples), FbankOptions(), 0))
         await asyncio.sleep(0.1)
-        os.kill(before, signal.SIGSEGV)
+        os.kill(before, ended_by)
         os.kill(before, signal.SIGCONT)
         with pytest.raises(Refusal) as refusal:
             await asking
-        assert refusal.value.status == 413
+        assert refusal.value.status == status
         return (await pool.features(wav(samples), FbankOptions(), 0)).feats
 
     assert np.array_equal(RUNNER.run(run()), fbank(samples, FbankOptions()))
