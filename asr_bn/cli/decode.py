@@ -126,8 +126,8 @@ def decode(
 def _job(
     graph_dir: Path, mdl: Path | None, scale: float | None, beam: float, max_active: int, lattice_beam: float
 ) -> "SearchJob":
-    from asr_bn.decoding.beam_search import BeamOptions
     from asr_bn.decoding.lattices.decoder import DEFAULT_SCALE, LatticeOptions
+    from asr_bn.decoding.search_options import BeamOptions
     from asr_bn.decoding.workers import SearchJob
 
     found = None if mdl is None else options.model_of(mdl)

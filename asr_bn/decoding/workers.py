@@ -8,9 +8,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asr_bn.decoding.beam_search import BeamOptions, ScoreWeights
 from asr_bn.decoding.graph import DecodingGraph, find_transition_model
 from asr_bn.decoding.lattices.decoder import Decoded, GrammarFiles, LatticeDecoder, LatticeOptions
+from asr_bn.decoding.search_options import BeamOptions, ScoreWeights
 from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.scoring.corpus import Scores
 from asr_bn.system.arrays import Floats

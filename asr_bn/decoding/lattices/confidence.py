@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.lattices.paths import LatticePath, weighted_costs
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.kaldi_io.compact_lattice import CompactLattice
 from asr_bn.system.arrays import IntVector
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.lattices.grammar_costs import GrammarCosts
 from asr_bn.decoding.lattices.paths import LatticePath, n_best
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.kaldi_io.compact_lattice import Arc, CompactLattice, Weight
 
 Doubles = NDArray[np.float64]

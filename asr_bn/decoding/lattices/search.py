@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.decoding.beam_search import BeamOptions
 from asr_bn.decoding.lattices.arcs import Doubles, FrameArcs, StartArcs, spread
+from asr_bn.decoding.search_options import BeamOptions
 from asr_bn.system.arrays import Floats, IntVector
 
 MIN_ACTIVE = 20
