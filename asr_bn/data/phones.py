@@ -96,10 +96,7 @@ class PhoneTable:
 
 
 def _sum_pairs(
-    phones: NDArray[np.integer],
-    pdf_ids: NDArray[np.integer],
-    weights: NDArray[np.float64],
-    num_pdfs: int,
+    phones: NDArray[np.integer], pdf_ids: NDArray[np.integer], weights: NDArray[np.float64], num_pdfs: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return each pair once, as ``phone * num_pdfs + pdf_id`` in ascending order, and its summed weights."""
     keys, places = np.unique(phones.astype(np.int64) * num_pdfs + pdf_ids, return_inverse=True)

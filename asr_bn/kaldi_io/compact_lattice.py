@@ -80,11 +80,7 @@ class CompactLattice:
 
     @classmethod
     def sorted_from(
-        cls,
-        arcs: Sequence[Arc],
-        finals: dict[int, Weight],
-        num_states: int,
-        start: int,
+        cls, arcs: Sequence[Arc], finals: dict[int, Weight], num_states: int, start: int
     ) -> "CompactLattice":
         """Build a lattice whose states are numbered in any way; they stay as they are where they are sorted.
 
