@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_bn.decoding.arpa import BACKOFF, arpa_fst
+from asr_bn.decoding.arpa import BACKOFF, arpa_fst, print_note
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.graph import to_arrays
 from asr_bn.decoding.hmms import Hmms
@@ -81,9 +81,5 @@ class GraphFiles:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "G.fst")
             words_txt = self.graph_dir / "words.txt"
-            to_arrays(arpa_fst(arpa, word_ids, words_txt, _print_note)).write_const(path)
+            to_arrays(arpa_fst(arpa, word_ids, words_txt, print_note)).write_const(path)
             yield GrammarFiles(self.grammar, path, word_ids[BACKOFF])
-
-
-def _print_note(remark: str) -> None:
-    print(f"note: {remark}", file=sys.stderr)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.system.arrays import IntVector
+from asr_bn.system.arrays import Doubles, IntVector
 
-Doubles = NDArray[np.float64]
 Arc = tuple[int, int, int, float, float, bytes]
 """Source, target, word, graph cost, acoustic cost, transition-ids."""
 Weight = tuple[float, float, bytes]

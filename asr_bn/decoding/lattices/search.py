@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.decoding.lattices.arcs import Doubles, FrameArcs, StartArcs, spread
+from asr_bn.decoding.lattices.arcs import FrameArcs, StartArcs, spread
 from asr_bn.decoding.search_options import BeamOptions
-from asr_bn.system.arrays import Floats, IntVector
+from asr_bn.system.arrays import Doubles, Floats, IntVector
 
 MIN_ACTIVE = 20
 _BEAM_DELTA = 0.5

@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asr_bn import __version__
-from asr_bn.report.figures import LABELS, save_png
+from asr_bn.report.figures import LABELS, draw_curves, save_png
 from asr_bn.report.rendering import embedded, write_rendered
 from asr_bn.report.results import best_of_each_set, read_epochs
 from asr_bn.system.files import read_json, write_json
-from recipes.ptb.local.curves import draw_curves
 from recipes.ptb.local.experiments import MODELS
 from recipes.ptb.local.texts import Text
 
@@ -91,7 +90,7 @@ def draw_figure2(configs: dict[str, Models], floor: float | None) -> Figure:
 
 def _draw_panel(axes: Axes, name: str, models: Models, floor: float | None) -> None:
     unit = unit_of(name)
-    draw_curves(axes, {model: results["epochs"] for model, results in models.items()}, unit)
+    draw_curves(axes, {model: results["epochs"] for model, results in models.items()}, unit, "valid")
     if floor is not None and unit == "ppl":
         axes.axhline(floor, color="0.4", linewidth=1, label="entropy rate of the source")
         axes.set_ylim(0.8 * floor, 3 * floor)

@@ -8,11 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from asr_bn import __version__
-from asr_bn.report.figures import LABELS, save_png
+from asr_bn.report.figures import LABELS, draw_curves, save_png
 from asr_bn.report.rendering import embedded, write_rendered
 from asr_bn.report.results import best_of_each_set
 from asr_bn.system.files import write_json
-from recipes.ptb.local.curves import draw_curves
 from recipes.ptb.local.search import NETWORKS, NetworkResult, SearchResults, TrialResult, describe_trial
 
 # Table 3 of the paper: cross entropy in nats a symbol, and what the best networks drew.
@@ -107,7 +106,8 @@ def draw_figure3(trial: TrialResult) -> Figure:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     # Points, so that a search of one epoch shows something.
-    draw_curves(axes, {name: network.epochs for name, network in trial.networks.items()}, "nats", ".")
+    curves = {name: network.epochs for name, network in trial.networks.items()}
+    draw_curves(axes, curves, "nats", "valid", ".")
     draw = trial.draw
     axes.set(
         ylabel="cross entropy (nats a symbol)",
