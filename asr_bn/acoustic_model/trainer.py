@@ -89,16 +89,8 @@ class Trainer(RunLoop[AcousticModel, ExperimentConfig, MiniBatch]):
     ) -> None:
         training = config.training
         optimization = make_optimization(model, training, model.feats_mean.device)
-        super().__init__(
-            model,
-            config,
-            data.description.to_dict(),
-            out_dir,
-            optimization,
-            training.epochs,
-            training.checkpoint_batches,
-            ranks,
-        )
+        length = training.epochs, training.checkpoint_batches
+        super().__init__(model, config, data.description.to_dict(), out_dir, optimization, *length, ranks)
         self.train, self.dev, self.num_workers = data.train, data.dev, num_workers
         self.progress = Progress()
         self.share = wrap_distributed(model, ranks)

@@ -58,11 +58,8 @@ class GraphFiles:
 
     def _read_grammar(self) -> FstArrays:
         if not self.grammar.is_file():
-            raise FileNotFoundError(
-                2,
-                "no such word graph, whose costs are to be replaced; name its folder with --lang",
-                str(self.grammar),
-            )
+            reason = "no such word graph, whose costs are to be replaced; name its folder with --lang"
+            raise FileNotFoundError(2, reason, str(self.grammar))
         return FstArrays.read(self.grammar)
 
     @contextmanager

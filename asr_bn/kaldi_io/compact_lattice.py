@@ -44,16 +44,10 @@ class CompactLattice:
     @classmethod
     def of_arcs(cls, arcs: Sequence[Arc], finals: dict[int, Weight], num_states: int) -> "CompactLattice":
         """Build a lattice of ``arcs`` that are sorted by source and lead to higher states."""
-        return cls(
-            np.array([arc[0] for arc in arcs], dtype=np.int32),
-            np.array([arc[1] for arc in arcs], dtype=np.int32),
-            np.array([arc[2] for arc in arcs], dtype=np.int32),
-            np.array([arc[3] for arc in arcs], dtype=np.float64),
-            np.array([arc[4] for arc in arcs], dtype=np.float64),
-            [arc[5] for arc in arcs],
-            finals,
-            num_states,
-        )
+        source, target, word = (np.array([arc[k] for arc in arcs], dtype=np.int32) for k in range(3))
+        graph_cost, acoustic_cost = (np.array([arc[k] for arc in arcs], dtype=np.float64) for k in (3, 4))
+        strings = [arc[5] for arc in arcs]
+        return cls(source, target, word, graph_cost, acoustic_cost, strings, finals, num_states)
 
     @classmethod
     def joined(cls, lattices: Sequence["CompactLattice"]) -> "CompactLattice":

@@ -4,7 +4,6 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -47,18 +46,9 @@ def write_report(out: Path, names: list[str], text: Text, command: str) -> None:
     about = {"text": {"name": text.name, "kind": text.kind, "floor": text.floor}, "versions": versions}
     if configs:
         figure = save_png(draw_figure2(configs, text.floor), out / "figure2.png")
-        write_rendered(
-            out / "report.html",
-            Path(__file__).with_name("report.html"),
-            **about,
-            configs=configs,
-            paper=PAPER,
-            labels=LABELS,
-            figure=embedded(figure),
-            command=command,
-            unit_of=unit_of,
-            words=WORDS,
-        )
+        told: dict[str, object] = {"paper": PAPER, "labels": LABELS, "words": WORDS, "unit_of": unit_of}
+        told |= {**about, "configs": configs, "figure": embedded(figure), "command": command}
+        write_rendered(out / "report.html", Path(__file__).with_name("report.html"), **told)
     write_json(out / "results.json", {**configs, **about})
 
 
@@ -80,7 +70,6 @@ def _short(figures: dict[str, Any]) -> dict[str, Any]:
 
 def draw_figure2(configs: dict[str, Models], floor: float | None) -> Figure:
     """Draw training (dotted) and validation perplexity over the epochs, a panel for each configuration."""
-    matplotlib.use("Agg")
     figure = Figure(figsize=(7, 4.2 * len(configs)), layout="constrained")
     panels = figure.subplots(len(configs), 1, squeeze=False)[:, 0]
     for axes, (name, models) in zip(panels, configs.items(), strict=True):

@@ -31,18 +31,10 @@ def write_search_report(results: SearchResults, out_dir: Path) -> None:
     """Write ``figure3.png`` (where a trial worked), ``search.html`` and, last, ``search.json``."""
     typical = results.typical()
     figure3 = None if typical is None else save_png(draw_figure3(typical), out_dir / "figure3.png")
-    summary = summarize(results)
-    write_rendered(
-        out_dir / "search.html",
-        Path(__file__).with_name("search.html"),
-        results=results,
-        summary=summary,
-        paper=PAPER_TABLE_3,
-        labels=LABELS,
-        typical=typical,
-        ceiling=math.log(results.num_symbols),
-        figure3=None if figure3 is None else embedded(figure3),
-    )
+    summary, figure = summarize(results), None if figure3 is None else embedded(figure3)
+    told: dict[str, object] = {"results": results, "summary": summary, "typical": typical, "figure3": figure}
+    told |= {"paper": PAPER_TABLE_3, "labels": LABELS, "ceiling": math.log(results.num_symbols)}
+    write_rendered(out_dir / "search.html", Path(__file__).with_name("search.html"), **told)
     write_json(out_dir / "search.json", summary)
 
 
