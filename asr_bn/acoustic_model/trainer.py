@@ -67,12 +67,9 @@ class Trainer(RunLoop[AcousticModel, ExperimentConfig, MiniBatch]):
     """Trains an acoustic model.
 
     Args:
-        model: on the device it is to be trained on.
-        config: the experiment.
+        model, config, out_dir, ranks: as in :class:`RunLoop`.
         data: to train on, and to evaluate after every epoch.
-        out_dir: where checkpoints and metrics go.
         num_workers: processes that read ahead.
-        ranks: the processes that share each mini-batch.
     """
 
     kind, held_out, unit, continued_by = ACOUSTIC_MODEL, "dev", "frame", "--resume"

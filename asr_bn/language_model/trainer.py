@@ -35,10 +35,8 @@ class Trainer(RunLoop[LanguageModel, LanguageModelExperiment, Window]):
     """Trains a language model.
 
     Args:
-        model: on the device it is to be trained on.
-        config: the experiment.
+        model, config, out_dir: as in :class:`RunLoop`.
         texts: to train on, and to evaluate after every epoch.
-        out_dir: where checkpoints and metrics go.
 
     Attributes:
         state: of the layers, in which the next window of the epoch starts; None starts from zeros.

@@ -47,6 +47,11 @@ class Frame:
     targets: NDArray[np.intp]
     acoustic: Floats
 
+    def keep(self, kept: NDArray[np.bool_]) -> None:
+        """Leave out all arcs but those ``kept``, bool ``[num_arcs]``."""
+        self.arcs, self.sources, self.targets = self.arcs[kept], self.sources[kept], self.targets[kept]
+        self.acoustic = self.acoustic[kept]
+
 
 @dataclass(frozen=True)
 class StateLattice:
@@ -184,12 +189,7 @@ class LatticeSearch:
             behind = arc_costs + costs_from[-1][frame.targets]
             kept = before.costs[frame.sources] + behind <= limit
             if not kept.all():
-                frame.arcs, frame.sources, frame.targets, frame.acoustic = (
-                    frame.arcs[kept],
-                    frame.sources[kept],
-                    frame.targets[kept],
-                    frame.acoustic[kept],
-                )
+                frame.keep(kept)
                 behind = behind[kept]
             here = np.full(len(before.states), np.inf)
             np.minimum.at(here, frame.sources, behind)
@@ -264,11 +264,7 @@ def _drop_states(frames: list[Frame], costs_from: list[Doubles]) -> None:
             continue
         places = np.cumsum(alive) - 1
         kept = alive[frame.targets]
-        frame.arcs, frame.sources, frame.acoustic = (
-            frame.arcs[kept],
-            frame.sources[kept],
-            frame.acoustic[kept],
-        )
-        frame.targets = places[frame.targets[kept]]
+        frame.keep(kept)
+        frame.targets = places[frame.targets]
         frame.states, frame.costs = frame.states[alive], frame.costs[alive]
         after.sources = places[after.sources]
