@@ -162,9 +162,8 @@ class Trainer(RunLoop[AcousticModel, ExperimentConfig, MiniBatch]):
         shares = self.ranks.share(evaluation_batches(self.dev, self.config.training))
         loaded = load_batches(self.dev, shares, self.num_workers)
         title, silent = f"{self.out_dir.name} dev", not self.ranks.is_first
-        own = evaluate(
-            self.model, tqdm(loaded, title, len(shares), leave=False, unit="batch", delay=2, disable=silent)
-        )
+        shown = tqdm(loaded, title, len(shares), leave=False, unit="batch", delay=2, disable=silent)
+        own = evaluate(self.model, shown)
         values = torch.tensor([own.cross_entropy, own.errors, own.frames], dtype=torch.float64)
         total = self.ranks.sum(values).tolist()
         return FrameSums(total[0], int(total[1]), int(total[2]))

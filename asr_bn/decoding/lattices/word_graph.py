@@ -53,9 +53,7 @@ class _Paths:
     number: NDArray[np.intp]
 
     def taken(self, kept: NDArray[np.intp] | NDArray[np.bool_]) -> "_Paths":
-        return _Paths(
-            self.source[kept], self.node[kept], self.graph[kept], self.acoustic[kept], self.number[kept]
-        )
+        return _Paths(*(column[kept] for column in vars(self).values()))
 
     @staticmethod
     def joined(parts: "list[_Paths]") -> "_Paths":
