@@ -12,11 +12,12 @@ import argparse
 import time
 from pathlib import Path
 
-from asr_bn.decoding.beam_search import BeamOptions, BeamSearch, ScoreWeights
 from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.decoding.lattices.decoder import DEFAULT_SCALE, LatticeDecoder, LatticeOptions
+from asr_bn.decoding.search_options import BeamOptions, ScoreWeights
 from asr_bn.decoding.tuning import SCALES, candidates
 from asr_bn.kaldi_io.matrix_table import read_matrices
+from tests.helpers.beam_search import BeamSearch
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ ensure_env() {
         case "$extra" in
             mini) modules+=" espeakng_loader kaldi_hmm_gmm" ;;
             search) modules+=" optuna filelock" ;;
-            decode) modules+=" kaldi_decoder kaldifst kaldilm kaldialign" ;;
+            decode) modules+=" kaldifst kaldilm kaldialign" ;;
             dev) modules+=" pytest xdist hypothesis kaldiio kaldi_native_io kaldi_decoder tritonclient schemathesis selenium httpx2 psutil optuna filelock tensorboard importlinter sphinx myst_parser furo" ;;
         esac
     done

@@ -16,6 +16,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
+from asr_bn.system.files import naming_errors
 from asr_bn.system.memory import keep_some_freed_memory
 from serve.app import create_app
 from serve.service.lifecycle import METRICS_PREFIX
@@ -147,11 +148,9 @@ def _options(settings: Settings) -> dict[str, Any]:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    try:
+    with naming_errors(f"{host}:{port}"):
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, f"{host}:{port}") from error
 
 
 def _serve_with_processes(settings: Settings) -> int:

@@ -90,11 +90,8 @@ def _same_fbank(folders: DataFolders) -> FbankOptions:
 def _fbank_of(folder: Path) -> FbankOptions:
     for name in ("feats.scp", "fbank.conf"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(
-                2,
-                f"no such file; 'asr-bn features {folder} OUT_DIR' makes features to train on",
-                str(folder / name),
-            )
+            reason = f"no such file; 'asr-bn features {folder} OUT_DIR' makes features to train on"
+            raise FileNotFoundError(2, reason, str(folder / name))
     return FbankOptions.read_conf(folder / "fbank.conf")
 
 

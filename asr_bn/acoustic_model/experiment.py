@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from asr_bn.system.toml_config import STRICT, Count, Number, Positive, Seed, Share, Size, TomlConfig
+from asr_bn.system.toml_config import STRICT, Count, Number, Positive, Seed, Share, Size, TomlConfig, Weight
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -19,9 +19,7 @@ class ModelConfig:
     dropout: Share = 0.0
     delta_order: int = Field(default=2, strict=True, ge=0, le=9)  # 2: deltas and delta-deltas
     eps: Positive = 1e-5  # eq. 3
-    stats_momentum: float = Field(
-        default=0.05, strict=True, gt=0.0, le=1.0
-    )  # running statistics during training
+    stats_momentum: Weight = 0.05  # running statistics during training
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from asr_bn.data.batches import Corpus, checksum
 from asr_bn.data.read_ahead import read_ahead
 from asr_bn.features.deltas import add_deltas
-from asr_bn.system.arrays import Floats, IntVector
+from asr_bn.system.arrays import Doubles, Floats, IntVector
 from asr_bn.training.ranks import Ranks
 
 
@@ -45,7 +44,7 @@ def _num_static(corpus: Corpus) -> int:
     return corpus.num_static or corpus[0][1].shape[1]
 
 
-def _mean_and_deviation(moments: NDArray[np.float64]) -> tuple[torch.Tensor, torch.Tensor]:
+def _mean_and_deviation(moments: Doubles) -> tuple[torch.Tensor, torch.Tensor]:
     count, total, squares = moments
     mean = total / count
     variance = squares / count - np.square(mean)
@@ -55,7 +54,7 @@ def _mean_and_deviation(moments: NDArray[np.float64]) -> tuple[torch.Tensor, tor
 
 
 # Of an utterance: its index, its checksum, and frames, sums and sums of squares of each feature, ``[3, F]``.
-_Read = tuple[int, int, NDArray[np.float64]]
+_Read = tuple[int, int, Doubles]
 
 
 class _Moments(Dataset[list[_Read]]):

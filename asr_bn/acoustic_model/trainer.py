@@ -67,12 +67,9 @@ class Trainer(RunLoop[AcousticModel, ExperimentConfig, MiniBatch]):
     """Trains an acoustic model.
 
     Args:
-        model: on the device it is to be trained on.
-        config: the experiment.
+        model, config, out_dir, ranks: as in :class:`RunLoop`.
         data: to train on, and to evaluate after every epoch.
-        out_dir: where checkpoints and metrics go.
         num_workers: processes that read ahead.
-        ranks: the processes that share each mini-batch.
     """
 
     kind, held_out, unit, continued_by = ACOUSTIC_MODEL, "dev", "frame", "--resume"
@@ -89,16 +86,8 @@ class Trainer(RunLoop[AcousticModel, ExperimentConfig, MiniBatch]):
     ) -> None:
         training = config.training
         optimization = make_optimization(model, training, model.feats_mean.device)
-        super().__init__(
-            model,
-            config,
-            data.description.to_dict(),
-            out_dir,
-            optimization,
-            training.epochs,
-            training.checkpoint_batches,
-            ranks,
-        )
+        length = training.epochs, training.checkpoint_batches
+        super().__init__(model, config, data.description.to_dict(), out_dir, optimization, *length, ranks)
         self.train, self.dev, self.num_workers = data.train, data.dev, num_workers
         self.progress = Progress()
         self.share = wrap_distributed(model, ranks)
@@ -173,9 +162,8 @@ class Trainer(RunLoop[AcousticModel, ExperimentConfig, MiniBatch]):
         shares = self.ranks.share(evaluation_batches(self.dev, self.config.training))
         loaded = load_batches(self.dev, shares, self.num_workers)
         title, silent = f"{self.out_dir.name} dev", not self.ranks.is_first
-        own = evaluate(
-            self.model, tqdm(loaded, title, len(shares), leave=False, unit="batch", delay=2, disable=silent)
-        )
+        shown = tqdm(loaded, title, len(shares), leave=False, unit="batch", delay=2, disable=silent)
+        own = evaluate(self.model, shown)
         values = torch.tensor([own.cross_entropy, own.errors, own.frames], dtype=torch.float64)
         total = self.ranks.sum(values).tolist()
         return FrameSums(total[0], int(total[1]), int(total[2]))

@@ -97,13 +97,14 @@ def decode(
     from asr_bn.decoding.corpus import CorpusDecoder
     from asr_bn.decoding.folder import decode_folder
     from asr_bn.decoding.graph_files import GraphFiles
+    from asr_bn.decoding.references import WerFilter
     from asr_bn.scoring.inputs import ScoringInput
 
     _refuse(acoustic_scale, prior_floor, lm_scale, rescore_lm)
     audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
     job = _job(graph_dir, mdl, acoustic_scale, beam, max_active, lattice_beam)
     beside = GraphFiles(graph_dir, lang)
-    scoring = _filter(wer_filter)
+    scoring = WerFilter.find(wer_filter)
     settings: list[object] = [acoustic_scale, word_penalty, beam, max_active, prior_scale, prior_floor]
     settings += [lattice_beam, n_best, lm_scale, mdl, tune_data, root, channel, resample, scoring]
     rescoring = [path for path in (rescore_arpa, rescore_lm, beside.grammar, beside.align_lexicon) if path]
@@ -126,19 +127,13 @@ def decode(
 def _job(
     graph_dir: Path, mdl: Path | None, scale: float | None, beam: float, max_active: int, lattice_beam: float
 ) -> "SearchJob":
-    from asr_bn.decoding.beam_search import BeamOptions
     from asr_bn.decoding.lattices.decoder import DEFAULT_SCALE, LatticeOptions
+    from asr_bn.decoding.search_options import BeamOptions
     from asr_bn.decoding.workers import SearchJob
 
     found = None if mdl is None else options.model_of(mdl)
     lattices = LatticeOptions(scale or DEFAULT_SCALE, lattice_beam)
     return SearchJob(graph_dir, found, BeamOptions(beam, max_active), lattices)
-
-
-def _filter(wer_filter: Path | None) -> "WerFilter":
-    from asr_bn.decoding.references import NO_FILTER, WerFilter
-
-    return NO_FILTER if wer_filter is None else WerFilter.find(wer_filter)
 
 
 def _scorer(model: Path, device: str, job: "SearchJob") -> "AcousticScorer":

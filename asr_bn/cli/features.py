@@ -49,8 +49,8 @@ def features(
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # the processes share the cores, not the threads of each product
+    from asr_bn.extraction.computation import ExtractionOptions
     from asr_bn.extraction.extract import extract_features
-    from asr_bn.extraction.options import ExtractionOptions
     from asr_bn.extraction.request import ExtractionRequest
     from asr_bn.system.memory import keep_freed_memory
 

@@ -50,7 +50,7 @@ def lm_score(
     vocabulary = scorer.metadata.vocabulary
     names, sentences = read_named_sentences(text, scorer.metadata.unit, utt_ids)
     tokens = [
-        np.fromiter(vocabulary.encode(words, f"{text}, sentence {name}"), dtype=np.int64)
+        vocabulary.encode(words, f"{text}, sentence {name}")
         for name, words in zip(names, sentences, strict=True)
     ]
     log_probs = _log_probs(scorer, text, tokens, per_sentence, streams)

@@ -11,7 +11,7 @@ LexiconDir = Annotated[
     Path,
     typer.Argument(
         help="Such as data/local/dict: lexiconp_silprob.txt, lexiconp.txt or lexicon.txt, "
-        "optional_silence.txt; phones.txt, where FINAL.mdl's folder has none. Or a lang folder.",
+        "optional_silence.txt; phones.txt, where FINAL.mdl's folder has none. Or a lang folder."
     ),
 ]
 Mdl = Annotated[

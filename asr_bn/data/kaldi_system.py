@@ -116,9 +116,8 @@ class KaldiSystem:
         """
         if self.tree_bytes is None:
             return None
-        return ContextDependency.from_stream(
-            ModelStream.begin(io.BytesIO(self.tree_bytes), "the model's tree")
-        )
+        stream = ModelStream.begin(io.BytesIO(self.tree_bytes), "the model's tree")
+        return ContextDependency.from_stream(stream)
 
     def write(self, folder: Path) -> None:
         """Write ``final.mdl`` (without a GMM), and ``tree`` and ``phones.txt`` where the system has them."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.kaldi_io.transition_model import TransitionModel
-from asr_bn.system.arrays import IntVector
+from asr_bn.system.arrays import Doubles, IntVector
 
 # Added to the frames of every phone of a pdf, as Kaldi's analyze-counts adds it for the priors.
 _SMOOTHING = 0.5
@@ -31,7 +31,7 @@ class PhoneTable:
     names: tuple[str, ...]
     phones: IntVector
     pdf_ids: IntVector
-    shares: NDArray[np.float64]
+    shares: Doubles
 
     @classmethod
     def of(
@@ -64,7 +64,7 @@ class PhoneTable:
 
     @classmethod
     def _of_keys(
-        cls, num_pdfs: int, names: tuple[str, ...], keys: NDArray[np.int64], shares: NDArray[np.float64]
+        cls, num_pdfs: int, names: tuple[str, ...], keys: NDArray[np.int64], shares: Doubles
     ) -> "PhoneTable":
         phones, pdf_ids = np.divmod(keys, num_pdfs)
         return cls(num_pdfs, names, phones.astype(np.int32), pdf_ids.astype(np.int32), shares)
@@ -96,11 +96,8 @@ class PhoneTable:
 
 
 def _sum_pairs(
-    phones: NDArray[np.integer],
-    pdf_ids: NDArray[np.integer],
-    weights: NDArray[np.float64],
-    num_pdfs: int,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    phones: NDArray[np.integer], pdf_ids: NDArray[np.integer], weights: Doubles, num_pdfs: int
+) -> tuple[NDArray[np.int64], Doubles]:
     """Return each pair once, as ``phone * num_pdfs + pdf_id`` in ascending order, and its summed weights."""
     keys, places = np.unique(phones.astype(np.int64) * num_pdfs + pdf_ids, return_inverse=True)
     summed = np.bincount(places, weights).astype(np.float64, copy=False)  # typed as integers

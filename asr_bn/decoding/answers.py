@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.lattices.confidence import word_confidences
 from asr_bn.decoding.lattices.paths import LatticePath, best_paths, n_best
 from asr_bn.decoding.lattices.word_times import WordTimes
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.kaldi_io.compact_lattice import CompactLattice
 from asr_bn.kaldi_io.int_vector_table import write_int_vectors
 from asr_bn.system.arrays import IntVector

@@ -5,14 +5,13 @@ Source: Kaldi ``egs/wsj/s5/utils/mkgraph.sh`` and ``src/hmm/hmm-utils.cc``.
 """
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from asr_bn.decoding.arpa import arpa_fst, list_words
+from asr_bn.decoding.arpa import arpa_fst, list_words, print_note
 from asr_bn.decoding.context import HmmLabels, in_context
 from asr_bn.decoding.fst_file import Fst, FstArrays, kaldifst
 from asr_bn.decoding.grammar import Grammar
@@ -89,7 +88,7 @@ def make_graph(
     lexicon_kind = LangDir if is_lang else Lexicon
     lexicon = lexicon_kind.read(lexicon_dir, phones_txt if phones_txt.is_file() else None)
     context = hmms.without_context() if tree is None else ContextDependency.read(tree)
-    say = say or _print_note
+    say = say or print_note
     word_ids = lexicon.word_ids() if lang is None else read_word_ids(lang)
     if strange := [word for word in word_ids if any(map(str.isspace, word))]:
         found = f"{list_words(strange)} (validate_dict_dir.pl refuses it)"
@@ -121,10 +120,6 @@ def _write(out_dir: Path, arrays: FstArrays, word_ids: dict[str, int], mdl: Path
     with open_input(str(mdl)) as stream:
         write_bytes(out_dir / "final.mdl", stream.read())
     arrays.write_const(out_dir / "HCLG.fst")
-
-
-def _print_note(remark: str) -> None:
-    print(f"note: {remark}", file=sys.stderr)
 
 
 def _over_hmms(

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asr_bn.decoding.answers import AnswerMaker
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.corpus import DecodedCorpus
 from asr_bn.decoding.lattices.calibration import Calibration, choose_scale, right_words
 from asr_bn.decoding.lattices.nbest_rescoring import NBestRescorer, RescoredList
 from asr_bn.decoding.lattices.word_times import WordTimes
 from asr_bn.decoding.references import TuningData, Words
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.decoding.tuning import Errors, best_weights, count_errors_of, describe_tuning, share
 from asr_bn.decoding.word_errors import WordErrors
 from asr_bn.kaldi_io.compact_lattice import CompactLattice

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.lattices.decoder import NO_LATTICE
 from asr_bn.decoding.references import Words
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.decoding.workers import SearchJob, decode_all
 from asr_bn.kaldi_io.compact_lattice import CompactLattice
 from asr_bn.kaldi_io.lattice_table import open_lattice_archive, read_lattices

@@ -4,10 +4,10 @@ import tempfile
 from pathlib import Path
 
 from asr_bn.decoding.answers import AnswerMaker, write_answers
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.choice import AnswerOptions, Choice
 from asr_bn.decoding.corpus import CorpusDecoder, DecodedCorpus
 from asr_bn.decoding.references import References, TuningData
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.decoding.tuning import candidates, share
 from asr_bn.decoding.word_errors import WordErrors
 from asr_bn.kaldi_io.compact_lattice import CompactLattice

@@ -1,8 +1,7 @@
 """A decoding graph: ``HCLG.fst``, ``words.txt``, and the transition model its labels belong to."""
 
 import tempfile
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,17 +47,6 @@ class DecodingGraph:
         model = TransitionModel.read(model_path)
         _check_labels(arrays, words, model, graph_dir, model_path)
         return cls(arrays, words, model)
-
-    @cached_property
-    def fst(self) -> Fst:
-        """The transducer as a ``kaldifst.StdVectorFst``."""
-        return to_kaldifst(self.arrays)
-
-    def with_word_penalty(self, penalty: float) -> Fst:
-        """Copy the ``kaldifst.StdVectorFst``, with ``penalty`` added to the cost of every word."""
-        arcs = self.arrays.arcs.copy()
-        arcs["weight"][arcs["olabel"] > 0] += np.float32(penalty)
-        return to_kaldifst(replace(self.arrays, arcs=arcs))
 
     def checked(self, block: Floats) -> Floats:
         """Return log likelihoods as they are.

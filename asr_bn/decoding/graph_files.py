@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_bn.decoding.arpa import BACKOFF, arpa_fst
+from asr_bn.decoding.arpa import BACKOFF, arpa_fst, print_note
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.graph import to_arrays
 from asr_bn.decoding.hmms import Hmms
@@ -58,11 +58,8 @@ class GraphFiles:
 
     def _read_grammar(self) -> FstArrays:
         if not self.grammar.is_file():
-            raise FileNotFoundError(
-                2,
-                "no such word graph, whose costs are to be replaced; name its folder with --lang",
-                str(self.grammar),
-            )
+            reason = "no such word graph, whose costs are to be replaced; name its folder with --lang"
+            raise FileNotFoundError(2, reason, str(self.grammar))
         return FstArrays.read(self.grammar)
 
     @contextmanager
@@ -81,9 +78,5 @@ class GraphFiles:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "G.fst")
             words_txt = self.graph_dir / "words.txt"
-            to_arrays(arpa_fst(arpa, word_ids, words_txt, _print_note)).write_const(path)
+            to_arrays(arpa_fst(arpa, word_ids, words_txt, print_note)).write_const(path)
             yield GrammarFiles(self.grammar, path, word_ids[BACKOFF])
-
-
-def _print_note(remark: str) -> None:
-    print(f"note: {remark}", file=sys.stderr)

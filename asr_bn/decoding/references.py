@@ -33,14 +33,16 @@ class WerFilter:
     hypotheses: Path | None = None
 
     @classmethod
-    def find(cls, path: Path) -> "WerFilter":
+    def find(cls, path: Path | None) -> "WerFilter":
         """Use a file for both; or of a folder such as ``local`` ``wer_ref_filter`` and ``wer_hyp_filter``.
 
-        In a folder ``wer_output_filter`` takes the place of a missing one.
+        None filters nothing. In a folder ``wer_output_filter`` takes the place of a missing one.
 
         Raises:
             OSError: no such file, or none of them in the folder.
         """
+        if path is None:
+            return cls()
         if path.is_dir():
             both = path / _BOTH
             found = [_first_file(path / name, both) for name in (_REFERENCES, _HYPOTHESES)]

@@ -5,7 +5,7 @@ import importlib.util
 
 def require_decoder() -> None:
     """Raise ``ValueError``, with what to install, if the decoder is missing."""
-    _require(("kaldi_decoder", "kaldifst", "kaldialign"))
+    _require(("kaldifst", "kaldialign"))
 
 
 def require_graph_tools() -> None:

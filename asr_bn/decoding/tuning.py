@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.lattices.decoder import DEFAULT_SCALE
 from asr_bn.decoding.references import References, Words
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.decoding.word_errors import WordErrors
 
 # Kaldi's scoring tries 1/7 to 1/17; networks trained frame by frame may want more.

@@ -8,10 +8,11 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asr_bn.decoding.beam_search import BeamOptions, ScoreWeights
 from asr_bn.decoding.graph import DecodingGraph, find_transition_model
 from asr_bn.decoding.lattices.decoder import Decoded, GrammarFiles, LatticeDecoder, LatticeOptions
+from asr_bn.decoding.search_options import BeamOptions, ScoreWeights
 from asr_bn.kaldi_io.transition_model import TransitionModel
+from asr_bn.kaldi_io.utterance_id import prefix_errors
 from asr_bn.scoring.corpus import Scores
 from asr_bn.system.arrays import Floats
 
@@ -109,7 +110,5 @@ def _work(utt_id: str, log_likelihoods: Floats, weights: Sequence[ScoreWeights])
 def _decode(
     decoder: LatticeDecoder, utt_id: str, blocks: Iterable[Floats], weights: Sequence[ScoreWeights]
 ) -> Decoded:
-    try:
+    with prefix_errors(utt_id):
         return decoder.decode(blocks, weights)
-    except ValueError as error:
-        raise ValueError(f"{utt_id}: {error}") from error

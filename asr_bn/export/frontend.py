@@ -8,7 +8,6 @@ Source of the features: Kaldi ``src/feat/feature-fbank.cc``, as in :mod:`asr_bn.
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import TensorProto
 
 from asr_bn.acoustic_model.model import AcousticModel
@@ -20,6 +19,7 @@ from asr_bn.features.options import FbankOptions
 from asr_bn.features.windows import window_function
 from asr_bn.onnx_io.graph import Graph, make_model, tensor_info, write_model
 from asr_bn.scoring.metadata import METADATA_KEY, ModelMetadata
+from asr_bn.system.arrays import Doubles
 
 
 def export_with_frontend(model: AcousticModel, metadata: ModelMetadata, path: Path) -> None:
@@ -43,7 +43,7 @@ def export_with_frontend(model: AcousticModel, metadata: ModelMetadata, path: Pa
     write_model(make_model(proto, {METADATA_KEY: metadata.to_json()}), path)
 
 
-def spectrum_matrix(options: FbankOptions) -> NDArray[np.float64]:
+def spectrum_matrix(options: FbankOptions) -> Doubles:
     """Compute the matrix from a raw frame to its spectrum, ``[window_size, 2, num_bins]`` (real, imaginary).
 
     Removal of the mean, pre-emphasis, window, Fourier transform and the rounding of Kaldi's transform are

@@ -74,14 +74,8 @@ def compare(model: AcousticModel, scorer: AcousticScorer, feats: MatrixScp, allo
             if not is_explained(difference, allowed, model, static):
                 unexplained.append(utt_id)
     worst = max(differences, key=lambda utt_id: differences[utt_id])
-    return Parity(
-        differences[worst],
-        worst,
-        input_sensitivity(model, feats[worst]),
-        batch_difference,
-        len(utt_ids),
-        unexplained,
-    )
+    sensitivity = input_sensitivity(model, feats[worst])
+    return Parity(differences[worst], worst, sensitivity, batch_difference, len(utt_ids), unexplained)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from typing import IO
 
 from asr_bn.extraction.computation import Chunk, Entry
 from asr_bn.kaldi_io.wxfilename import check_archive_name
-from asr_bn.system.files import atomic_path, find_place, remove_plain
+from asr_bn.system.files import atomic_path, find_place, naming_errors, remove_plain
 
 
 class ArchiveJob:
@@ -130,8 +130,6 @@ def _keep(stream: IO[bytes], size: int) -> None:
 
 
 def _write(stream: IO[bytes], data: bytes | memoryview | mmap, path: Path) -> None:
-    try:
+    with naming_errors(path):
         stream.write(data)
         stream.flush()
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from mmap import mmap
+from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from asr_bn.audio.reader import SkippedSegment, WaveformReader
-from asr_bn.extraction.options import ExtractionOptions
+from asr_bn.audio.source import AudioSource
 from asr_bn.features.cmvn import Cmvn
 from asr_bn.features.deltas import add_deltas
 from asr_bn.features.filterbank import fbank
@@ -42,6 +43,25 @@ class Chunk:
 
     entries: list[Entry]
     data: bytes | memoryview | mmap
+
+
+@dataclass(frozen=True)
+class ExtractionOptions:
+    """What the user of ``asr-bn features`` decides and every process has to know, beside the filter bank.
+
+    Attributes:
+        audio: how recordings are read.
+        deltas: append first and second deltas.
+        compress: write Kaldi's compressed matrices.
+        seed: of the dither; every utterance has a seed of its own, so their order does not matter.
+        feats_scp: read static features from there instead of computing them.
+    """
+
+    audio: AudioSource = AudioSource()
+    deltas: bool = False
+    compress: bool = False
+    seed: int = 0
+    feats_scp: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from pathlib import Path
 from asr_bn.audio.reader import read_waveform
 from asr_bn.audio.source import AudioSource
 from asr_bn.data.source_files import SourceFiles
-from asr_bn.extraction.computation import Computation
-from asr_bn.extraction.options import ExtractionOptions
+from asr_bn.extraction.computation import Computation, ExtractionOptions
 from asr_bn.features.cmvn import Cmvn
 from asr_bn.features.options import FbankOptions, options_at, read_channel
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance

@@ -17,9 +17,9 @@ from asr_bn.kaldi_io.plain_text import WHITESPACE
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_input
 from asr_bn.kaldi_io.specifiers import is_specifier, parse_rspecifier
 from asr_bn.kaldi_io.utterance_id import prefix_errors
-from asr_bn.system.arrays import Floats
+from asr_bn.system.arrays import Doubles, Floats
 
-Stats = NDArray[np.float64]
+Stats = Doubles
 _VARIANCE_FLOOR = 1.0e-20
 _STATS_ROWS = 2
 GLOBAL = "global"

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.system.arrays import IntVector
+from asr_bn.system.arrays import Doubles, IntVector
 
-Doubles = NDArray[np.float64]
 Arc = tuple[int, int, int, float, float, bytes]
 """Source, target, word, graph cost, acoustic cost, transition-ids."""
 Weight = tuple[float, float, bytes]
@@ -45,16 +44,10 @@ class CompactLattice:
     @classmethod
     def of_arcs(cls, arcs: Sequence[Arc], finals: dict[int, Weight], num_states: int) -> "CompactLattice":
         """Build a lattice of ``arcs`` that are sorted by source and lead to higher states."""
-        return cls(
-            np.array([arc[0] for arc in arcs], dtype=np.int32),
-            np.array([arc[1] for arc in arcs], dtype=np.int32),
-            np.array([arc[2] for arc in arcs], dtype=np.int32),
-            np.array([arc[3] for arc in arcs], dtype=np.float64),
-            np.array([arc[4] for arc in arcs], dtype=np.float64),
-            [arc[5] for arc in arcs],
-            finals,
-            num_states,
-        )
+        source, target, word = (np.array([arc[k] for arc in arcs], dtype=np.int32) for k in range(3))
+        graph_cost, acoustic_cost = (np.array([arc[k] for arc in arcs], dtype=np.float64) for k in (3, 4))
+        strings = [arc[5] for arc in arcs]
+        return cls(source, target, word, graph_cost, acoustic_cost, strings, finals, num_states)
 
     @classmethod
     def joined(cls, lattices: Sequence["CompactLattice"]) -> "CompactLattice":
@@ -80,11 +73,7 @@ class CompactLattice:
 
     @classmethod
     def sorted_from(
-        cls,
-        arcs: Sequence[Arc],
-        finals: dict[int, Weight],
-        num_states: int,
-        start: int,
+        cls, arcs: Sequence[Arc], finals: dict[int, Weight], num_states: int, start: int
     ) -> "CompactLattice":
         """Build a lattice whose states are numbered in any way; they stay as they are where they are sorted.
 

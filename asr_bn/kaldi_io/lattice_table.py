@@ -15,7 +15,7 @@ from asr_bn.kaldi_io.byte_stream import read_exact
 from asr_bn.kaldi_io.compact_lattice import Arc, CompactLattice, Weight
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, open_input
 from asr_bn.kaldi_io.specifiers import parse_rspecifier
-from asr_bn.kaldi_io.utterance_id import check_id
+from asr_bn.kaldi_io.utterance_id import check_id, prefix_errors
 from asr_bn.system.files import atomic_stream
 
 _MAGIC = 2125659606
@@ -120,10 +120,8 @@ def _read_lattice(stream: IO[bytes], where: str) -> CompactLattice:
     ]
     if not all(abs(cost) < float("inf") for cost in costs):
         raise ValueError(f"{where}: corrupt: a cost that is not finite")
-    try:
+    with prefix_errors(where):
         return CompactLattice.sorted_from(arcs, finals, num_states, start)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
 
 
 def _read_header(stream: IO[bytes], where: str) -> tuple[int, int]:

@@ -10,9 +10,9 @@ from asr_bn.kaldi_io.byte_stream import read_exact, read_until
 from asr_bn.kaldi_io.compressed_matrix import TOKENS, read_compressed, read_shape
 from asr_bn.kaldi_io.plain_text import parse_floats
 from asr_bn.kaldi_io.utterance_id import prefix_errors
-from asr_bn.system.arrays import Floats
+from asr_bn.system.arrays import Doubles, Floats
 
-Matrix = Floats | NDArray[np.float64]
+Matrix = Floats | Doubles
 _DTYPES = {"FM": "<f4", "DM": "<f8"}
 _BINARY_TOKENS = ", ".join([*_DTYPES, *TOKENS])
 _MAX_TEXT = 1 << 30

@@ -16,7 +16,7 @@ from typing import IO
 from asr_bn.kaldi_io.plain_text import WHITESPACE
 from asr_bn.kaldi_io.rxfilename import kill_session
 from asr_bn.kaldi_io.specifiers import Wspecifier
-from asr_bn.system.files import atomic_stream
+from asr_bn.system.files import atomic_stream, naming_errors
 
 _OFFSET = re.compile(r":[0-9]+$")
 
@@ -63,13 +63,9 @@ def open_output(name: str, companion: Path | None = None) -> Iterator[IO[bytes]]
     elif sys.stdout is None:
         raise OSError(errno.EBADF, "is closed", "standard output")
     else:
-        try:
+        with naming_errors("standard output"):
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
-        except OSError as error:
-            if error.filename is not None:
-                raise
-            raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def check_name(name: str) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from asr_bn.system.toml_config import STRICT, Count, Number, Positive, Seed, Share, Size, TomlConfig
+from asr_bn.system.toml_config import STRICT, Count, Number, Positive, Seed, Share, Size, TomlConfig, Weight
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -30,9 +30,7 @@ class LanguageModelConfig:
     init_range: Positive = 0.1
     initial_gamma: Positive = 1.0
     eps: Positive = 1e-5  # eq. 3
-    stats_momentum: float = Field(
-        default=0.01, strict=True, gt=0.0, le=1.0
-    )  # running statistics during training
+    stats_momentum: Weight = 0.01  # running statistics during training
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -29,13 +29,6 @@ class SentenceCosts:
             ValueError: a word that the model does not know, if it has no ``<unk>``.
         """
         metadata = self.scorer.metadata
-        tokens = [
-            np.fromiter(
-                metadata.vocabulary.encode(
-                    words if metadata.unit == "word" else SPACE.join(words), f"{self.path}"
-                ),
-                dtype=np.int64,
-            )
-            for words in sentences
-        ]
+        lines = sentences if metadata.unit == "word" else [SPACE.join(words) for words in sentences]
+        tokens = [metadata.vocabulary.encode(words, f"{self.path}") for words in lines]
         return [-float(values.sum(dtype=np.float64)) for values in self.scorer.score_sentences(tokens)]

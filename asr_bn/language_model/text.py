@@ -53,11 +53,5 @@ def encode_sentences(sentences: list[list[str]], vocabulary: Vocabulary, path: P
     Raises:
         ValueError: a word that is not in the vocabulary (see :meth:`Vocabulary.encode`).
     """
-    return np.fromiter(
-        (
-            number
-            for line, words in enumerate(sentences, start=1)
-            for number in vocabulary.encode(words, f"{path}, sentence {line}")
-        ),
-        dtype=np.int64,
-    )
+    lines = enumerate(sentences, start=1)
+    return np.concatenate([vocabulary.encode(words, f"{path}, sentence {line}") for line, words in lines])

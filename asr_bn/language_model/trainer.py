@@ -35,10 +35,8 @@ class Trainer(RunLoop[LanguageModel, LanguageModelExperiment, Window]):
     """Trains a language model.
 
     Args:
-        model: on the device it is to be trained on.
-        config: the experiment.
+        model, config, out_dir: as in :class:`RunLoop`.
         texts: to train on, and to evaluate after every epoch.
-        out_dir: where checkpoints and metrics go.
 
     Attributes:
         state: of the layers, in which the next window of the epoch starts; None starts from zeros.
@@ -51,15 +49,9 @@ class Trainer(RunLoop[LanguageModel, LanguageModelExperiment, Window]):
     ) -> None:
         training = config.training
         optimizer = torch.optim.SGD(model.parameters(), lr=training.learning_rate, momentum=training.momentum)
-        super().__init__(
-            model,
-            config,
-            asdict(texts.description),
-            out_dir,
-            Optimization(optimizer, model.device, training.max_grad_norm),
-            training.epochs,
-            training.checkpoint_windows,
-        )
+        optimization = Optimization(optimizer, model.device, training.max_grad_norm)
+        length = training.epochs, training.checkpoint_windows
+        super().__init__(model, config, asdict(texts.description), out_dir, optimization, *length)
         self.train, self.valid = texts.windows("train", training), texts.windows("valid", training)
         self.progress = Progress()
         self.state: State | None = None

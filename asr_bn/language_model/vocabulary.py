@@ -1,13 +1,16 @@
 """The words, or characters, that a language model knows."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.script_file import read_lines
+from asr_bn.language_model.streams import Tokens
 
 EOS = "</s>"  # the end of a line; a token like any other, predicted and scored
 UNK = "<unk>"
@@ -52,8 +55,8 @@ class Vocabulary:
     def _numbers(self) -> dict[str, int]:
         return {word: number for number, word in enumerate(self.words)}
 
-    def encode(self, words: Iterable[str], where: str) -> Iterator[int]:
-        """Yield the numbers of the words of a line, and that of the end of sentence.
+    def encode(self, words: Iterable[str], where: str) -> Tokens:
+        """Number the words of a line, and the end of sentence after them; shape ``[num_tokens]``.
 
         Args:
             where: file and line, for the message.
@@ -61,7 +64,7 @@ class Vocabulary:
         Raises:
             ValueError: a word is not in the vocabulary, and the vocabulary has no ``<unk>``.
         """
-        unknown = self._numbers.get(UNK)
+        unknown, numbers = self._numbers.get(UNK), list[int]()
         for word in words:
             number = self._numbers.get(word, unknown)
             if number is None:
@@ -69,5 +72,5 @@ class Vocabulary:
                     f"{where}: {word!r} is not among the {len(self)} words of the training text, "
                     f"which has no {UNK} to stand for it"
                 )
-            yield number
-        yield self._numbers[EOS]
+            numbers.append(number)
+        return np.array([*numbers, self._numbers[EOS]], dtype=np.int64)

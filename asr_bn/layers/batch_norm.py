@@ -169,15 +169,9 @@ class BatchNormRNN(RecurrentStack):
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'")
         self.nonlinearity, self.cell = nonlinearity, Cell(nonlinearity)
+        sizes = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size)
         super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
+            *sizes,
             device,
             dtype,
             norm=norm,

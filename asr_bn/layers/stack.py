@@ -165,12 +165,7 @@ class RecurrentStack(RecurrentParameters):
 
     @torch.no_grad()
     def folded_input_weights(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Return weights ``[D, G, I]`` and bias ``[D, G]`` of a layer's input projection in evaluation.
-
-        Raises:
-            RuntimeError: there are no population statistics yet.
-            ValueError: the statistics are of time steps: no single weights can hold them.
-        """
+        """Return weights and bias of a layer's input projection in evaluation, as :meth:`Norm.fold` does."""
         with effective_weights(self):
             return self.normalization.fold(self._layer(layer, next(self.parameters())))
 

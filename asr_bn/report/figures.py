@@ -1,5 +1,6 @@
 """The figures of a report, drawn by matplotlib and librosa."""
 
+import math
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -21,26 +22,31 @@ matplotlib.use("Agg")
 # The paper's colours (Figure 1): baseline blue, batch normalized red.
 COLOURS = {"baseline": "tab:blue", "batch_norm": "tab:red"}
 LABELS = {"baseline": "baseline", "batch_norm": "batch normalized"}
+HELD_OUT = {"dev": "development", "valid": "validation"}
 
 
 def draw_figure1(curves: Mapping[str, Epochs], corpus: str) -> Figure:
     """Draw the framewise cross entropy of both networks over the epochs, as the paper's Figure 1."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name, epochs in curves.items():
-        numbers = [entry["epoch"] for entry in epochs]
-        for key, style, kind in (("train_fce", ":", "training"), ("dev_fce", "-", "development")):
-            label = f"{LABELS[name]}, {kind}"
-            axes.plot(numbers, [entry[key] for entry in epochs], style, color=COLOURS[name], label=label)
-    axes.set(
-        xlabel="epoch",
-        ylabel="frame-wise cross entropy (nats)",
-        title=f"Frame-wise cross entropy on {corpus}",
-    )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
+    draw_curves(axes, curves, "fce", "dev")
+    axes.set(ylabel="frame-wise cross entropy (nats)", title=f"Frame-wise cross entropy on {corpus}")
     axes.legend()
     return figure
+
+
+def draw_curves(axes: Axes, curves: Mapping[str, Epochs], unit: str, held_out: str, marker: str = "") -> None:
+    """Draw training (dotted) and held-out figures of each network; what is not finite is left out."""
+    for name, epochs in curves.items():
+        numbers = [entry["epoch"] for entry in epochs]
+        for part, style, kind in (("train", ":", "training"), (held_out, "-", HELD_OUT[held_out])):
+            values = [entry[f"{part}_{unit}"] for entry in epochs]
+            shown = [value if math.isfinite(value) else math.nan for value in values]
+            label = f"{LABELS[name]}, {kind}"
+            axes.plot(numbers, shown, style, marker=marker, color=COLOURS[name], label=label)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
 
 
 def draw_example(example: Example) -> Figure:

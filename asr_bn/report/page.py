@@ -34,12 +34,5 @@ def write_page(path: Path, results: Results, figure1: bytes, example: bytes, det
         details: what else the page tells.
     """
     images = {"figure1": embedded(figure1), "example": embedded(example)}
-    write_rendered(
-        path,
-        Path(__file__).with_name("page.html"),
-        results=results,
-        paper=PAPER_TABLE_1,
-        names=NAMES,
-        images=images,
-        **vars(details),
-    )
+    told = {"results": results, "paper": PAPER_TABLE_1, "names": NAMES, "images": images}
+    write_rendered(path, Path(__file__).with_name("page.html"), **told, **vars(details))

@@ -5,9 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from asr_bn.audio.reader import SkippedSegment, WaveformReader
 from asr_bn.audio.source import AudioSource
 from asr_bn.features.filterbank import fbank
@@ -16,9 +13,9 @@ from asr_bn.kaldi_io.data_dir import DataDir, Utterance
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import is_specifier
-from asr_bn.system.arrays import Floats
+from asr_bn.system.arrays import Doubles, Floats
 
-Feats = Iterator[tuple[str, Floats | NDArray[np.float64]]]
+Feats = Iterator[tuple[str, Floats | Doubles]]
 Failed = Callable[[str, Exception], None]
 
 

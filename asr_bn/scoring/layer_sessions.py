@@ -124,10 +124,7 @@ def _hidden_size(lstm: onnx.NodeProto) -> int:
 
 
 def _session(
-    graph: Graph,
-    inputs: list[onnx.ValueInfoProto],
-    outputs: list[onnx.ValueInfoProto],
-    num_threads: int,
+    graph: Graph, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto], num_threads: int
 ) -> onnxruntime.InferenceSession:
     model = make_model(graph.proto("layer", inputs, outputs), is_quantized=True)
     return onnxruntime.InferenceSession(

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from asr_bn.scoring.layer_sessions import Direction, ModelLayers
 from asr_bn.system.arrays import Floats
+from asr_bn.system.files import naming_errors
 
 # Frames of a piece.
 PIECE_FRAMES = 2000
@@ -148,12 +149,9 @@ class _HiddenStates:
         self._lock = threading.Lock()
 
     def write(self, direction: int, piece: slice, rows: Floats) -> None:
-        try:
-            with self._lock:
-                self._files[direction].seek(piece.start * self._row_bytes)
-                self._files[direction].write(np.ascontiguousarray(rows).tobytes())
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
+        with naming_errors(tempfile.gettempdir()), self._lock:
+            self._files[direction].seek(piece.start * self._row_bytes)
+            self._files[direction].write(np.ascontiguousarray(rows).tobytes())
 
     def read(self, piece: slice) -> Floats:
         num_rows = piece.stop - piece.start

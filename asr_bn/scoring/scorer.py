@@ -47,10 +47,7 @@ class AcousticScorer:
 
     @classmethod
     def load(
-        cls,
-        path: str | Path,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
-        num_threads: int = 1,
+        cls, path: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto", num_threads: int = 1
     ) -> "AcousticScorer":
         """Load a model file that ``asr-bn export`` wrote.
 

@@ -52,7 +52,7 @@ def atomic_stream(path: Path, companion: Path | None = None) -> Iterator[IO[byte
         with atomic_path(path, companion) as temporary, temporary.open("wb") as stream:
             yield stream
     else:
-        with _naming(path), _open_through(place) as stream:
+        with naming_errors(path), _open_through(place) as stream:
             yield stream
 
 
@@ -169,7 +169,7 @@ def _open_through(place: Path) -> IO[bytes]:
 
 @contextmanager
 def _copying_into(path: Path, place: Path) -> Iterator[Path]:
-    with _naming(path), tempfile.TemporaryDirectory() as folder, _open_through(place) as stream:
+    with naming_errors(path), tempfile.TemporaryDirectory() as folder, _open_through(place) as stream:
         temporary = Path(folder, "data")
         yield temporary
         with temporary.open("rb") as written:
@@ -180,7 +180,7 @@ def _copying_into(path: Path, place: Path) -> Iterator[Path]:
 def _replacing(path: Path, place: Path, companion: Path | None) -> Iterator[Path]:
     temporary = _temporary_beside(path, place)
     try:
-        with _naming(path, temporary):
+        with naming_errors(path, temporary):
             yield temporary
             _flush_to_disk(temporary)
             temporary.chmod(0o666 & ~_current_umask())
@@ -205,7 +205,7 @@ def _temporary_beside(path: Path, place: Path) -> Path:
 
 
 @contextmanager
-def _naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+def naming_errors(path: Path | str, temporary: Path | None = None) -> Iterator[None]:
     """Make an `OSError` name ``path`` if it names nothing (a full disk), or ``temporary``."""
     try:
         yield

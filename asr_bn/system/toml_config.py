@@ -20,6 +20,7 @@ Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]  # of frames,
 Number = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]  # a count that may be none
 Positive = Annotated[float, Field(strict=True, gt=0.0, le=1e38)]  # float32 has it
 Share = Annotated[float, Field(strict=True, ge=0.0, lt=1.0)]
+Weight = Annotated[float, Field(strict=True, gt=0.0, le=1.0)]  # of what is new in a running average
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]  # TOML's integers
 
 

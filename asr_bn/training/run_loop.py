@@ -280,11 +280,8 @@ class RunLoop(ABC, Generic[Model, Config, Batch]):
         """
         path, state, damages = self.checkpoints.load()
         config = type(self.config).from_dict(state["config"])  # options that it lacks had their defaults
-        refuse_other_run(
-            path,
-            {**config.to_dict(), "data": state["description"]},
-            {**self.config.to_dict(), "data": self.description},
-        )
+        saved = {**config.to_dict(), "data": state["description"]}
+        refuse_other_run(path, saved, {**self.config.to_dict(), "data": self.description})
         self.model.load_state_dict(state["model"])
         self.optimization.load_state_dict(state)
         self.progress = type(self.progress).from_dict(state["progress"])

@@ -104,15 +104,10 @@ def read_request(body: bytes, json_size: str | None, specs: list[TensorSpec]) ->
     request_id = call.get("id")
     if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= MAX_CHARACTERS):
         raise Refusal(400, f"id: expected a string of up to {MAX_CHARACTERS} characters")
-    outputs = call.get("outputs")
-    return InferRequest(
-        request_id,
-        read_parameters(call, "parameters"),
-        _read_inputs(
-            _tensors(call.get("inputs"), "inputs"), whole[size:], {spec.name: spec for spec in specs}
-        ),
-        None if outputs is None else _outputs(outputs),
-    )
+    outputs, parameters = call.get("outputs"), read_parameters(call, "parameters")
+    by_name = {spec.name: spec for spec in specs}
+    inputs = _read_inputs(_tensors(call.get("inputs"), "inputs"), whole[size:], by_name)
+    return InferRequest(request_id, parameters, inputs, None if outputs is None else _outputs(outputs))
 
 
 def pack_request(call: InferRequest) -> tuple[PackedRequest, bytes]:

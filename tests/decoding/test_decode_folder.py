@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from asr_bn.cli.main import app
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.lattices.paths import best_paths
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors
 from asr_bn.kaldi_io.lattice_table import read_lattices
 from asr_bn.kaldi_io.phone_table import read_phone_names

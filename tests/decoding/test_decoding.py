@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from asr_bn.decoding.beam_search import NOTHING, BeamOptions, BeamSearch, Hypothesis, ScoreWeights
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.graph import DecodingGraph, find_transition_model
 from asr_bn.decoding.references import count_errors
+from asr_bn.decoding.search_options import BeamOptions, ScoreWeights
 from asr_bn.decoding.tuning import best_weights
 from asr_bn.decoding.word_errors import WordErrors, count_word_errors
 from asr_bn.decoding.workers import SearchJob, decode_all
 from asr_bn.kaldi_io.int_vector_table import read_int_vectors
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.scoring.corpus import Scores
+from tests.helpers.beam_search import NOTHING, BeamSearch, Hypothesis
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
 
 pytest.importorskip("kaldi_decoder")

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_bn.decoding.beam_search import BeamOptions, BeamSearch
 from asr_bn.decoding.build_graph import make_graph
 from asr_bn.decoding.grammar import Grammar
 from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.decoding.lexicon_fst import Lexicon
+from asr_bn.decoding.search_options import BeamOptions
 from asr_bn.system.arrays import Floats
+from tests.helpers.beam_search import BeamSearch
 from tests.helpers.graph_costs import Sentences
 from tests.helpers.graphs import arpa_text
 from tests.helpers.kaldi_fixtures import SYNTHETIC

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.choice import AnswerOptions, Choice
 from asr_bn.decoding.corpus import DecodedCorpus
 from asr_bn.decoding.folder import write_folder
 from asr_bn.decoding.references import References, WerFilter, count_errors, run_filter
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.decoding.word_errors import WordErrors
 from asr_bn.kaldi_io.lattice_table import open_lattice_archive
 from tests.helpers.lattices import chain

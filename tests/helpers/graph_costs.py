@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from asr_bn.cli.main import app
-from asr_bn.decoding.beam_search import BeamOptions, BeamSearch
 from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.decoding.hmms import Hmm, Hmms
 from asr_bn.decoding.lexicon_fst import Lexicon
+from asr_bn.decoding.search_options import BeamOptions
 from asr_bn.decoding.self_loops import SELF_LOOP_SCALE
 from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.system.arrays import Floats
+from tests.helpers.beam_search import BeamSearch
 
 
 def run(*arguments: object) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_bn.decoding.beam_search import BeamOptions, BeamSearch
 from asr_bn.decoding.graph import DecodingGraph
+from asr_bn.decoding.search_options import BeamOptions
+from tests.helpers.beam_search import BeamSearch
 from tests.helpers.kaldi_fixtures import SYNTHETIC
 
 

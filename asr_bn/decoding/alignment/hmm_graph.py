@@ -53,7 +53,7 @@ class HmmGraph:
 
     @property
     def num_nodes(self) -> int:
-        """How many nodes score frames."""
+        """Nodes that score frames."""
         return len(self.pdfs)
 
     def least_frames(self) -> int:

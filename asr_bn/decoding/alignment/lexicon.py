@@ -155,7 +155,7 @@ class Pronunciations:
         )
 
     def has(self, word: str) -> bool:
-        """True if ``word`` has a pronunciation."""
+        """Return whether ``word`` has a pronunciation."""
         return self.word_ids.get(word, 0) in self._spoken
 
     def numbers(self, words: Sequence[str]) -> list[int]:

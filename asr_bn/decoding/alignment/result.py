@@ -22,7 +22,7 @@ class FrameTimes:
 
     @classmethod
     def of(cls, fbank: FbankOptions) -> "FrameTimes":
-        """Take them from the options of the features."""
+        """Take window and shift from the options of the features."""
         return cls(fbank.frame_shift_ms / 1000, fbank.frame_length_ms / 1000, fbank.snip_edges)
 
     def boundary(self, frame: int, num_frames: int) -> float:

@@ -37,7 +37,7 @@ class AlignLexicon:
         return cls(found)
 
     def write(self, path: Path) -> None:
-        """Write such a file."""
+        """Write the lines that :meth:`read` reads."""
         lines = (
             " ".join(map(str, [word, word, *phones]))
             for word, entries in self.phones_of.items()

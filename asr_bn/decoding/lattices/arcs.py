@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.decoding.fst_file import FstArrays
-from asr_bn.system.arrays import IntVector
+from asr_bn.system.arrays import Doubles, IntVector
 
-Doubles = NDArray[np.float64]
 _MOST_EPSILONS = 1000
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_bn.system.arrays import Doubles
+
 # Posteriors' scales that are tried: most lattices are too sure of themselves, or, pruned, not sure enough.
 POSTERIOR_SCALES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 _NUM_BINS = 10
@@ -18,7 +20,7 @@ _LEAST = 1e-3
 class Calibration:
     """Confidences of words, and which words are right."""
 
-    confidences: NDArray[np.float64]
+    confidences: Doubles
     is_right: NDArray[np.bool_]
 
     @classmethod

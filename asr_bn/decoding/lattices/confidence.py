@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.lattices.paths import LatticePath, weighted_costs
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.kaldi_io.compact_lattice import CompactLattice
-from asr_bn.system.arrays import IntVector
+from asr_bn.system.arrays import Doubles, IntVector
 
-Doubles = NDArray[np.float64]
 # An insertion costs a little more than a substitution, as in Kaldi, so that ties are matched.
 _INSERTION = 1 + 1e-5
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from asr_bn.decoding.beam_search import BeamOptions, ScoreWeights
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.decoding.lattices.arcs import FrameArcs
@@ -16,6 +15,7 @@ from asr_bn.decoding.lattices.paths import best_paths
 from asr_bn.decoding.lattices.rescoring import rescore_lattice
 from asr_bn.decoding.lattices.search import LatticeSearch
 from asr_bn.decoding.lattices.word_graph import WordGraph
+from asr_bn.decoding.search_options import BeamOptions, ScoreWeights
 from asr_bn.kaldi_io.compact_lattice import CompactLattice
 from asr_bn.system.arrays import Floats
 

@@ -24,7 +24,7 @@ Subset = tuple[Element, ...]
 
 
 def determinize(words: WordGraph, beam: float, most_states: int = MOST_STATES) -> CompactLattice:
-    """Determinize.
+    """Determinize a graph of words.
 
     Args:
         words: the graph of words.

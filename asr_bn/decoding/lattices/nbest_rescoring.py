@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.lattices.grammar_costs import GrammarCosts
 from asr_bn.decoding.lattices.paths import LatticePath, n_best
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.kaldi_io.compact_lattice import Arc, CompactLattice, Weight
+from asr_bn.system.arrays import Doubles
 
-Doubles = NDArray[np.float64]
 SentenceCosts = Callable[[Sequence[Sequence[str]]], Sequence[float]]
 """Negated log probabilities (natural) of sentences, their ends included."""
 # As in Kaldi's rescoring with recurrent networks.

@@ -5,13 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from asr_bn.decoding.beam_search import ScoreWeights
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.kaldi_io.compact_lattice import CompactLattice
-from asr_bn.system.arrays import IntVector
-
-Doubles = NDArray[np.float64]
+from asr_bn.system.arrays import Doubles, IntVector
 
 
 @dataclass(frozen=True)

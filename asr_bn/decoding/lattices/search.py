@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.decoding.beam_search import BeamOptions
-from asr_bn.decoding.lattices.arcs import Doubles, FrameArcs, StartArcs, spread
-from asr_bn.system.arrays import Floats, IntVector
+from asr_bn.decoding.lattices.arcs import FrameArcs, StartArcs, spread
+from asr_bn.decoding.search_options import BeamOptions
+from asr_bn.system.arrays import Doubles, Floats, IntVector
 
 MIN_ACTIVE = 20
 _BEAM_DELTA = 0.5
@@ -46,6 +46,11 @@ class Frame:
     sources: NDArray[np.intp]
     targets: NDArray[np.intp]
     acoustic: Floats
+
+    def keep(self, kept: NDArray[np.bool_]) -> None:
+        """Leave out all arcs but those ``kept``, bool ``[num_arcs]``."""
+        self.arcs, self.sources, self.targets = self.arcs[kept], self.sources[kept], self.targets[kept]
+        self.acoustic = self.acoustic[kept]
 
 
 @dataclass(frozen=True)
@@ -184,12 +189,7 @@ class LatticeSearch:
             behind = arc_costs + costs_from[-1][frame.targets]
             kept = before.costs[frame.sources] + behind <= limit
             if not kept.all():
-                frame.arcs, frame.sources, frame.targets, frame.acoustic = (
-                    frame.arcs[kept],
-                    frame.sources[kept],
-                    frame.targets[kept],
-                    frame.acoustic[kept],
-                )
+                frame.keep(kept)
                 behind = behind[kept]
             here = np.full(len(before.states), np.inf)
             np.minimum.at(here, frame.sources, behind)
@@ -264,11 +264,7 @@ def _drop_states(frames: list[Frame], costs_from: list[Doubles]) -> None:
             continue
         places = np.cumsum(alive) - 1
         kept = alive[frame.targets]
-        frame.arcs, frame.sources, frame.acoustic = (
-            frame.arcs[kept],
-            frame.sources[kept],
-            frame.acoustic[kept],
-        )
-        frame.targets = places[frame.targets[kept]]
+        frame.keep(kept)
+        frame.targets = places[frame.targets]
         frame.states, frame.costs = frame.states[alive], frame.costs[alive]
         after.sources = places[after.sources]

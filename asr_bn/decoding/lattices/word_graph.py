@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_bn.decoding.lattices.arcs import Doubles, WordChains, spread
+from asr_bn.decoding.lattices.arcs import WordChains, spread
 from asr_bn.decoding.lattices.search import StateLattice
-from asr_bn.system.arrays import IntVector
+from asr_bn.system.arrays import Doubles, IntVector
 
 Link = tuple[int, int, float, float, float, bytes]
 """Word, node it leads to, graph cost, acoustic cost, both with the scale, and transition-ids (int32)."""
@@ -53,9 +53,7 @@ class _Paths:
     number: NDArray[np.intp]
 
     def taken(self, kept: NDArray[np.intp] | NDArray[np.bool_]) -> "_Paths":
-        return _Paths(
-            self.source[kept], self.node[kept], self.graph[kept], self.acoustic[kept], self.number[kept]
-        )
+        return _Paths(*(column[kept] for column in vars(self).values()))
 
     @staticmethod
     def joined(parts: "list[_Paths]") -> "_Paths":

@@ -17,13 +17,7 @@ _KERNELS: dict[Kind, Callable[..., Any]] = {
 
 
 def layer(
-    kind: Kind,
-    x: Tensor,
-    w_ih: Tensor,
-    bias: Tensor,
-    w_hh: Tensor,
-    state: State,
-    layout: PackedLayout,
+    kind: Kind, x: Tensor, w_ih: Tensor, bias: Tensor, w_hh: Tensor, state: State, layout: PackedLayout
 ) -> tuple[Tensor, State]:
     """Run one layer; arguments and results as in ``packed_function.run_layer``."""
     # cuDNN adds a second bias; PyTorch wants one weight tensor after the other, by direction.

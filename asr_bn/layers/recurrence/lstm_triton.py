@@ -28,20 +28,10 @@ class TritonLSTM(Steps):
             for step in range(tensors.layout.num_steps):
                 if step_norm is not None:
                     step_norm.forward(gates, h_before, w_hh, step)
-                triton_kernels.lstm_forward[launcher.grid(step)](
-                    gates,
-                    h,
-                    c,
-                    h_before,
-                    c_before,
-                    w_hh,
-                    tensors.weights.peephole,
-                    PRODUCT=norm is None,
-                    HIDDEN=hidden,
-                    **launcher.own(step),
-                    **launcher.before(step),
-                    **launcher.arithmetic,
-                )
+                buffers = gates, h, c, h_before, c_before, w_hh, tensors.weights.peephole
+                where = launcher.own(step) | launcher.before(step)
+                kernel = triton_kernels.lstm_forward[launcher.grid(step)]
+                kernel(*buffers, PRODUCT=norm is None, HIDDEN=hidden, **where, **launcher.arithmetic)
                 h_before, c_before = h, c
         return Outputs(h, c)
 
@@ -59,23 +49,12 @@ class TritonLSTM(Steps):
         c_0, w_hh = tensors.state[1].contiguous(), tensors.weights.w_hh.contiguous()
         with torch.cuda.device_of(gates):
             for step in reversed(range(layout.num_steps)):
-                triton_kernels.lstm_backward[launcher.grid(step)](
-                    grad_normalized,
-                    grad_gates,
-                    grad_h,
-                    grad_c,
-                    gates,
-                    c,
-                    c if step else c_0,
-                    w_hh,
-                    peephole,
-                    batch=layout.batch_size,
-                    HIDDEN=launcher.hidden,
-                    **launcher.own(step),
-                    **launcher.before(step),
-                    **launcher.later(step),
-                    **launcher.arithmetic,
-                )
+                cells = gates, c, c if step else c_0
+                buffers = grad_normalized, grad_gates, grad_h, grad_c, *cells, w_hh, peephole
+                where = launcher.own(step) | launcher.before(step) | launcher.later(step)
+                sizes = {"batch": layout.batch_size, "HIDDEN": launcher.hidden}
+                kernel = triton_kernels.lstm_backward[launcher.grid(step)]
+                kernel(*buffers, **sizes, **where, **launcher.arithmetic)
                 if step_norm is not None:
                     step_norm.backward(grad_gates, grad_normalized, step)
         if step_norm is not None:

@@ -21,21 +21,14 @@ class TritonRNN(Steps):
         launcher = StepLauncher(len(h), h.shape[2], h.dtype, tensors.layout)
         step_norm = None if norm is None else TritonStepNorm(norm, launcher)
         h_before, w_hh = tensors.state[0].contiguous(), tensors.weights.w_hh.contiguous()
+        constants = launcher.arithmetic | {"NONLINEARITY": self.kind, "HIDDEN": launcher.hidden}
         with torch.cuda.device_of(h):
             for step in range(tensors.layout.num_steps):
                 if step_norm is not None:
                     step_norm.forward(h, h_before, w_hh, step, self.kind)
                 else:
-                    triton_kernels.rnn_forward[launcher.grid(step)](
-                        h,
-                        h_before,
-                        w_hh,
-                        NONLINEARITY=self.kind,
-                        HIDDEN=launcher.hidden,
-                        **launcher.own(step),
-                        **launcher.before(step),
-                        **launcher.arithmetic,
-                    )
+                    kernel = triton_kernels.rnn_forward[launcher.grid(step)]
+                    kernel(h, h_before, w_hh, **launcher.own(step), **launcher.before(step), **constants)
                 h_before = h
         return Outputs(h)
 
@@ -47,20 +40,12 @@ class TritonRNN(Steps):
         grad_z = torch.empty_like(h)
         grad_normalized = grad_z if norm is None else torch.empty_like(h)
         w_hh = tensors.weights.w_hh.contiguous()
+        constants = launcher.arithmetic | {"NONLINEARITY": self.kind, "HIDDEN": launcher.hidden}
         with torch.cuda.device_of(h):
             for step in reversed(range(layout.num_steps)):
-                triton_kernels.rnn_backward[launcher.grid(step)](
-                    grad_normalized,
-                    grad_z,
-                    grad_h,
-                    h,
-                    w_hh,
-                    NONLINEARITY=self.kind,
-                    HIDDEN=launcher.hidden,
-                    **launcher.own(step),
-                    **launcher.later(step),
-                    **launcher.arithmetic,
-                )
+                buffers = grad_normalized, grad_z, grad_h, h, w_hh
+                kernel = triton_kernels.rnn_backward[launcher.grid(step)]
+                kernel(*buffers, **launcher.own(step), **launcher.later(step), **constants)
                 if step_norm is not None:
                     step_norm.backward(grad_z, grad_normalized, step)
         if step_norm is not None:

@@ -79,38 +79,18 @@ class TritonStepNorm:
     ) -> None:
         """Turn the input part of a step into ``phi(BN(W_h h + W_x x))`` in place."""
         norm, launcher = self.norm, self.launcher
-        triton_norm_kernels.norm_forward[self.grid](
-            gates,
-            norm.normalized,
-            norm.mean,
-            norm.variance,
-            self.gamma,
-            self.beta,
-            h_before,
-            w_hh,
-            step=step,
-            NONLINEARITY=nonlinearity,
-            HIDDEN=launcher.hidden,
-            **launcher.own(step),
-            **launcher.before(step),
-            **self.constants,
-            **launcher.arithmetic,
-        )
+        buffers = gates, norm.normalized, norm.mean, norm.variance, self.gamma, self.beta, h_before, w_hh
+        where = launcher.own(step) | launcher.before(step) | self.constants
+        kernel = triton_norm_kernels.norm_forward[self.grid]
+        options = {"NONLINEARITY": nonlinearity, "HIDDEN": launcher.hidden}
+        kernel(*buffers, step=step, **options, **where, **launcher.arithmetic)
 
     def backward(self, grad: Tensor, grad_output: Tensor, step: int) -> None:
         """Fill ``grad``, of a step's products, from that of what became of them."""
         arithmetic = {key: self.launcher.arithmetic[key] for key in ("ROWS", "UNITS", "ACC")}
-        triton_norm_kernels.norm_backward[self.grid](
-            grad,
-            grad_output,
-            self.norm.normalized,
-            self.norm.variance,
-            self.gamma,
-            step=step,
-            **self.launcher.own(step),
-            **self.constants,
-            **arithmetic,
-        )
+        buffers = grad, grad_output, self.norm.normalized, self.norm.variance, self.gamma
+        kernel = triton_norm_kernels.norm_backward[self.grid]
+        kernel(*buffers, step=step, **self.launcher.own(step), **self.constants, **arithmetic)
 
     def finish(self, grad_output: Tensor) -> None:
         """Leave the gradients of gamma and beta in the norm."""

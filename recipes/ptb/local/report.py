@@ -4,17 +4,15 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asr_bn import __version__
-from asr_bn.report.figures import LABELS, save_png
+from asr_bn.report.figures import LABELS, draw_curves, save_png
 from asr_bn.report.rendering import embedded, write_rendered
 from asr_bn.report.results import best_of_each_set, read_epochs
 from asr_bn.system.files import read_json, write_json
-from recipes.ptb.local.curves import draw_curves
 from recipes.ptb.local.experiments import MODELS
 from recipes.ptb.local.texts import Text
 
@@ -48,18 +46,9 @@ def write_report(out: Path, names: list[str], text: Text, command: str) -> None:
     about = {"text": {"name": text.name, "kind": text.kind, "floor": text.floor}, "versions": versions}
     if configs:
         figure = save_png(draw_figure2(configs, text.floor), out / "figure2.png")
-        write_rendered(
-            out / "report.html",
-            Path(__file__).with_name("report.html"),
-            **about,
-            configs=configs,
-            paper=PAPER,
-            labels=LABELS,
-            figure=embedded(figure),
-            command=command,
-            unit_of=unit_of,
-            words=WORDS,
-        )
+        told: dict[str, object] = {"paper": PAPER, "labels": LABELS, "words": WORDS, "unit_of": unit_of}
+        told |= {**about, "configs": configs, "figure": embedded(figure), "command": command}
+        write_rendered(out / "report.html", Path(__file__).with_name("report.html"), **told)
     write_json(out / "results.json", {**configs, **about})
 
 
@@ -81,7 +70,6 @@ def _short(figures: dict[str, Any]) -> dict[str, Any]:
 
 def draw_figure2(configs: dict[str, Models], floor: float | None) -> Figure:
     """Draw training (dotted) and validation perplexity over the epochs, a panel for each configuration."""
-    matplotlib.use("Agg")
     figure = Figure(figsize=(7, 4.2 * len(configs)), layout="constrained")
     panels = figure.subplots(len(configs), 1, squeeze=False)[:, 0]
     for axes, (name, models) in zip(panels, configs.items(), strict=True):
@@ -91,7 +79,7 @@ def draw_figure2(configs: dict[str, Models], floor: float | None) -> Figure:
 
 def _draw_panel(axes: Axes, name: str, models: Models, floor: float | None) -> None:
     unit = unit_of(name)
-    draw_curves(axes, {model: results["epochs"] for model, results in models.items()}, unit)
+    draw_curves(axes, {model: results["epochs"] for model, results in models.items()}, unit, "valid")
     if floor is not None and unit == "ppl":
         axes.axhline(floor, color="0.4", linewidth=1, label="entropy rate of the source")
         axes.set_ylim(0.8 * floor, 3 * floor)

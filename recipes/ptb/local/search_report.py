@@ -8,11 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from asr_bn import __version__
-from asr_bn.report.figures import LABELS, save_png
+from asr_bn.report.figures import LABELS, draw_curves, save_png
 from asr_bn.report.rendering import embedded, write_rendered
 from asr_bn.report.results import best_of_each_set
 from asr_bn.system.files import write_json
-from recipes.ptb.local.curves import draw_curves
 from recipes.ptb.local.search import NETWORKS, NetworkResult, SearchResults, TrialResult, describe_trial
 
 # Table 3 of the paper: cross entropy in nats a symbol, and what the best networks drew.
@@ -32,18 +31,10 @@ def write_search_report(results: SearchResults, out_dir: Path) -> None:
     """Write ``figure3.png`` (where a trial worked), ``search.html`` and, last, ``search.json``."""
     typical = results.typical()
     figure3 = None if typical is None else save_png(draw_figure3(typical), out_dir / "figure3.png")
-    summary = summarize(results)
-    write_rendered(
-        out_dir / "search.html",
-        Path(__file__).with_name("search.html"),
-        results=results,
-        summary=summary,
-        paper=PAPER_TABLE_3,
-        labels=LABELS,
-        typical=typical,
-        ceiling=math.log(results.num_symbols),
-        figure3=None if figure3 is None else embedded(figure3),
-    )
+    summary, figure = summarize(results), None if figure3 is None else embedded(figure3)
+    told: dict[str, object] = {"results": results, "summary": summary, "typical": typical, "figure3": figure}
+    told |= {"paper": PAPER_TABLE_3, "labels": LABELS, "ceiling": math.log(results.num_symbols)}
+    write_rendered(out_dir / "search.html", Path(__file__).with_name("search.html"), **told)
     write_json(out_dir / "search.json", summary)
 
 
@@ -107,7 +98,8 @@ def draw_figure3(trial: TrialResult) -> Figure:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     # Points, so that a search of one epoch shows something.
-    draw_curves(axes, {name: network.epochs for name, network in trial.networks.items()}, "nats", ".")
+    curves = {name: network.epochs for name, network in trial.networks.items()}
+    draw_curves(axes, curves, "nats", "valid", ".")
     draw = trial.draw
     axes.set(
         ylabel="cross entropy (nats a symbol)",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from asr_bn.language_model.vocabulary import EOS
+from asr_bn.system.arrays import Doubles
 from asr_bn.system.files import write_text
 
 NUM_WORDS = 9_999  # with the end of the sentence 10,000 types, as many as the Penn Treebank has
@@ -28,8 +29,6 @@ SUCCESSORS = 2  # closed classes that can follow a class in a kind of sentence, 
 OPEN = 0.25  # probability of the open one
 END = 0.05  # probability that a sentence ends after a word
 NUM_TOKENS = {"train": 800_000, "valid": 20_000, "test": 20_000}
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,10 @@ class Source:
         frequencies: of the words of each class, each summing to 1.
     """
 
-    transitions: Array
+    transitions: Doubles
     word_classes: NDArray[np.int64]
     words: list[list[str]]
-    frequencies: list[Array]
+    frequencies: list[Doubles]
 
     @classmethod
     def make(cls, seed: int) -> "Source":
@@ -67,7 +66,7 @@ class Source:
         return cls(_transitions(random), word_classes, words, frequencies)
 
     @cached_property
-    def stationary(self) -> Array:
+    def stationary(self) -> Doubles:
         """Share of each state among all tokens: the left eigenvector of the transitions."""
         states = len(self.transitions)
         equations = np.vstack([self.transitions.T - np.eye(states), np.ones(states)])
@@ -117,7 +116,7 @@ def write_texts(folder: Path, source: Source, seed: int) -> None:
         write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
 
 
-def _transitions(random: np.random.Generator) -> Array:
+def _transitions(random: np.random.Generator) -> Doubles:
     states = 1 + NUM_KINDS + NUM_KINDS * NUM_CLASSES
     transitions = np.zeros((states, states))
     transitions[0, 1 : 1 + NUM_KINDS] = 1.0 / NUM_KINDS

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.decoding.lattices.calibration import Calibration, choose_scale, right_words
 from asr_bn.decoding.lattices.confidence import word_confidences
 from asr_bn.decoding.lattices.paths import best_paths, n_best
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.kaldi_io.compact_lattice import Arc, CompactLattice
 from tests.helpers.lattices import slots
 

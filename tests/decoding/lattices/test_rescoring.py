@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from asr_bn.decoding.arpa import BACKOFF
-from asr_bn.decoding.beam_search import BeamOptions, ScoreWeights
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.decoding.graph_files import GraphFiles
@@ -20,6 +19,7 @@ from asr_bn.decoding.lattices.grammar_costs import GrammarCosts
 from asr_bn.decoding.lattices.nbest_rescoring import NBestRescorer
 from asr_bn.decoding.lattices.paths import n_best
 from asr_bn.decoding.lattices.rescoring import rescore_lattice
+from asr_bn.decoding.search_options import BeamOptions, ScoreWeights
 from asr_bn.kaldi_io.compact_lattice import CompactLattice
 from asr_bn.system.arrays import Floats
 from tests.helpers.graph_costs import run

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr_bn.decoding.beam_search import BeamOptions, BeamSearch, ScoreWeights
 from asr_bn.decoding.graph import DecodingGraph
 from asr_bn.decoding.lattices import search
 from asr_bn.decoding.lattices.arcs import FrameArcs
@@ -17,9 +16,11 @@ from asr_bn.decoding.lattices.determinize import determinize
 from asr_bn.decoding.lattices.paths import best_paths, n_best
 from asr_bn.decoding.lattices.search import LatticeSearch
 from asr_bn.decoding.lattices.word_graph import WordGraph
+from asr_bn.decoding.search_options import BeamOptions, ScoreWeights
 from asr_bn.kaldi_io.compact_lattice import CompactLattice
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.system.arrays import Floats
+from tests.helpers.beam_search import BeamSearch
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd
 from tests.helpers.lattices import all_sentences, random_graph
 

@@ -1,14 +1,14 @@
-"""Beam search through a decoding graph, by ``kaldi-decoder``."""
+"""Kaldi's own ``FasterDecoder``, by ``kaldi-decoder``: what our search is tested against."""
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asr_bn.decoding.fst_file import Fst, kaldifst
-from asr_bn.decoding.graph import DecodingGraph
+from asr_bn.decoding.graph import DecodingGraph, to_kaldifst
+from asr_bn.decoding.search_options import BeamOptions, ScoreWeights
 from asr_bn.system.arrays import Floats, IntVector
 
 if TYPE_CHECKING:
@@ -16,39 +16,6 @@ if TYPE_CHECKING:
 
 # Frames whose scores are spread over transition-ids at a time; bounds memory.
 BLOCK_FRAMES = 200
-
-
-@dataclass(frozen=True)
-class BeamOptions:
-    """As Kaldi's: ``beam`` in the units of scaled log likelihoods, ``max_active`` states in a frame."""
-
-    beam: float = 13.0
-    max_active: int = 7000
-
-    def __post_init__(self) -> None:
-        if not 0 < self.beam < math.inf or self.max_active < 2:
-            raise ValueError(
-                f"beam {self.beam} and max_active {self.max_active}: expected above 0, and at least 2"
-            )
-
-
-@dataclass(frozen=True)
-class ScoreWeights:
-    """How scores and graph are weighed, as in Kaldi's ``score.sh``.
-
-    Attributes:
-        acoustic_scale: a factor for the log likelihoods (1 / LMWT).
-        word_penalty: cost of each word, in the graph's units (``--word-ins-penalty``).
-    """
-
-    acoustic_scale: float
-    word_penalty: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.acoustic_scale < math.inf:
-            raise ValueError(f"acoustic scale {self.acoustic_scale}: expected above 0")
-        if not math.isfinite(self.word_penalty):
-            raise ValueError(f"word penalty {self.word_penalty}: expected a finite number")
 
 
 @dataclass(frozen=True)
@@ -84,7 +51,7 @@ class BeamSearch:
     def __init__(self, graph: DecodingGraph, options: BeamOptions) -> None:
         self._graph, self._options = graph, options
         self._columns = graph.model.tid_to_pdf[1:]
-        self._graphs: dict[float, Fst] = {0.0: graph.fst}
+        self._graphs: dict[float, Fst] = {}
         self._decoders: dict[tuple[int, float], FasterDecoder] = {}
 
     def decode(self, log_likelihoods: Floats, acoustic_scale: float, word_penalty: float = 0.0) -> Hypothesis:
@@ -121,7 +88,7 @@ class BeamSearch:
         from kaldi_decoder import FasterDecoder, FasterDecoderOptions
 
         if word_penalty not in self._graphs:
-            self._graphs[word_penalty] = self._graph.with_word_penalty(word_penalty)
+            self._graphs[word_penalty] = _with_word_penalty(self._graph, word_penalty)
         if (index, word_penalty) not in self._decoders:
             settings = FasterDecoderOptions(beam=self._options.beam, max_active=self._options.max_active)
             self._decoders[index, word_penalty] = FasterDecoder(self._graphs[word_penalty], settings)
@@ -140,3 +107,10 @@ class BeamSearch:
             float(cost.value2) / weight.acoustic_scale,
             bool(is_complete),
         )
+
+
+def _with_word_penalty(graph: DecodingGraph, penalty: float) -> Fst:
+    """Copy the graph, with ``penalty`` added to the cost of every word."""
+    arcs = graph.arrays.arcs.copy()
+    arcs["weight"][arcs["olabel"] > 0] += np.float32(penalty)
+    return to_kaldifst(replace(graph.arrays, arcs=arcs))
