@@ -1,21 +1,14 @@
 """Decode a client's audio and compute its features, as a process: ``python -m serve.workers.audio_worker``.
 
-It reads large JSON tensors, too, which would keep the server's interpreter from doing anything else.  It runs
-apart from the server, with a limit on its memory and out of reach of files and sockets (`lockdown`), so
-that a hostile body can only end it.  Requests come on standard input and answers go to standard output, each
-a frame: a number, which the answer repeats, and the sizes of a JSON head and of a payload (little-endian, 8,
-4 and 8 bytes), then both.
+It reads large JSON tensors, too, which would keep the server's interpreter from doing anything else.  Its
+first argument is the limit on its memory, in bytes; `frames` says how it is asked.
 """
 
 import importlib
-import json
-import os
 import pkgutil
-import struct
 import sys
 import time
-import traceback
-from typing import Any, BinaryIO, Literal, Required, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -25,18 +18,9 @@ from asr_bn.features.deltas import add_deltas
 from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
 from asr_bn.system.arrays import Floats
-from asr_bn.system.memory import give_back_freed_memory, keep_some_freed_memory
-from serve.formats.tensors import PackedRequest, TensorMetadata, TensorSpec, pack_request, read_request
+from serve.formats.tensors import TensorMetadata, TensorSpec, pack_request, read_request
 from serve.limits.refusal import Refusal
-from serve.workers.lockdown import lock_in
-
-# What it says when it has started: whether the system keeps it from files and sockets.
-GREETINGS = {b"locked\n": True, b"limits\n": False}
-HEADER = struct.Struct("<QIQ")
-MAX_HEAD_BYTES = 1 << 18
-_AT_ONCE = 1 << 20
-GIVE_BACK_S = 15.0
-_MOST_CHARACTERS = 1000
+from serve.workers.frames import Answer, Work, refusal, run
 
 
 class FeaturesTask(TypedDict):
@@ -57,27 +41,7 @@ class TensorsTask(TypedDict):
     specs: list[TensorMetadata]
 
 
-class Answer(TypedDict, total=False):
-    """A status (of HTTP) with a sentence for the client, figures of features, or an ``infer`` request."""
-
-    status: Required[int]
-    detail: str
-    traceback: str
-    num_frames: int
-    num_features: int
-    audio_s: float
-    decode_s: float
-    features_s: float
-    request: PackedRequest
-
-
 Task = FeaturesTask | TensorsTask
-
-
-def frame(number: int, head: Task | Answer, payload: bytes) -> bytes:
-    """Return the bytes of a frame."""
-    text = json.dumps(head).encode()
-    return b"".join([HEADER.pack(number, len(text), len(payload)), text, payload])
 
 
 def answer(head: Task, data: bytes) -> tuple[Answer, bytes]:
@@ -135,11 +99,6 @@ def features(head: FeaturesTask, data: bytes) -> tuple[Answer, bytes]:
     return figures, feats.tobytes()
 
 
-def refusal(status: int, detail: str) -> Answer:
-    """Return the head of an answer without features."""
-    return {"status": status, "detail": detail[:_MOST_CHARACTERS]}
-
-
 def decode(data: bytes, head: FeaturesTask) -> Recording:
     """Decode one channel, ``[num_samples, 1]``, in Kaldi's scale at the rate that the features need.
 
@@ -181,75 +140,6 @@ def compute_features(samples: Floats, head: FeaturesTask) -> Floats:
     return np.ascontiguousarray(feats, dtype=np.float32)
 
 
-def limit_memory(max_bytes: int) -> None:
-    """Bound the address space, where the system can."""
-    try:
-        import resource
-    except ImportError:
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def serve_frames(source: BinaryIO, sink: BinaryIO) -> None:
-    """Answer frames until the server closes its end; give back what they needed now and then."""
-    given_back = time.monotonic()
-    while header := source.read(HEADER.size):
-        number, head_size, payload_size = HEADER.unpack(header)
-        head = json.loads(source.read(head_size))
-        sink.write(framed_answer(number, head, source, payload_size))
-        sink.flush()
-        if time.monotonic() - given_back > GIVE_BACK_S:
-            give_back_freed_memory()
-            given_back = time.monotonic()
-
-
-def framed_answer(number: int, head: Task, source: BinaryIO, payload_size: int) -> bytes:
-    """Answer question ``number`` with a frame; an error of ours has status 500."""
-    try:
-        data = read_payload(source, payload_size)
-        return frame(number, *answer(head, data))
-    except MemoryError:
-        return frame(number, refusal(413, "the body needs more memory than this server allows"), b"")
-    except Exception:
-        told = refusal(500, "internal error")
-        told["traceback"] = traceback.format_exc()[-4000:]
-        return frame(number, told, b"")
-
-
-def read_payload(source: BinaryIO, size: int) -> bytes:
-    """Read a frame's payload to its end, even where it does not fit in memory.
-
-    Raises:
-        MemoryError: it cannot.
-    """
-    try:
-        return source.read(size)
-    except MemoryError:
-        while size and (part := source.read(min(size, _AT_ONCE))):
-            size -= len(part)
-        raise
-
-
-def main() -> None:
-    """Read frames from standard input; the first argument is the limit on memory, in bytes."""
-    # Answers go where standard output went; what a library prints goes to standard error.
-    sink = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    import_what_is_needed()
-    limit_memory(int(sys.argv[1]))
-    keep_some_freed_memory()  # the arrays of one utterance are those of the next
-    # From here on nobody reads what a decoder prints about a client's body: a full pipe would stop it.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
-    is_locked_in = lock_in()
-    sink.write(next(greeting for greeting, locked in GREETINGS.items() if locked == is_locked_in))
-    sink.flush()
-    serve_frames(sys.stdin.buffer, sink)
-
-
 def import_what_is_needed() -> None:
     """Import what libraries import when they are used: memory is limited then, and files are out of reach."""
     import av
@@ -262,5 +152,11 @@ def import_what_is_needed() -> None:
     add_deltas(fbank(np.zeros(1600, np.float32), FbankOptions()), 2)
 
 
+def prepare() -> tuple[Work[Task], int]:
+    """Import everything; return the work, and the limit on memory that the command line names."""
+    import_what_is_needed()
+    return answer, int(sys.argv[1])
+
+
 if __name__ == "__main__":
-    main()
+    run(prepare)

@@ -214,7 +214,7 @@ def test_names_ids_and_lists_have_bounds():
 
 
 def test_the_largest_head_that_is_handed_on_is_one_that_the_server_reads():
-    from serve.workers.audio_worker import MAX_HEAD_BYTES
+    from serve.workers.frames import MAX_HEAD_BYTES
 
     text = "\U0001f600" * MAX_CHARACTERS
     parameters = {"sequence_id": text, "shared_memory_region": text, "timeout": 2**64 - 1}

@@ -98,7 +98,7 @@ def test_a_body_that_ends_the_process_is_told_so_and_the_process_replaced(pool, 
 
 
 def test_a_process_that_takes_too_long_is_replaced(monkeypatch):
-    monkeypatch.setattr("serve.workers.audio_worker_process.cpu_seconds", lambda process: time.monotonic())
+    monkeypatch.setattr("serve.workers.worker_process.cpu_seconds", lambda process: time.monotonic())
     runner, pool = asyncio.Runner(), AudioWorkers(1, AudioLimits(timeout_s=0.2))
     pool.wait_until_ready()
     before = process_of(pool)

@@ -14,9 +14,9 @@ import pytest
 
 from asr_bn.features.options import FbankOptions
 from serve.limits.refusal import Refusal
-from serve.workers.audio_worker_process import AudioWorkerProcess
 from serve.workers.audio_workers import AudioLimits, AudioWorkers
 from serve.workers.lockdown import CALLS, filter_code
+from serve.workers.worker_process import WorkerProcess
 from tests.helpers.serving import chirp, wav
 from tests.helpers.sound_bodies import SOUND
 
@@ -184,8 +184,8 @@ def test_nothing_is_imported_or_opened_while_bodies_are_decoded():
 
 
 def test_a_system_without_filters_is_reported_when_the_server_starts(monkeypatch, caplog):
-    monkeypatch.setattr(AudioWorkerProcess, "__init__", lambda self, memory_bytes: None)
-    monkeypatch.setattr(AudioWorkerProcess, "wait_until_ready", lambda self: False)
+    monkeypatch.setattr(WorkerProcess, "__init__", lambda self, program: None)
+    monkeypatch.setattr(WorkerProcess, "wait_until_ready", lambda self: False)
     AudioWorkers(1, AudioLimits()).wait_until_ready()
     assert "files and sockets" in caplog.text
 

@@ -1,4 +1,4 @@
-"""One process that reads audio and large JSON, seen from the server: in step with it, or ended."""
+"""One process that works for clients, seen from the server: in step with it, or ended."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from serve.limits.refusal import Refusal
-from serve.workers.audio_worker import GREETINGS, HEADER, MAX_HEAD_BYTES, Answer, Task, frame
+from serve.workers.frames import GREETINGS, HEADER, MAX_HEAD_BYTES, Answer, frame
 from serve.workers.pipes import read_exactly, write_all
 
 START_TIMEOUT_S = 60.0
@@ -32,20 +34,48 @@ class NotAsked(Exception):
     """The process ended before it had the question, or answered another one: it can be asked again."""
 
 
-class AudioWorkerProcess:
+@dataclass(frozen=True)
+class Program:
+    """What a process runs.
+
+    Attributes:
+        module: run as ``python -m``.
+        memory_bytes: what it may use, its first argument.
+        verb, done, thing: what it does to what, for sentences: it is to decode the body, which is decoded.
+        descriptor: of a file that it inherits, its second argument; None: of none.
+    """
+
+    module: str
+    memory_bytes: int
+    verb: str = "decode"
+    done: str = "decoded"
+    thing: str = "the body"
+    descriptor: int | None = None
+
+    def unavailable(self) -> Refusal:
+        """Return the refusal of what no process can do now, through no fault of the client."""
+        detail = f"no process can {self.verb} {self.thing} at the moment"
+        return Refusal(503, detail, {"retry-after": "1"})
+
+    def beyond_limits(self, why: str) -> Refusal:
+        """Return the refusal of what exceeds the limits of a process."""
+        return Refusal(413, f"{self.thing} could not be {self.done} within this server's limits ({why})")
+
+
+class WorkerProcess:
     """A process, started again when it has ended; it is asked one question at a time.
 
     Whatever interrupts a question ends the process: an answer left in its pipe would be the next client's.
 
     Args:
-        memory_bytes: its address space at most.
+        program: what it runs.
     """
 
-    def __init__(self, memory_bytes: int) -> None:
-        self._memory_bytes = memory_bytes
+    def __init__(self, program: Program) -> None:
+        self._program = program
         self._starting = threading.Lock()
         self._closed = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = spawn(memory_bytes)
+        self._process: subprocess.Popen[bytes] | None = spawn(program)
 
     @property
     def pid(self) -> int | None:
@@ -66,7 +96,7 @@ class AudioWorkerProcess:
         assert self._process is not None
         return wait_for_greeting(self._process)
 
-    async def ask(self, head: Task, data: bytes, timeout_s: float) -> tuple[Answer, bytes]:
+    async def ask(self, head: Mapping[str, object], data: bytes, timeout_s: float) -> tuple[Answer, bytes]:
         """Ask the process, and return its answer: a head and a payload.
 
         Raises:
@@ -77,7 +107,7 @@ class AudioWorkerProcess:
             await self.revive()
             with contextlib.suppress(NotAsked):
                 return await self._ask(head, data, timeout_s)
-        raise unavailable()
+        raise self._program.unavailable()
 
     async def revive(self) -> None:
         """Start it again if it has ended.
@@ -90,8 +120,8 @@ class AudioWorkerProcess:
         try:
             await asyncio.to_thread(self._start_again)
         except (OSError, RuntimeError) as error:  # no process, or not even a thread that waits for it
-            logger.warning("a process that decodes audio cannot be started: %s", error)
-            raise unavailable() from error
+            logger.warning("a process of %s cannot be started: %s", self._program.module, error)
+            raise self._program.unavailable() from error
 
     def close(self) -> None:
         """End it for good."""
@@ -105,7 +135,7 @@ class AudioWorkerProcess:
             self._end()
             if self._closed.is_set():
                 raise OSError("the server is closing")
-            process = spawn(self._memory_bytes)
+            process = spawn(self._program)
             try:
                 wait_for_greeting(process)
             except BaseException:
@@ -116,27 +146,30 @@ class AudioWorkerProcess:
                 self._end()
                 raise OSError("the server is closing")
 
-    async def _ask(self, head: Task, data: bytes, timeout_s: float) -> tuple[Answer, bytes]:
+    async def _ask(self, head: Mapping[str, object], data: bytes, timeout_s: float) -> tuple[Answer, bytes]:
         process, number = self._process, secrets.randbits(64)
         assert process is not None and process.stdin is not None
         in_step = has_question = False
         cpu_s = cpu_seconds(process)
         try:
             async with asyncio.timeout(timeout_s):
-                await write_all(process.stdin.fileno(), frame(number, head, data))
+                for part in frame(number, head, data):
+                    await write_all(process.stdin.fileno(), part)
                 has_question = True
                 answer = await self._answer(process, number)
             in_step = True
             return answer
         except TimeoutError as error:
             is_at_fault = has_question and cpu_seconds(process) - cpu_s >= timeout_s / 2
-            raise (beyond_limits(f"more than {timeout_s:g} s") if is_at_fault else unavailable()) from error
+            if is_at_fault:
+                raise self._program.beyond_limits(f"more than {timeout_s:g} s") from error
+            raise self._program.unavailable() from error
         except (OSError, EOFError) as error:
             if not has_question:
                 raise NotAsked from error
-            raise await _why_it_ended(process) from error
+            raise await _why_it_ended(process, self._program) from error
         except MemoryError as error:
-            raise unavailable() from error
+            raise self._program.unavailable() from error
         finally:
             if not in_step:
                 self._end()
@@ -145,7 +178,7 @@ class AudioWorkerProcess:
         assert process.stdout is not None
         source = process.stdout.fileno()
         answered, head_size, payload_size = HEADER.unpack(await read_exactly(source, HEADER.size))
-        if answered != number or head_size > MAX_HEAD_BYTES or payload_size > self._memory_bytes:
+        if answered != number or head_size > MAX_HEAD_BYTES or payload_size > self._program.memory_bytes:
             raise NotAsked
         head = json.loads(await read_exactly(source, head_size))
         return head, await read_exactly(source, payload_size)
@@ -156,20 +189,23 @@ class AudioWorkerProcess:
             end(process)
 
 
-def spawn(memory_bytes: int) -> "subprocess.Popen[bytes]":
+def spawn(program: Program) -> "subprocess.Popen[bytes]":
     """Start a process, which then has to greet.
 
     Raises:
         OSError: no process, memory or descriptor is left for it.
     """
+    inherited = [] if program.descriptor is None else [program.descriptor]
+    arguments = map(str, [program.memory_bytes, *inherited])
     single = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     process = subprocess.Popen(
         # -P: no module of the folder that the server happens to be started in.
-        [sys.executable, "-P", "-m", "serve.workers.audio_worker", str(memory_bytes)],
+        [sys.executable, "-P", "-m", program.module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | single | {"PYTHONPATH": _python_path()},
         bufsize=0,
+        pass_fds=inherited,
         # Ctrl-C in a terminal goes to the whole group; the server ends its workers when it is done.
         start_new_session=True,
     )
@@ -223,23 +259,15 @@ def cpu_seconds(process: "subprocess.Popen[bytes]") -> float:
         return 0.0
 
 
-async def _why_it_ended(process: "subprocess.Popen[bytes]") -> Refusal:
+async def _why_it_ended(process: "subprocess.Popen[bytes]", program: Program) -> Refusal:
     try:
         status = await asyncio.to_thread(process.wait, END_TIMEOUT_S)
     except (subprocess.TimeoutExpired, RuntimeError):
-        return unavailable()
-    logger.warning("a process that decodes audio ended with status %d", status)
-    return unavailable() if -status in _FROM_OUTSIDE else beyond_limits("the decoder gave up")
-
-
-def unavailable() -> Refusal:
-    """Return the refusal of a body that no process can read now, through no fault of the body."""
-    return Refusal(503, "no process can decode the body at the moment", {"retry-after": "1"})
-
-
-def beyond_limits(why: str) -> Refusal:
-    """Return the refusal of a body that exceeds what a process may use."""
-    return Refusal(413, f"the body could not be decoded within this server's limits ({why})")
+        return program.unavailable()
+    logger.warning("a process of %s ended with status %d", program.module, status)
+    if -status in _FROM_OUTSIDE:
+        return program.unavailable()
+    return program.beyond_limits("the process gave up")
 
 
 def _widen(stream: IO[bytes]) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from serve.limits.refusal import Refusal
-from serve.workers import audio_worker_process, pipes
-from serve.workers.audio_worker_process import AudioWorkerProcess
+from serve.workers import pipes, worker_process
 from serve.workers.audio_workers import AudioLimits, AudioWorkers
+from serve.workers.worker_process import Program, WorkerProcess
 
 ECHO = """
 import os, struct, time
@@ -32,11 +32,12 @@ while header := source.read(20):
         os.write(1, answer[start : start + 24])
         time.sleep(0.0005)
 """
+PROGRAM = Program("echo", 1 << 30)
 
 
-def spawn_echo(memory_bytes: int, program: str = ECHO) -> "subprocess.Popen[bytes]":
+def spawn_echo(program: Program, code: str = ECHO) -> "subprocess.Popen[bytes]":
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", program],
+        [sys.executable, "-I", "-S", "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
@@ -49,8 +50,8 @@ def spawn_echo(memory_bytes: int, program: str = ECHO) -> "subprocess.Popen[byte
 
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[AudioWorkers]:
-    monkeypatch.setattr(audio_worker_process, "spawn", spawn_echo)
-    monkeypatch.setattr(audio_worker_process, "END_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(worker_process, "spawn", spawn_echo)
+    monkeypatch.setattr(worker_process, "END_TIMEOUT_S", 0.2)
     pool = AudioWorkers(1, AudioLimits())
     pool.wait_until_ready()
     yield pool
@@ -82,9 +83,9 @@ PLACES = {
     "read": (pipes.os, "read"),
     "write": (pipes.os, "write"),
     "wait for the pipe": (pipes, "_ready"),
-    "decode the head": (audio_worker_process.json, "loads"),
-    "make the frame": (audio_worker_process, "frame"),
-    "read a whole part": (audio_worker_process, "read_exactly"),
+    "decode the head": (worker_process.json, "loads"),
+    "make the frame": (worker_process, "frame"),
+    "read a whole part": (worker_process, "read_exactly"),
 }
 ERRORS = (asyncio.CancelledError, MemoryError, RecursionError, OSError)
 
@@ -157,15 +158,15 @@ def test_an_answer_to_another_question_ends_the_process_and_reaches_nobody(pool)
 
 @pytest.mark.parametrize("sizes", [(1 << 20, 1), (2, 1 << 40)])
 def test_an_answer_of_an_absurd_size_is_not_read(pool, monkeypatch, sizes):
-    program = f"""
+    code = f"""
 import os, struct
 os.write(1, b"limits\\n")
 number, _, _ = struct.unpack("<QIQ", os.read(0, 20))
 os.write(1, struct.pack("<QIQ", number, {sizes[0]}, {sizes[1]}) + b"{{}}" * 1000)
 os.read(0, 1)
 """
-    monkeypatch.setattr(audio_worker_process, "spawn", lambda memory: spawn_echo(memory, program))
-    process = AudioWorkerProcess(1 << 30)
+    monkeypatch.setattr(worker_process, "spawn", lambda program: spawn_echo(program, code))
+    process = WorkerProcess(PROGRAM)
     process.wait_until_ready()
     with pytest.raises(Refusal) as refusal:
         asyncio.run(process.ask({}, b"", 30.0))
@@ -173,7 +174,7 @@ os.read(0, 1)
     process.close()
 
 
-def ask_while_stopped(process: AudioWorkerProcess, then: int) -> Refusal:
+def ask_while_stopped(process: WorkerProcess, then: int) -> Refusal:
     """Ask a process that is stopped, so that it has the question and not worked on it; send ``then``."""
 
     async def run() -> Refusal:
@@ -209,24 +210,24 @@ def test_time_that_a_process_could_not_use_is_not_the_bodys_fault(pool):
 
 def test_time_that_a_process_used_is(pool, monkeypatch):
     used = iter([0.0, 1.0])
-    monkeypatch.setattr(audio_worker_process, "cpu_seconds", lambda process: next(used))
+    monkeypatch.setattr(worker_process, "cpu_seconds", lambda process: next(used))
     with pytest.raises(Refusal, match=r"more than 0\.1 s"):
         asyncio.run(pool._processes[0].ask({}, b"x" * 10_000, 0.1))
 
 
 def test_computing_counts_and_sleeping_does_not():
     process = spawn_echo(
-        0, "import os\nos.write(1, b'.')\nos.read(0, 1)\nfor _ in range(10**7): pass\nos.read(0, 1)"
+        PROGRAM, "import os\nos.write(1, b'.')\nos.read(0, 1)\nfor _ in range(10**7): pass\nos.read(0, 1)"
     )
     assert process.stdin is not None and process.stdout is not None
     os.set_blocking(process.stdout.fileno(), True)
     process.stdout.read(1)
-    before = audio_worker_process.cpu_seconds(process)
+    before = worker_process.cpu_seconds(process)
     process.stdin.write(b"xx")
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    used = audio_worker_process.cpu_seconds(process)
+    used = worker_process.cpu_seconds(process)
     assert used == 0.0 or used > before
-    audio_worker_process.end(process)
+    worker_process.end(process)
     process.wait()
 
 
@@ -235,18 +236,18 @@ def test_an_idle_process_found_dead_is_replaced_and_asked(pool, monkeypatch, loo
     process = pool._processes[0]
     os.kill(process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    monkeypatch.setattr(AudioWorkerProcess, "is_running", property(lambda self: bool(looks and looks.pop())))
+    monkeypatch.setattr(WorkerProcess, "is_running", property(lambda self: bool(looks and looks.pop())))
     _, payload = asyncio.run(process.ask({}, b"mine", 30.0))
     assert payload == b"mine"
 
 
 def test_a_process_that_cannot_be_started_is_503_until_it_can(pool, monkeypatch):
-    def fail(memory_bytes: int) -> "subprocess.Popen[bytes]":
+    def fail(program: Program) -> "subprocess.Popen[bytes]":
         raise OSError(24, "Too many open files")
 
     pool._processes[0]._end()
     with monkeypatch.context() as patch:
-        patch.setattr(audio_worker_process, "spawn", fail)
+        patch.setattr(worker_process, "spawn", fail)
         for _ in range(2):
             with pytest.raises(Refusal) as refusal:
                 asyncio.run(pool._ask({}, b"x"))
@@ -277,8 +278,8 @@ def test_a_process_that_greets_otherwise_is_never_asked(pool, monkeypatch, greet
     process = pool._processes[0]
     process._end()
     with monkeypatch.context() as patch:
-        program = f"import os\nos.write(1, {greeting})\n"
-        patch.setattr(audio_worker_process, "spawn", lambda memory: spawn_echo(memory, program))
+        code = f"import os\nos.write(1, {greeting})\n"
+        patch.setattr(worker_process, "spawn", lambda program: spawn_echo(program, code))
         with pytest.raises(Refusal):
             asyncio.run(process.ask({}, b"x", 30.0))
         assert process.pid is None
@@ -288,14 +289,14 @@ def test_a_process_that_greets_otherwise_is_never_asked(pool, monkeypatch, greet
 def test_closing_ends_a_process_that_is_just_starting(monkeypatch):
     started = []
 
-    def spawn(memory_bytes: int) -> "subprocess.Popen[bytes]":
+    def spawn(program: Program) -> "subprocess.Popen[bytes]":
         if started:
             process.close()  # while it is being started again
-        started.append(spawn_echo(memory_bytes))
+        started.append(spawn_echo(program))
         return started[-1]
 
-    monkeypatch.setattr(audio_worker_process, "spawn", spawn)
-    process = AudioWorkerProcess(1 << 30)
+    monkeypatch.setattr(worker_process, "spawn", spawn)
+    process = WorkerProcess(PROGRAM)
     process.wait_until_ready()
     process._end()
     with pytest.raises(Refusal):

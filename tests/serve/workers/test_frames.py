@@ -1,4 +1,4 @@
-"""The audio process itself stays in step: every question is answered, by its number, whatever fails."""
+"""A worker process itself stays in step: every question is answered, by its number, whatever fails."""
 
 import io
 from collections.abc import Iterator
@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from serve.workers import audio_worker
-from serve.workers.audio_worker import GREETINGS, HEADER, frame, serve_frames
+from serve.workers import frames
+from serve.workers.frames import GREETINGS, HEADER, Answer, frame, serve_frames
 
 
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, ValueError, KeyError])
 @pytest.mark.parametrize("place", ["answer", "json.dumps"])
 def test_the_process_stays_in_step_when_its_work_fails(monkeypatch, place, error):
     """Every question is answered by its number, the failed ones with an error."""
-    questions = b"".join(frame(number, {"task": "echo"}, b"x" * number) for number in range(1, 6))
-    original = audio_worker.json.dumps
+    questions = b"".join(whole(number, b"x" * number) for number in range(1, 6))
+    original = frames.json.dumps
     calls = iter(range(100))
 
-    def work(head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    def work(head: dict[str, Any], data: bytes) -> tuple[Answer, bytes]:
         if place == "answer" and next(calls) == 2:
             raise error
         return {"status": 200}, data
@@ -28,16 +28,23 @@ def test_the_process_stays_in_step_when_its_work_fails(monkeypatch, place, error
             raise error
         return original(head)
 
-    monkeypatch.setattr(audio_worker, "answer", work)
-    monkeypatch.setattr(audio_worker.json, "dumps", dumps)
+    monkeypatch.setattr(frames.json, "dumps", dumps)
     sink = io.BytesIO()
-    serve_frames(io.BytesIO(questions), sink)
+    serve_frames(io.BytesIO(questions), sink, work)
     answers = list(read_frames(sink.getvalue()))
     assert [number for number, _, _ in answers] == [1, 2, 3, 4, 5]
     failed = 413 if error is MemoryError else 500
     assert [b'"status": 200' in head for _, head, _ in answers] == [True, True, False, True, True]
     assert b'"status": %d' % failed in answers[2][1]
     assert [len(payload) for _, _, payload in answers] == [1, 2, 0, 4, 5]
+
+
+def whole(number: int, payload: bytes) -> bytes:
+    return b"".join(frame(number, {}, payload))
+
+
+def echo(head: dict[str, Any], data: bytes) -> tuple[Answer, bytes]:
+    return {"status": 200}, data
 
 
 def read_frames(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -57,10 +64,9 @@ class LittleMemory(io.BytesIO):
         return super().read(size)
 
 
-def test_a_payload_that_does_not_fit_in_memory_is_skipped(monkeypatch):
-    monkeypatch.setattr(audio_worker, "answer", lambda head, data: ({"status": 200}, data))
+def test_a_payload_that_does_not_fit_in_memory_is_skipped():
     sink = io.BytesIO()
-    serve_frames(LittleMemory(frame(1, {}, b"x" * 3_000_000) + frame(2, {}, b"next")), sink)
+    serve_frames(LittleMemory(whole(1, b"x" * 3_000_000) + whole(2, b"next")), sink, echo)
     (first, refused, _), (second, _, payload) = read_frames(sink.getvalue())
     assert (first, second, payload) == (1, 2, b"next")
     assert b'"status": 413' in refused
@@ -69,11 +75,10 @@ def test_a_payload_that_does_not_fit_in_memory_is_skipped(monkeypatch):
 @pytest.mark.parametrize(("seconds", "times"), [(-1.0, 3), (60.0, 0)])
 def test_what_answers_needed_is_given_back_now_and_then(monkeypatch, seconds, times):
     given_back: list[bool] = []
-    monkeypatch.setattr(audio_worker, "GIVE_BACK_S", seconds)
-    monkeypatch.setattr(audio_worker, "give_back_freed_memory", lambda: given_back.append(True))
-    monkeypatch.setattr(audio_worker, "answer", lambda head, data: ({"status": 200}, data))
+    monkeypatch.setattr(frames, "GIVE_BACK_S", seconds)
+    monkeypatch.setattr(frames, "give_back_freed_memory", lambda: given_back.append(True))
     sink = io.BytesIO()
-    serve_frames(io.BytesIO(b"".join(frame(number, {}, b"") for number in range(3))), sink)
+    serve_frames(io.BytesIO(b"".join(whole(number, b"") for number in range(3))), sink, echo)
     assert len(list(read_frames(sink.getvalue()))) == 3
     assert len(given_back) == times
 
