@@ -11,7 +11,7 @@ from asr_bn.data.kaldi_system import KaldiSystem
 from asr_bn.decoding.alignment.hmm_graph import GraphBuilder, HmmGraph
 from asr_bn.decoding.alignment.lexicon import Pronunciations
 from asr_bn.decoding.alignment.phone_classes import PhoneClasses
-from asr_bn.decoding.alignment.pronunciation import score_segments
+from asr_bn.decoding.alignment.pronunciation import PhoneScorer
 from asr_bn.decoding.alignment.result import AlignedPhone, AlignedUtterance, mean_confidence, words_of
 from asr_bn.decoding.alignment.viterbi import Path, best_path
 from asr_bn.decoding.alignment.word_graph import NO_WORD, WordGraph, word_graph
@@ -42,20 +42,29 @@ class AlignOptions:
 
 
 @dataclass(frozen=True)
+class TextGraph:
+    """What the words of ``text`` can sound like: their phones, and the HMMs of these."""
+
+    text: Sequence[str]
+    words: WordGraph
+    hmms: HmmGraph
+
+
+@dataclass(frozen=True)
 class Aligner:
     """Aligns utterances, one at a time.
 
     Attributes:
         lexicon: the words' pronunciations.
         builder: of graphs, from a transition model and its tree.
-        classes: phones whose posteriors are the confidences.
+        scorer: of the phones that are found.
         log_priors: ``[num_pdfs]``.
         options: of the search.
     """
 
     lexicon: Pronunciations
     builder: GraphBuilder
-    classes: PhoneClasses
+    scorer: PhoneScorer
     log_priors: Floats
     options: AlignOptions
 
@@ -85,27 +94,44 @@ class Aligner:
             name = names.get(missing[0], missing[0])
             raise ValueError(f"{lexicon.path}: has the phone {name}, which the transition model lacks")
         builder = GraphBuilder(hmms, model, system.tree())
-        return cls(lexicon, builder, PhoneClasses.of(system), log_priors, options)
+        scorer = PhoneScorer(PhoneClasses.of(system), names, lexicon.phone_ids[lexicon.silence_phone])
+        return cls(lexicon, builder, scorer, log_priors, options)
 
     def align(self, utt_id: str, text: Sequence[str], log_posteriors: Floats) -> AlignedUtterance:
         """Align ``log_posteriors``, ``[num_frames, num_pdfs]`` of one frame or more, with ``text``.
 
         Raises:
-            ValueError: no words, one without a pronunciation, more phones than the frames have room for, or
-                no path within the beam.  The message does not name the utterance.
+            ValueError: as `graph` and `align_graph`.
+        """
+        return self.align_graph(utt_id, self.graph(text), log_posteriors)
+
+    def graph(self, text: Sequence[str]) -> TextGraph:
+        """Build the graph of a text.
+
+        Raises:
+            ValueError: no words, or one without a pronunciation.
         """
         if not text:
             raise ValueError("its text has no words")
         words = word_graph(self.lexicon, self.lexicon.numbers(text))
-        graph = self.builder.build(words)
+        return TextGraph(text, words, self.builder.build(words))
+
+    def align_graph(self, utt_id: str, of: TextGraph, log_posteriors: Floats) -> AlignedUtterance:
+        """Align with a text whose graph is built.
+
+        Raises:
+            ValueError: more phones than the frames have room for, or no path within the beam.  The message
+                does not name the utterance.
+        """
+        graph = of.hmms
         path = self._search(graph, log_posteriors)
-        phones, speech = self._phones(graph, words, path, log_posteriors)
+        phones, speech = self._phones(graph, of.words, path, log_posteriors)
         silences = [phone for phone in phones if phone.word == NO_WORD]
         return AlignedUtterance(
             utt_id,
             path.transition_ids(graph),
             phones,
-            words_of(phones, text),
+            words_of(phones, of.text),
             path.log_likelihood / len(path.nodes),
             mean_confidence([phone for phone in phones if phone.word != NO_WORD]),
             mean_confidence(silences),
@@ -140,23 +166,4 @@ class Aligner:
         numbers = self.builder.model.tid_to_phone[graph.entering[path.nodes[starts]]].tolist()
         around = [-1, *instances[starts].tolist(), -1]
         labels = [label for pair in pairwise(around) for label in graph.labels[pair]]
-        classes = np.array([self.classes.of_phone[number] for number in numbers])
-        silence = self.classes.of_phone[self.lexicon.phone_ids[self.lexicon.silence_phone]]
-        scores = score_segments(log_posteriors, self.classes, starts, classes, silence)
-        names = {number: phone for phone, number in self.lexicon.phone_ids.items()}
-        phones = []
-        for k, (number, label) in enumerate(zip(numbers, labels, strict=True)):
-            phones.append(
-                AlignedPhone(
-                    names[number],
-                    self.classes.names[classes[k]],
-                    words.words[label],
-                    int(starts[k]),
-                    int(starts[k + 1]) if k + 1 < len(starts) else len(instances),
-                    float(scores.posteriors[k]),
-                    float(scores.log_posteriors[k, classes[k]]),
-                    scores.goodness(k, classes[k]),
-                    self.classes.names[scores.best(k)],
-                )
-            )
-        return phones, scores.speech
+        return self.scorer.phones(starts, numbers, [words.words[label] for label in labels], log_posteriors)

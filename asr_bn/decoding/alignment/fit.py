@@ -32,24 +32,9 @@ class Report:
 
     def judge(self, utterance: AlignedUtterance) -> None:
         """Note an utterance that its text fits badly."""
-        reason = self._doubt(utterance)
+        reason = doubt(utterance, self.least_confidence)
         if reason:
             self.poor[utterance.utt_id] = f"{utterance.confidence:.3f} {reason}"
-
-    def _doubt(self, utterance: AlignedUtterance) -> str:
-        if utterance.speech < _LEAST_SPEECH:
-            return f"no speech is heard in it ({100 * utterance.speech:.1f} % of its frames)"
-        if utterance.confidence < self.least_confidence:
-            return f"its text fits badly: confidence {utterance.confidence:.3f} of its words"
-        bar = _LEAST_OF_A_WORD * self.least_confidence
-        lost = [word for word in utterance.words if word.confidence < bar]
-        if len(lost) > _MOST_LOST_WORDS * len(utterance.words):
-            names = f"{len(lost)} of its {len(utterance.words)} words, such as {lost[0].name!r},"
-            return f"its text fits badly: {names} have a confidence below {bar:.3f}"
-        if utterance.silence_confidence < self.least_confidence:
-            silence = utterance.silence_confidence
-            return f"more is spoken than its text has: confidence {silence:.3f} of the silence between words"
-        return ""
 
     def say(self) -> None:
         """Name the utterances on standard error."""
@@ -57,6 +42,23 @@ class Report:
             print(f"{utt_id}: {reason.split(' ', 1)[1]}", file=sys.stderr)
         for utt_id, reason in self.failed.items():
             print(f"{utt_id}: not aligned: {reason}", file=sys.stderr)
+
+
+def doubt(utterance: AlignedUtterance, least_confidence: float) -> str:
+    """Say why a text fits an utterance badly; empty where it does not."""
+    if utterance.speech < _LEAST_SPEECH:
+        return f"no speech is heard in it ({100 * utterance.speech:.1f} % of its frames)"
+    if utterance.confidence < least_confidence:
+        return f"its text fits badly: confidence {utterance.confidence:.3f} of its words"
+    bar = _LEAST_OF_A_WORD * least_confidence
+    lost = [word for word in utterance.words if word.confidence < bar]
+    if len(lost) > _MOST_LOST_WORDS * len(utterance.words):
+        names = f"{len(lost)} of its {len(utterance.words)} words, such as {lost[0].name!r},"
+        return f"its text fits badly: {names} have a confidence below {bar:.3f}"
+    if utterance.silence_confidence < least_confidence:
+        silence = utterance.silence_confidence
+        return f"more is spoken than its text has: confidence {silence:.3f} of the silence between words"
+    return ""
 
 
 def lines(reasons: dict[str, str]) -> str:

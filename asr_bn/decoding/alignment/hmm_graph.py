@@ -23,6 +23,8 @@ from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.system.arrays import Floats, IntVector
 
 Indices = NDArray[np.int64]
+# So many phones in context are remembered from text to text.
+_MOST_WINDOWS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,9 @@ class GraphBuilder:
             return _Assembly(words.fst, self._by_label(self._alone)).graph()
         if self.tree is None:
             raise ValueError("phones in context need a decision tree")
+        if len(self._windows) > _MOST_WINDOWS:
+            self._windows.clear()
+            self._nodes.clear()
         fst, labels = in_context(words.fst, self.hmms, self.tree, [], self._windows)
         return _Assembly(fst, self._by_label(labels)).graph()
 

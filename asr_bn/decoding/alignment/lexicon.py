@@ -25,6 +25,8 @@ from asr_bn.kaldi_io.script_file import read_lines
 FILES = (*LEXICON_FILES, "oov.txt", "L.fst", "words.txt", "phones.txt", "phones/optional_silence.txt")
 Arc = tuple[int, int, float, int]
 """Phone, word, cost and next state."""
+# Of so many pairs of state and word the arcs are remembered.
+_MOST_KNOWN = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,8 @@ class Pronunciations:
     def arcs(self, state: int, word: int) -> list[Arc]:
         """List the arcs of ``state`` whose output is ``word`` (0: none)."""
         if (state, word) not in self._known_arcs:
+            if len(self._known_arcs) > _MOST_KNOWN:
+                self._known_arcs.clear()
             keys, arcs = self._sorted_arcs
             first, end = np.searchsorted(keys, [_key(state, word), _key(state, word + 1)])
             self._known_arcs[state, word] = arcs[first:end].tolist()

@@ -105,22 +105,27 @@ def _json_entry(utterance: AlignedUtterance, seconds: Seconds) -> bytes:
 def describe(utterance: AlignedUtterance, seconds: Seconds) -> dict[str, object]:
     """Convert to JSON: times in seconds, confidences, and of each phone its goodness of pronunciation."""
 
-    def span(kind: str, of: AlignedWord | AlignedPhone) -> dict[str, object]:
-        begin, end = round(seconds[of.start], 4), round(seconds[of.end], 4)
-        return {kind: of.name, "start": begin, "end": end, "confidence": round(of.confidence, 4)}
-
-    phones = [
-        span("phone", phone)
-        | {"word": phone.word if phone.word >= 0 else None, "heard": phone.heard}
-        | {"log_posterior": round(phone.log_posterior, 4), "goodness": round(phone.goodness, 4)}
-        for phone in utterance.phones
-    ]
     return {
         "duration": round(seconds[utterance.num_frames], 4),
         "confidence": round(utterance.confidence, 4),
         "silence_confidence": round(utterance.silence_confidence, 4),
         "speech": round(utterance.speech, 4),
         "log_likelihood": round(utterance.log_likelihood, 4),
-        "words": [span("word", word) for word in utterance.words],
-        "phones": phones,
+        "words": [_span("word", word, seconds) for word in utterance.words],
+        "phones": describe_phones(utterance.phones, seconds),
     }
+
+
+def describe_phones(phones: Iterable[AlignedPhone], seconds: Seconds) -> list[dict[str, object]]:
+    """Convert to JSON, as :func:`describe`; ``word`` is the place of a phone's word."""
+    return [
+        _span("phone", phone, seconds)
+        | {"word": phone.word if phone.word >= 0 else None, "heard": phone.heard}
+        | {"log_posterior": round(phone.log_posterior, 4), "goodness": round(phone.goodness, 4)}
+        for phone in phones
+    ]
+
+
+def _span(kind: str, of: AlignedWord | AlignedPhone, seconds: Seconds) -> dict[str, object]:
+    begin, end = round(seconds[of.start], 4), round(seconds[of.end], 4)
+    return {kind: of.name, "start": begin, "end": end, "confidence": round(of.confidence, 4)}

@@ -3,12 +3,14 @@
 Source: Witt and Young 2000, "Phone-level pronunciation scoring and assessment"; Hu et al. 2015 for networks.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.decoding.alignment.phone_classes import PhoneClasses
+from asr_bn.decoding.alignment.result import AlignedPhone
 from asr_bn.system.arrays import Floats
 
 # Below float32's smallest probability; a posterior of 0 then has a finite logarithm.
@@ -71,3 +73,54 @@ def score_segments(
         logs[here[at]] += np.add.reduceat(log_sums, at, axis=0, dtype=np.float64)
         num_speech += int((posteriors.argmax(1) != silence).sum())
     return SegmentScores(own / lengths, logs / lengths[:, None], num_speech / num_frames)
+
+
+@dataclass(frozen=True)
+class PhoneScorer:
+    """Describes the phones of a path, and how well the posteriors fit them.
+
+    Attributes:
+        classes: whose posteriors are the confidences.
+        names: of phones, by number.
+        silence: number of the phone between words; None: every frame counts as speech.
+    """
+
+    classes: PhoneClasses
+    names: Mapping[int, str]
+    silence: int | None
+
+    def phones(
+        self,
+        starts: NDArray[np.int64],
+        numbers: Sequence[int],
+        words: Sequence[int],
+        log_posteriors: Floats,
+    ) -> tuple[list[AlignedPhone], float]:
+        """Describe consecutive phones; also return the share of frames that are speech for the network.
+
+        Args:
+            starts: first frame of each, from 0.
+            numbers, words: of each its number, and the place of its word.
+            log_posteriors: ``[num_frames, num_pdfs]``.
+        """
+        of_phone, class_names = self.classes.of_phone, self.classes.names
+        classes = np.array([of_phone[number] for number in numbers])
+        silence = -1 if self.silence is None else of_phone[self.silence]
+        scores = score_segments(log_posteriors, self.classes, starts, classes, silence)
+        ends = [*starts[1:].tolist(), len(log_posteriors)]
+        phones = []
+        for k, (number, word) in enumerate(zip(numbers, words, strict=True)):
+            phones.append(
+                AlignedPhone(
+                    self.names[number],
+                    class_names[classes[k]],
+                    word,
+                    int(starts[k]),
+                    ends[k],
+                    float(scores.posteriors[k]),
+                    float(scores.log_posteriors[k, classes[k]]),
+                    scores.goodness(k, classes[k]),
+                    class_names[scores.best(k)],
+                )
+            )
+        return phones, scores.speech

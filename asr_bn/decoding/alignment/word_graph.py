@@ -57,6 +57,6 @@ def word_graph(lexicon: Pronunciations, words: Sequence[int]) -> WordGraph:
     ends = [place == len(words) for _, place in states]
     finals = np.where(ends, lexicon.fst.finals[[state for state, _ in states]], np.float32(np.inf))
     if not np.isfinite(finals).any():
-        raise ValueError(f"{lexicon.path}: has no path for its {len(words)} words")
+        raise ValueError(f"the lexicon has no path for its {len(words)} words")
     fst = FstArrays.from_arcs(0, finals, np.array(sources, dtype=np.int64), np.array(arcs, dtype=ARC))
     return WordGraph(fst, places)
