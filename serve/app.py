@@ -11,7 +11,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 import asr_bn
 from asr_bn.system.memory import keep_some_freed_memory
-from serve.protocols import model_repository, open_inference, openapi, v1
+from serve.protocols import model_repository, open_inference, openapi, searches, v1
 from serve.protocols.access import ApiKeys, Secrets, refuse_without_key
 from serve.protocols.errors import add_error_handlers
 from serve.protocols.middleware import RequestLog
@@ -52,7 +52,8 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.state.admin_tokens = Secrets(settings.admin_token_file)
     add_error_handlers(app)
     # The routes themselves, the busiest first: an included router matches a request twice.
-    app.router.routes += [*v1.router.routes, *open_inference.router.routes, *model_repository.router.routes]
+    routers = (v1.router, searches.router, open_inference.router, model_repository.router)
+    app.router.routes += [route for router in routers for route in router.routes]
     add_public(app)
     needs_key = settings.api_keys_file is not None
     app.openapi = openapi.document(app, public_paths(), needs_key)  # type: ignore[method-assign]

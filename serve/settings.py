@@ -78,6 +78,28 @@ class Settings(BaseSettings):
     max_audio_seconds: float = Field(120.0, gt=0, description="seconds of decoded audio at most")
     decode_timeout_s: float = Field(10.0, gt=0, description="time that decoding one audio file may take")
     decode_memory_bytes: int = Field(1 << 30, ge=1 << 29, description="memory of an audio decoding process")
+    lang: Path | None = Field(
+        None,
+        description="lang folder, dictionary folder or lexicon file, whose words /v1/alignments knows",
+    )
+    graph: Path | None = Field(
+        None, description="folder that make-graph left, whose words /v1/transcripts finds"
+    )
+    acoustic_scale: float = Field(0.1, gt=0, description="factor of scores in the search through the graph")
+    word_penalty: float = Field(0.0, description="cost of each word of a transcript")
+    posterior_scale: float = Field(1.0, gt=0, description="of confidences; decode chooses one: decode.json")
+    search_processes: int = Field(
+        0, ge=0, le=256, description="processes that align and transcribe; 0: one for each core"
+    )
+    search_timeout_s: float = Field(30.0, gt=0, description="time that one search may take")
+    search_memory_bytes: int = Field(
+        1 << 30, ge=1 << 26, description="memory of a search process, beside lexicon and graph"
+    )
+    max_text_bytes: int = Field(1 << 14, ge=1, le=1 << 17, description="bytes of a text to align at most")
+    max_text_words: int = Field(1000, ge=1, description="words of a text to align at most")
+    max_alignment_cells: int = Field(
+        100_000_000, ge=1, description="frames times HMM states of an alignment at most"
+    )
     api_keys_file: Path | None = Field(None, description="file of API keys, one a line; none: open to all")
     admin_token_file: Path | None = Field(
         None, description="file with the token that loads and unloads models"
@@ -100,6 +122,11 @@ class Settings(BaseSettings):
     def num_audio_processes(self) -> int:
         """Return how many processes decode audio and compute features."""
         return self.audio_processes or available_cores()
+
+    @property
+    def num_search_processes(self) -> int:
+        """Return how many processes align and transcribe."""
+        return self.search_processes or available_cores()
 
 
 def load_settings(**given: object) -> Settings:

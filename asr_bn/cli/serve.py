@@ -26,6 +26,12 @@ def serve(
     port: Annotated[int | None, typer.Option(help="port to listen on, 0: a free one [default: 8000]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda [default: auto]")] = None,
     processes: Annotated[int | None, typer.Option(help="server processes [default: 1]")] = None,
+    lang: Annotated[
+        Path | None, typer.Option(help="lang folder, dictionary or lexicon file, for /v1/alignments")
+    ] = None,
+    graph: Annotated[
+        Path | None, typer.Option(help="folder that make-graph left, for /v1/transcripts")
+    ] = None,
     settings: Annotated[
         bool, typer.Option("--settings", is_eager=True, callback=_list_settings, help="list every setting")
     ] = False,
@@ -35,5 +41,6 @@ def serve(
     from serve.settings import load_settings
 
     options: dict[str, Any] = {"host": host, "port": port, "device": device, "processes": processes}
+    options |= {"lang": lang, "graph": graph}
     given = {name: value for name, value in options.items() if value is not None}
     sys.exit(run(load_settings(model=model, **given)))

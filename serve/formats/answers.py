@@ -67,19 +67,19 @@ def compressed(body: Encoded, encoding: Compression) -> Encoded:
     return in_pieces(joined(packed()))
 
 
-def negotiate(accept: str) -> str:
-    """Choose the best of `MEDIA_TYPES` for an ``Accept`` header; JSON if the client accepts any.
+def negotiate(accept: str, offered: Sequence[str] = MEDIA_TYPES) -> str:
+    """Choose the best of what is offered for an ``Accept`` header; the first if the client accepts any.
 
     Raises:
         Refusal: 406 none of them will do.
     """
     best, best_quality = "", 0.0
-    for media_type in MEDIA_TYPES:
+    for media_type in offered:
         quality = _quality(accept or "*/*", media_type)
         if quality > best_quality:
             best, best_quality = media_type, quality
     if not best:
-        raise Refusal(406, f"Accept is {accept!r}, offered are {', '.join(MEDIA_TYPES)}")
+        raise Refusal(406, f"Accept is {accept!r}, offered: {', '.join(offered)}")
     return best
 
 

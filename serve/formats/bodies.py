@@ -142,6 +142,17 @@ class Part:
         """Return the client's file name without folders and suffix: a label, never opened."""
         return PurePosixPath(self.disposition("filename").replace("\\", "/")).stem
 
+    def text(self) -> str:
+        """Return the data as text.
+
+        Raises:
+            Refusal: 400 they are not UTF-8.
+        """
+        try:
+            return self.data.decode()
+        except UnicodeDecodeError as error:
+            raise Refusal(400, f"{self.disposition('name')}: not UTF-8 at byte {error.start}") from error
+
 
 def _options(header: str, what: str) -> dict[bytes, bytes]:
     """Return the parameters of a header by name.
@@ -157,11 +168,19 @@ def _options(header: str, what: str) -> dict[bytes, bytes]:
 
 
 def read_multipart(body: bytes, content_type: str) -> Part:
-    """Return the part named ``file`` of a ``multipart/form-data`` body; nothing is written to disk.
+    """Return the part named ``file``, the only one, of a form; raises as `read_form`."""
+    return read_form(body, content_type)["file"]
+
+
+def read_form(body: bytes, content_type: str, *others: str) -> dict[str, Part]:
+    """Return the parts of a ``multipart/form-data`` body by name; nothing is written to disk.
+
+    Args:
+        others: names of parts that may be there beside ``file``, which has to be.
 
     Raises:
-        Refusal: 400 malformed, not ended by the boundary, in a transfer encoding, or other parts than one
-            named ``file``.
+        Refusal: 400 malformed, not ended by the boundary, in a transfer encoding, or other parts, or one of
+            them twice.
     """
     boundary = _options(content_type, "the Content-Type").get(b"boundary", b"")
     if not boundary:
@@ -173,26 +192,32 @@ def read_multipart(body: bytes, content_type: str) -> Part:
         parser.finalize()
     except FormParserError as error:
         raise Refusal(400, f"malformed multipart body ({error})") from error
-    for name in (part.disposition("name") for part in parts):
-        if name != "file":
-            raise Refusal(400, f"the form has a part named {shown(name)}, expected only 'file'")
-    if len(parts) != 1:
-        raise Refusal(400, f"{len(parts)} parts are named 'file', expected one")
-    coding = parts[0].headers.get("content-transfer-encoding", "binary").strip().lower()
-    if coding not in ("7bit", "8bit", "binary"):  # RFC 7578, 4.7: deprecated; these change nothing
-        raise Refusal(400, f"a part has the Content-Transfer-Encoding {shown(coding)}, expected binary")
-    _check_end(body, boundary, len(parts[0].data))
-    return parts[0]
+    names = [part.disposition("name") for part in parts]
+    for name in names:
+        if name not in ("file", *others):
+            expected = " or ".join(map(repr, ("file", *others)))
+            raise Refusal(400, f"the form has a part named {shown(name)}, expected only {expected}")
+        if names.count(name) > 1:
+            raise Refusal(400, f"{names.count(name)} parts are named {name!r}, expected one")
+    if "file" not in names:
+        raise Refusal(400, "0 parts are named 'file', expected one")
+    for part in parts:
+        coding = part.headers.get("content-transfer-encoding", "binary").strip().lower()
+        if coding not in ("7bit", "8bit", "binary"):  # RFC 7578, 4.7: deprecated; these change nothing
+            raise Refusal(400, f"a part has the Content-Transfer-Encoding {shown(coding)}, expected binary")
+    _check_end(body, boundary, [len(part.data) for part in parts])
+    return dict(zip(names, parts, strict=True))
 
 
-def _check_end(body: bytes, boundary: bytes, data_size: int) -> None:
-    """Make sure that the data of a form's only part end with its boundary, and that nothing follows.
+def _check_end(body: bytes, boundary: bytes, data_sizes: list[int]) -> None:
+    """Make sure that the data of a form's last part end with its boundary, and that nothing follows.
 
     Raises:
         Refusal: 400 the boundary is not there, or not the last.
     """
-    first = body.find(b"--" + boundary)
-    end = body.find(b"\r\n\r\n", first) + 4 + data_size
+    end = body.find(b"--" + boundary)
+    for size in data_sizes:
+        end = body.find(b"\r\n\r\n", end) + 4 + size
     closing = b"\r\n--" + boundary + b"--"
     rest = body[end : end + len(closing) + _MAX_FORM_TAIL]
     if not rest.startswith(closing) or rest[len(closing) :].strip() or end + len(rest) < len(body):

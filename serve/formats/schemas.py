@@ -58,6 +58,68 @@ class Names(BaseModel):
     names: Annotated[list[str], Field(description="by column; of a pdf the phone it is most often of")]
 
 
+class TimedPhone(BaseModel):
+    """A phone, with times in seconds."""
+
+    phone: Annotated[str, Field(description="without its place in the word")]
+    start: float
+    end: float
+    confidence: Annotated[float, Field(description="mean posterior over its frames")]
+    word: Annotated[int | None, Field(description="which of the words it is in; null: silence between them")]
+    heard: Annotated[str, Field(description="the phone that fits these frames best")]
+    log_posterior: float
+    goodness: Annotated[float, Field(description="of pronunciation: log posterior less that of 'heard'")]
+
+
+class TimedWord(BaseModel):
+    """A word, with times in seconds."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float
+
+
+class Found(BaseModel):
+    """What was found in an utterance."""
+
+    utt_id: str
+    model: str
+    version: str
+    frame_shift_ms: float
+    duration: Annotated[float, Field(description="seconds that the frames span")]
+    phones: list[TimedPhone]
+    doubt: Annotated[str | None, Field(description="why this may be of little use")]
+
+
+class Alignment(Found):
+    """When the words and phones of a text are spoken, as ``align.json`` of ``asr-bn align`` has it."""
+
+    words: list[TimedWord]
+    confidence: Annotated[float, Field(description="of the words' phones, over their frames")]
+    silence_confidence: Annotated[float, Field(description="of the silence between words")]
+    speech: Annotated[float, Field(description="share of frames that sound like speech")]
+    log_likelihood: Annotated[float, Field(description="scaled, of a frame")]
+
+
+class TranscribedWord(BaseModel):
+    """A word that was found; its times in seconds are null where the graph has no pronunciations."""
+
+    word: str
+    start: float | None
+    end: float | None
+    confidence: Annotated[float, Field(description="of the lattice: how likely it stands here")]
+
+
+class Transcript(Found):
+    """The words that are spoken, as ``hyp.txt`` and ``hyp.ctm`` of ``asr-bn decode`` have them."""
+
+    text: str
+    words: list[TranscribedWord]
+    graph_cost: float
+    acoustic_cost: float
+
+
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 

@@ -1,5 +1,6 @@
 """The parts of the OpenAPI document that code cannot tell: raw bodies, keys, headers, refusals."""
 
+import copy
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
@@ -13,7 +14,8 @@ Json = dict[str, object]
 Responses = dict[int | str, Json]
 
 DESCRIPTION = """Framewise posteriors of speech, from a batch-normalized recurrent acoustic model.
-POST /v1/posteriors takes audio or features; /v2 speaks the Open Inference Protocol.
+POST /v1/posteriors takes audio or features; so do /v1/alignments, with a text, and /v1/transcripts, where
+the server was started with a lexicon or a graph.  /v2 speaks the Open Inference Protocol.
 
 Where the server has API keys (setting ASR_BN_API_KEYS_FILE), everything but health, metrics, the pages and
 this document needs one: X-API-Key: KEY, or Authorization: Bearer KEY; without it the answer is 401.
@@ -57,6 +59,7 @@ _REFUSALS = {
     422: "a parameter, or what the body holds, has a bad value",
     429: "too much is asked for; Retry-After says when to try again",
     500: "an error of this server",
+    501: "this server was started without what is needed: a lexicon, or a graph",
     503: "not ready, or the deadline passed",
     504: "the request's deadline passed while it waited",
 }
@@ -74,7 +77,7 @@ def refusals(*statuses: int) -> Responses:
     }
 
 
-_V1_REFUSALS = refusals(*(status for status in _REFUSALS if status != 403))
+_V1_REFUSALS = refusals(*(status for status in _REFUSALS if status not in (403, 501)))
 
 
 def v2_answers(answer: type | Json, *statuses: int) -> Responses:
@@ -95,14 +98,25 @@ _V1_HEADERS = _TIMING | {"X-Frame-Shift-Ms": _header("milliseconds from a frame 
 _JSON_SIZE = "bytes of the JSON with which a binary body begins; absent: all of it is JSON"
 
 
-def _v1_route(description: str, *media_types: str) -> dict[str, Any]:
+def _with_text(body: Json) -> Json:
+    """Add the part ``text`` to the form of a body."""
+    whole = copy.deepcopy(body)
+    content: dict[str, Any] = whole["content"]  # type: ignore[assignment]
+    content["multipart/form-data"]["schema"]["properties"]["text"] = {"type": "string"}
+    return whole
+
+
+def _v1_route(description: str, *media_types: str, body: Json = BODY, status: int = 404) -> dict[str, Any]:
     content = dict.fromkeys(media_types, _BINARY)
     answer = {"description": description, "content": content, "headers": _V1_HEADERS}
-    return {"openapi_extra": {"requestBody": BODY}, "responses": {200: answer} | _V1_REFUSALS}
+    answers = {200: answer} | _V1_REFUSALS | refusals(status)
+    return {"openapi_extra": {"requestBody": body}, "responses": answers}
 
 
 POSTERIORS = _v1_route("the scores of every frame", "application/x-npy", "application/x-kaldi-ark")
 FEATURES = _v1_route("[num_frames, 41]", "application/x-npy")
+TRANSCRIPTS = _v1_route("words and phones", status=501)
+ALIGNMENTS = _v1_route("words and phones", body=_with_text(BODY), status=501)
 
 INFER_ANSWER: Json = {
     "description": "log posteriors, of phones too where the model knows them, zero where an utterance has "

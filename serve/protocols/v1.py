@@ -80,7 +80,7 @@ async def posteriors(
     media_type = answers.negotiate(request.headers.get("accept", ""))
     wanted = AnswerFormat(output, top_k, utt_id, media_type, level)
     _service(request).models.get(model).columns(level)  # refused before the body is read
-    asked = await _v1_request(request, channel, model, x_timeout_ms)
+    asked = await v1_request(request, channel, model, x_timeout_ms)
     return await unless_client_leaves(request, _posteriors(asked, wanted))
 
 
@@ -100,7 +100,7 @@ async def features(
     request: Request, channel: Channel = None, model: ModelName = "", x_timeout_ms: TimeoutMs = None
 ) -> Response:
     """Compute the model's static features (energy, log-mel bands) from audio, as npy."""
-    asked = await _v1_request(request, channel, model, x_timeout_ms)
+    asked = await v1_request(request, channel, model, x_timeout_ms)
     return await unless_client_leaves(request, _features(asked))
 
 
@@ -109,13 +109,24 @@ def _service(request: Request) -> Service:
     return service
 
 
-async def _v1_request(request: Request, channel: int | None, name: str, timeout_ms: int | None) -> V1Request:
+async def v1_request(
+    request: Request,
+    channel: int | None,
+    name: str,
+    timeout_ms: int | None,
+    other_parts: tuple[str, ...] = (),
+) -> V1Request:
+    """Receive a request's body, once there is room for it; raises as `receive`.
+
+    ``other_parts`` are those that a form may have beside the file.
+    """
     service = _service(request)
     timing = timing_of(request)
     model = service.models.get(name)
     deadline = service.deadline(timing, timeout_ms / 1000 if timeout_ms else None)
     body = await receive(request, service, timing, deadline)
-    return V1Request(service, model, body, request.headers.get("content-type", ""), channel, deadline, timing)
+    content_type = request.headers.get("content-type", "")
+    return V1Request(service, model, body, content_type, channel, deadline, timing, other_parts)
 
 
 async def _posteriors(asked: V1Request, wanted: AnswerFormat) -> Response:
@@ -136,8 +147,8 @@ async def _posteriors(asked: V1Request, wanted: AnswerFormat) -> Response:
             started = time.monotonic()
             encoded = encode()
             service.note(asked.timing, "serialize", time.monotonic() - started)
-        _note_real_time_factor(asked, len(utterance.feats))
-        return _held_response(asked, admission, held, encoded, wanted.media_type)
+        note_real_time_factor(asked, len(utterance.feats))
+        return held_response(asked, admission, held, encoded, wanted.media_type)
 
 
 async def _features(asked: V1Request) -> Response:
@@ -148,12 +159,13 @@ async def _features(asked: V1Request) -> Response:
         static = utterance.feats[:, : asked.model.metadata.num_static]
         writing = asked.service.encoders.run(asked.client, answers.npy_chunks, static, None)
         chunks = await before(asked.deadline, writing, "its answer was written")
-        return _held_response(asked, admission, held, answers.Encoded(chunks), answers.NPY)
+        return held_response(asked, admission, held, answers.Encoded(chunks), answers.NPY)
 
 
-def _held_response(
+def held_response(
     asked: V1Request, admission: Admission, held: ExitStack, encoded: answers.Encoded, media_type: str
 ) -> Response:
+    """Return an answer that holds what its request does until it has been sent."""
     headers = {
         "server-timing": asked.timing.server_timing(),
         "x-frame-shift-ms": f"{asked.model.metadata.fbank.frame_shift_ms:g}",
@@ -163,7 +175,8 @@ def _held_response(
     )
 
 
-def _note_real_time_factor(asked: V1Request, num_frames: int) -> None:
+def note_real_time_factor(asked: V1Request, num_frames: int) -> None:
+    """Record how long an utterance of ``num_frames`` took."""
     spanned_s = num_frames * asked.model.metadata.fbank.frame_shift_ms / 1000
     asked.service.metrics.real_time_factor.observe((time.monotonic() - asked.timing.started) / spanned_s)
 

@@ -14,7 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from serve.transport.standard_error import report_drops
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-STAGES = ("receive", "decode", "features", "queue", "inference", "serialize")
+STAGES = ("receive", "decode", "features", "queue", "inference", "search", "serialize")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _REAL_TIME_FACTORS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from asr_bn.decoding.beam_search import ScoreWeights
 from asr_bn.system.arrays import Floats
 from serve.batching.batch_policy import BatchLimits, Scored
 from serve.batching.batcher import Announcement, Batcher, DeadlinePassed
@@ -22,6 +23,8 @@ from serve.service.models import LoadOptions, ModelStore, ServedModel
 from serve.service.tracing import RequestTrace, Tracing, tracing_from
 from serve.settings import Settings
 from serve.workers.audio_workers import AudioLimits, AudioWorkers
+from serve.workers.search_workers import SearchLimits, SearchWorkers
+from serve.workers.searcher import SearchFiles
 
 T = TypeVar("T")
 _SHORT_WRITE_S = 0.0005
@@ -52,6 +55,11 @@ async def before(deadline: float, work: Awaitable[T], what: str) -> T:
             return await work
     except TimeoutError as error:
         raise Refusal(504, f"the request's deadline passed before {what}") from error
+
+
+def search_form(text: list[str] | None) -> str:
+    """Name what decides how long a search takes, for `Service.score`."""
+    return "transcript" if text is None else "alignment"
 
 
 class Service:
@@ -88,6 +96,7 @@ class Service:
             settings.num_audio_processes,
             AudioLimits(settings.max_audio_seconds, settings.decode_timeout_s, settings.decode_memory_bytes),
         )
+        self.search_workers: SearchWorkers | None = None
         self.metrics.watch(self.metrics.queue_depth, lambda: self.batcher.num_waiting)
         self.shares = Shares(settings)
         self.metrics.watch(self.metrics.accepted, lambda: self.shares.places.held)
@@ -103,18 +112,35 @@ class Service:
         return self.models_loaded and not self.draining
 
     def load(self) -> None:
-        """Load every model, and wait for the audio processes.
+        """Load every model, lexicon and graph, and wait for the processes.
 
         Raises:
-            ValueError, OSError: as `ModelStore.load_all`; an audio process cannot start.
+            ValueError, OSError: as `ModelStore.load_all` and `SearchWorkers`; a process cannot start.
         """
         try:
             self.models.load_all()
+            self.search_workers = self._searchers()
             self.audio_workers.wait_until_ready()
+            if self.search_workers is not None:
+                self.search_workers.wait_until_ready()
         except (ValueError, OSError):
-            self.audio_workers.close()
+            self._close_workers()
             raise
         self.models_loaded = True
+
+    def _searchers(self) -> SearchWorkers | None:
+        its = self.settings
+        if its.lang is None and its.graph is None:
+            return None
+        weights = ScoreWeights(its.acoustic_scale, its.word_penalty)
+        files = SearchFiles(its.lang, its.graph, weights, its.posterior_scale, its.max_alignment_cells)
+        limits = SearchLimits(its.search_timeout_s, its.search_memory_bytes)
+        return SearchWorkers(its.num_search_processes, files, self.models.get().metadata, limits)
+
+    def _close_workers(self) -> None:
+        self.audio_workers.close()
+        if self.search_workers is not None:
+            self.search_workers.close()
 
     async def score(
         self,
@@ -183,6 +209,22 @@ class Service:
         self.note(timing, "serialize", time.monotonic() - started)
         return answer
 
+    async def search(
+        self, timing: Timing, deadline: float, text: list[str] | None, log_posteriors: Floats
+    ) -> bytes:
+        """Align ``text`` with an utterance's scores; None: find the words (see `SearchWorkers.search`).
+
+        Raises:
+            Refusal: as there; 504 ``deadline`` came first.
+        """
+        assert self.search_workers is not None  # looked at before the body was read
+        started = time.monotonic()
+        searching = self.search_workers.search(text, log_posteriors, timing.client)
+        found = await before(deadline, searching, "its words were found")
+        self._write_times[search_form(text)].observe(log_posteriors.size, time.monotonic() - started)
+        self.note(timing, "search", time.monotonic() - started)
+        return found
+
     def deadline(self, timing: Timing, timeout_s: float | None) -> float:
         """Return when (`time.monotonic`) an answer has to begin: ``timeout_s`` on, at most ``deadline_s``."""
         most = self.settings.deadline_s
@@ -230,7 +272,7 @@ class Service:
     async def close(self) -> None:
         """Answer what was accepted, then end threads and processes."""
         await self.batcher.close()
-        self.audio_workers.close()
+        self._close_workers()
         self.readers.shutdown()
         self.encoders.shutdown()
         if self.tracing is not None:

@@ -44,11 +44,12 @@ class Answer(TypedDict, total=False):
 
 Head = TypeVar("Head")
 """What a process is asked, as JSON."""
+Payload = bytes | memoryview
 Work = Callable[[Head, bytes], tuple[Answer, bytes]]
 """Answers a question's head and payload with a head and a payload."""
 
 
-def frame(number: int, head: Mapping[str, object], payload: bytes) -> tuple[bytes, bytes]:
+def frame(number: int, head: Mapping[str, object], payload: Payload) -> tuple[bytes, Payload]:
     """Return the bytes of a frame: those before the payload, which may be large, and the payload."""
     text = json.dumps(head).encode()
     return HEADER.pack(number, len(text), len(payload)) + text, payload
@@ -84,7 +85,7 @@ def serve_frames(source: BinaryIO, sink: BinaryIO, work: Work[Head]) -> None:
 
 def framed_answer(
     number: int, head: Head, source: BinaryIO, payload_size: int, work: Work[Head]
-) -> tuple[bytes, bytes]:
+) -> tuple[bytes, Payload]:
     """Answer question ``number`` with a frame; an error of ours has status 500."""
     try:
         data = read_payload(source, payload_size)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 _AT_ONCE = 1 << 20
 
 
-async def write_all(descriptor: int, data: bytes) -> None:
+async def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write ``data`` to a descriptor that does not block.
 
     Raises:

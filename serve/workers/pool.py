@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from serve.limits.fairness import Gate
 from serve.limits.refusal import Refusal
-from serve.workers.frames import Answer
+from serve.workers.frames import Answer, Payload
 from serve.workers.worker_process import Program, WorkerProcess
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class WorkerPool:
         if not is_locked_in:
             logger.warning("this system cannot keep %s from files and sockets", self._program.module)
 
-    async def _ask(self, head: Mapping[str, object], data: bytes, client: str = "") -> tuple[Answer, bytes]:
+    async def _ask(self, head: Mapping[str, object], data: Payload, client: str = "") -> tuple[Answer, bytes]:
         answer, payload = await self._gate.run(client, lambda: self._begin(self._exchange(head, data)))
         if answer["status"] == 500:
             logger.error("%s failed: %s", self._program.module, answer["traceback"])
@@ -65,7 +65,7 @@ class WorkerPool:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _exchange(self, head: Mapping[str, object], data: bytes) -> tuple[Answer, bytes]:
+    async def _exchange(self, head: Mapping[str, object], data: Payload) -> tuple[Answer, bytes]:
         process = await self._free.get()
         try:
             return await process.ask(head, data, self._timeout_s)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from serve.limits.refusal import Refusal
-from serve.workers.frames import GREETINGS, HEADER, MAX_HEAD_BYTES, Answer, frame
+from serve.workers.frames import GREETINGS, HEADER, MAX_HEAD_BYTES, Answer, Payload, frame
 from serve.workers.pipes import read_exactly, write_all
 
 START_TIMEOUT_S = 60.0
@@ -96,7 +96,7 @@ class WorkerProcess:
         assert self._process is not None
         return wait_for_greeting(self._process)
 
-    async def ask(self, head: Mapping[str, object], data: bytes, timeout_s: float) -> tuple[Answer, bytes]:
+    async def ask(self, head: Mapping[str, object], data: Payload, timeout_s: float) -> tuple[Answer, bytes]:
         """Ask the process, and return its answer: a head and a payload.
 
         Raises:
@@ -146,7 +146,7 @@ class WorkerProcess:
                 self._end()
                 raise OSError("the server is closing")
 
-    async def _ask(self, head: Mapping[str, object], data: bytes, timeout_s: float) -> tuple[Answer, bytes]:
+    async def _ask(self, head: Mapping[str, object], data: Payload, timeout_s: float) -> tuple[Answer, bytes]:
         process, number = self._process, secrets.randbits(64)
         assert process is not None and process.stdin is not None
         in_step = has_question = False

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from asr_bn.decoding.alignment.result import AlignedUtterance
 
+# Of words, and of silence between them, in an utterance that fits.
+LEAST_CONFIDENCE = 0.5
 # Of the frames of an utterance with words, some are speech.
 _LEAST_SPEECH = 0.02
 # A word counts as not spoken below this share of the least confidence; more such words than that share of all

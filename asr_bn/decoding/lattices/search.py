@@ -171,8 +171,10 @@ class LatticeSearch:
         chosen, its = before.states[alive], self._arcs
         if len(its.source) <= _FEW_ARCS and len(before.arcs):
             self._place[chosen] = alive
-            places = self._place[its.source]
-            self._place[chosen] = -1
+            try:
+                places = self._place[its.source]
+            finally:  # also where memory runs out: another utterance comes
+                self._place[chosen] = -1
             arcs = np.flatnonzero(places >= 0)
             return arcs, places[arcs]
         rows, nth = spread(its.first_by_source[chosen], its.first_by_source[chosen + 1])
