@@ -8,6 +8,9 @@ import httpx
 import numpy as np
 
 from asr_bn.system.arrays import Floats
+from serve.formats.schemas import Alignment, Names, Transcript
+
+_JSON = {"accept": "application/json"}
 
 
 class ServerError(ValueError):
@@ -51,32 +54,51 @@ class Client:
             OSError: the file cannot be read.
             httpx.TransportError: the server cannot be reached.
         """
-        return self._post("/v1/posteriors", source, parameters | {"output": output})
+        return self._matrix("/v1/posteriors", source, parameters | {"output": output})
 
     def names(self, level: str = "phone", **parameters: str | int) -> list[str]:
         """Ask for the names of the scores' columns at a level; raises as `posteriors`."""
-        answer = self._http.get(
-            "/v1/names", params=parameters | {"level": level}, headers={"accept": "application/json"}
-        )
-        if answer.status_code != 200:
-            raise _error(answer)
-        names: list[str] = answer.json()["names"]
-        return names
+        answer = self._http.get("/v1/names", params=parameters | {"level": level}, headers=_JSON)
+        return Names.model_validate_json(_checked(answer)).names
 
     def features(self, source: Path | str | bytes, **parameters: str | int) -> Floats:
         """Ask for a file's static features, ``[num_frames, 41]``; raises as `posteriors`."""
-        return self._post("/v1/features", source, parameters)
+        return self._matrix("/v1/features", source, parameters)
 
-    def _post(
+    def alignment(self, source: Path | str | bytes | Floats, text: str, **parameters: str | int) -> Alignment:
+        """Ask when the words of ``text`` and their phones are spoken; raises as `posteriors`.
+
+        Args:
+            source: as for `posteriors`.
+            text: what is said.
+            parameters: of the query: ``channel``, ``model``, ``utt_id``.
+        """
+        content, content_type = _encode(source)
+        form = {"text": (None, text), "file": ("utterance", content, content_type)}
+        answer = self._http.post("/v1/alignments", params=parameters, files=form, headers=_JSON)
+        return Alignment.model_validate_json(_checked(answer))
+
+    def transcript(self, source: Path | str | bytes | Floats, **parameters: str | int) -> Transcript:
+        """Ask for the words that are spoken; ``parameters`` and errors as of `alignment`."""
+        return Transcript.model_validate_json(self._post("/v1/transcripts", source, parameters, _JSON))
+
+    def _matrix(
         self, path: str, source: Path | str | bytes | Floats, parameters: dict[str, str | int]
     ) -> Floats:
-        content, content_type = _encode(source)
-        headers = {"content-type": content_type}
-        answer = self._http.post(path, params=parameters, content=content, headers=headers)
-        if answer.status_code != 200:
-            raise _error(answer)
-        result: Floats = np.load(io.BytesIO(answer.content), allow_pickle=False)
+        data = io.BytesIO(self._post(path, source, parameters, {}))
+        result: Floats = np.load(data, allow_pickle=False)
         return result
+
+    def _post(
+        self,
+        path: str,
+        source: Path | str | bytes | Floats,
+        parameters: dict[str, str | int],
+        headers: dict[str, str],
+    ) -> bytes:
+        content, content_type = _encode(source)
+        headers = headers | {"content-type": content_type}
+        return _checked(self._http.post(path, params=parameters, content=content, headers=headers))
 
     def close(self) -> None:
         """Close the connection."""
@@ -96,6 +118,12 @@ def _encode(source: Path | str | bytes | Floats) -> tuple[bytes, str]:
         return stream.getvalue(), "application/x-npy"
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     return data, "application/octet-stream"
+
+
+def _checked(answer: httpx.Response) -> bytes:
+    if answer.status_code != 200:
+        raise _error(answer)
+    return answer.content
 
 
 def _error(answer: httpx.Response) -> ServerError:

@@ -4,6 +4,7 @@ import { readNpy } from "./npy.js";
 import { createPlayer, decodeChannel } from "./player.js";
 import { drawHeat, drawWaveform, labelRows, spread } from "./plots.js";
 import { startRecording } from "./recorder.js";
+import { drawTier } from "./tiers.js";
 
 const at = (id) => document.getElementById(id);
 const MEL_ROW = 3;
@@ -11,6 +12,7 @@ const MEL_ROW = 3;
 let chosen = null;     // the file that was chosen last
 let newest = null;     // AbortController of its requests
 let shown = null;      // { file, level, names, scores, feats, samples, output, frameShift, seconds, top, url }
+let searching = null;  // AbortController of the search for words in it
 let player = null;     // where the browser can play the file that is shown
 let stop = null;       // ends the recording that runs
 
@@ -99,8 +101,10 @@ const nameOf = (column) => {
   return names?.[column] ? `${names[column]} ${column}` : `pdf ${column}`;
 };
 
-const post = async (path, body, signal) => {
-  const headers = { Accept: "application/x-npy", "Content-Type": body.type || "application/octet-stream", ...keyHeader() };
+const post = async (path, body, signal, accept = "application/x-npy") => {
+  const headers = { Accept: accept, ...keyHeader() };
+  // Of a form the browser says what it is, and its boundary.
+  if (!(body instanceof FormData)) headers["Content-Type"] = body.type || "application/octet-stream";
   const answer = await fetch(path, { method: "POST", body, headers, signal });
   if (answer.status === 401) at("key-label").hidden = false;
   if (!answer.ok) {
@@ -110,9 +114,43 @@ const post = async (path, body, signal) => {
   return { buffer: await answer.arrayBuffer(), headers: answer.headers };
 };
 
+// Finds the words that are said, or where those of the text are said, in the file that is shown.
+const search = async (path, text) => {
+  searching?.abort();
+  const { signal } = (searching = new AbortController()), { file, channel } = shown;
+  const form = new FormData();
+  if (text !== undefined) form.append("text", text);
+  form.append("file", file);
+  drawFound([], []);
+  at("found").textContent = "Searching …";
+  try {
+    const parameters = new URLSearchParams(channel === "" ? {} : { channel });
+    const answer = await post(`${path}?${parameters}`, form, signal, "application/json");
+    const found = JSON.parse(new TextDecoder().decode(answer.buffer));
+    if (!signal.aborted) presentFound(found);
+  } catch (error) {
+    if (!signal.aborted) at("found").textContent = `That did not work: ${error.message}`;
+  }
+};
+
+const presentFound = ({ text, words, phones, doubt }) => {
+  if (text !== undefined) at("text").value = text;
+  at("found").textContent = doubt ?? `${words.length} words, ${phones.length} phones.`;
+  drawFound(words, phones);
+};
+
+const drawFound = (words, phones) => {
+  drawTier(at("words"), words, "word", shown.seconds, ({ start, end }) => {
+    if (player) player.playSpan(start, end);
+    else moveTo(start);
+  });
+  drawTier(at("phones"), phones, "phone", shown.seconds);
+};
+
 const kind = () => (shown.level === "pdf" ? "pdfs" : "phones");
 
 const clear = () => {
+  searching?.abort();
   player?.close();
   if (shown) URL.revokeObjectURL(shown.url);
   player = shown = null;
@@ -130,6 +168,8 @@ const present = (computed) => {
   at("figures").textContent = shown.timing.replaceAll(";dur=", " ").replaceAll(",", " ms,") + " ms";
   at("timeline").max = shown.seconds;
   at("result").hidden = false;
+  at("found").textContent = "";
+  drawFound([], []);
   drawSound();
   drawSpectrogram();
   drawScores();
@@ -261,6 +301,11 @@ at("rows").addEventListener("change", drawScores);
 // The Enter key changes a field, too; a form of several fields without a button it does not submit.
 for (const name of ["output", "level", "channel", "key"])
   at(name).addEventListener("change", () => chosen && show(chosen));
+at("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  search("v1/alignments", at("text").value);
+});
+at("transcribe").addEventListener("click", () => search("v1/transcripts"));
 at("options").addEventListener("submit", (event) => event.preventDefault());
 for (const plot of document.querySelectorAll(".plot"))
   plot.addEventListener("click", (event) => {

@@ -5,18 +5,31 @@
 export const createPlayer = (file, moved, changed, failed) => {
   const url = URL.createObjectURL(file);
   const sound = new Audio(url);
+  let until = Infinity;
   const follow = () => {
+    if (sound.currentTime >= until) sound.pause();
     moved(sound.currentTime);
     if (!sound.paused) requestAnimationFrame(follow);
   };
   sound.addEventListener("play", () => { changed(true); follow(); });
   sound.addEventListener("pause", () => { changed(false); moved(sound.currentTime); });
+  const play = () =>
+    sound.play().catch((error) => { if (error.name !== "AbortError") failed(error.message); });
   return {
     toggle: () => {
+      until = Infinity;
       if (!sound.paused) sound.pause();
-      else sound.play().catch((error) => { if (error.name !== "AbortError") failed(error.message); });
+      else play();
     },
-    seek: (seconds) => { sound.currentTime = seconds; },
+    playSpan: (begin, end) => {
+      sound.currentTime = begin;
+      until = end;
+      play();
+    },
+    seek: (seconds) => {
+      until = Infinity;
+      sound.currentTime = seconds;
+    },
     close: () => {
       moved = changed = failed = () => {};
       sound.pause();

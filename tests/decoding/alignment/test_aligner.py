@@ -87,7 +87,9 @@ def test_goodness_is_how_far_a_phone_is_below_the_one_that_is_heard(tmp_path: Pa
             posteriors[k, pdf] += share
     aligned = aligner.align("utt", ["a"], np.log(posteriors).astype(np.float32))
     (vowel,) = aligned.phones
-    classes = dict(zip(aligner.scorer.classes.names, (posteriors @ aligner.scorer.classes.shares).T, strict=True))
+    classes = dict(
+        zip(aligner.scorer.classes.names, (posteriors @ aligner.scorer.classes.shares).T, strict=True)
+    )
     means = {name: np.log(values).mean() for name, values in classes.items()}
     assert vowel.heard == max(means, key=means.__getitem__) != "AE"
     assert vowel.log_posterior == pytest.approx(means["AE"], rel=1e-4)

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.helpers.searching import TEXTS, speech, write_searchable
 from tests.helpers.serving import NUM_PDFS, chirp, running_server, wav, write_model, write_phone_model
 
 selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
@@ -31,7 +32,9 @@ FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run -
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
     write = getattr(request, "param", write_model)
-    with running_server(write(tmp_path_factory.mktemp("page") / "tiny.onnx")) as (url, _):
+    written = write(tmp_path_factory.mktemp("page") / "tiny.onnx")
+    model, *options = written if isinstance(written, tuple) else (written,)
+    with running_server(model, *options) as (url, _):
         yield url
 
 
@@ -62,7 +65,7 @@ def browser(request: pytest.FixtureRequest, url: str, flags: list[str], tmp_path
     complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     browser.quit()
-    refused = ("401", "404", "413", "415", "422")  # by the server, and on the page
+    refused = ("401", "404", "413", "415", "422", "501")  # by the server, and on the page
     assert not [line for line in complaints if not any(f"status of {status}" in line for status in refused)]
     asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
     assert f"{url}/" in asked
@@ -338,3 +341,53 @@ def test_phones_are_named_at_the_level_that_is_chosen(browser, url, tmp_path):
         assert first == name
         assert name in labels
         assert not any(label.startswith("pdf") for label in labels)
+
+
+def find_words(browser: Any, text: str) -> None:
+    box = element(browser, "text")
+    box.clear()
+    box.send_keys(text + "\n")
+
+
+@pytest.mark.parametrize("url", [write_searchable], indirect=True)
+def test_words_and_phones_are_shown_under_the_sound_and_a_click_plays_a_word(browser, url, tmp_path):
+    pytest.importorskip("kaldifst", reason="makes a graph")
+    give(browser, tmp_path, "u.wav", speech("f1-015"))
+    wait_for(browser, "u.wav: 89 frames")
+    find_words(browser, TEXTS["f1-015"])
+    wait_for(browser, "fits badly", name="found")  # a network that was not trained doubts every text
+    found = httpx.post(f"{url}/v1/alignments", params={"text": TEXTS["f1-015"]}, content=speech("f1-015"))
+    words, phones = found.json()["words"], found.json()["phones"]
+    boxes = browser.find_elements("css selector", "#words button")
+    assert [box.text for box in boxes] == [word["word"] for word in words] == ["bring", "my", "chair"]
+    drawn = browser.find_elements("css selector", "#phones span")
+    assert [box.get_attribute("textContent") for box in drawn] == [phone["phone"] for phone in phones]
+    plot = browser.find_element("id", "words").rect
+    for box, word in zip(boxes, words, strict=True):
+        left, width = (box.rect["x"] - plot["x"]) / plot["width"], box.rect["width"] / plot["width"]
+        assert left == pytest.approx(word["start"] / 0.89, abs=0.003)
+        assert width == pytest.approx((min(word["end"], 0.89) - word["start"]) / 0.89, abs=0.003)
+    boxes[1].click()
+    wait_for(browser, "Pause", name="play")
+    wait_for(browser, "Play", name="play")
+    # It ends with the first picture behind the word's end; a busy browser draws few.
+    reached = float(element(browser, "time").text.split()[0])
+    assert words[1]["end"] - 0.01 <= reached < words[1]["end"] + 0.3
+    element(browser, "transcribe").click()
+    wait_for(browser, "no words are found in it", name="found")
+    assert not browser.find_elements("css selector", "#words button")
+    find_words(browser, "bring zebra")
+    wait_for(browser, "That did not work: text: 'zebra': no pronunciation", name="found")
+    give(browser, tmp_path, "other.wav", speech("f2-008"))
+    wait_for(browser, "other.wav: ")
+    assert element(browser, "found").text == ""
+
+
+def test_a_server_without_lexicon_says_so_where_words_are_asked_for(browser, tmp_path):
+    give(browser, tmp_path, "chirp.wav", wav(chirp(1.0)))
+    wait_for(browser, "98 frames")
+    find_words(browser, "bring my chair")
+    wait_for(browser, "this server was started without a lexicon; asr-bn serve MODEL --lang", name="found")
+    element(browser, "transcribe").click()
+    wait_for(browser, "this server was started without a graph; asr-bn serve MODEL --graph", name="found")
+    assert element(browser, "result").is_displayed()
