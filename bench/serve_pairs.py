@@ -18,7 +18,7 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,8 @@ def kinds(num_features: int) -> dict[str, tuple[bytes, list[bytes]]]:
     }
 
 
-def pairs(ports: list[int], head: bytes, bodies: list[bytes], count: int) -> dict[str, float]:
-    """Ask every request of both servers, and return their medians in milliseconds."""
+def pairs(ports: list[int], requests: Sequence[tuple[bytes, bytes]], count: int) -> dict[str, float]:
+    """Ask each request of its server, one for each of the two, and return their medians in milliseconds."""
     found: list[tuple[float, float]] = []
     processes, spent = [server_processes(port) for port in ports], [0.0, 0.0]
     buffer = bytearray(1 << 26)
@@ -58,11 +58,13 @@ def pairs(ports: list[int], head: bytes, bodies: list[bytes], count: int) -> dic
         for turn in range(-20, count):  # the first are to warm up
             if turn == 0:
                 spent = [cpu_s(some) for some in processes]
-            body = bodies[turn % len(bodies)]
+            request = requests[turn % len(requests)]
             took = [0.0, 0.0]
             for which in (0, 1) if turn % 2 else (1, 0):
                 started = time.perf_counter()
-                ask_blocking(connections[which], head % len(body) + body, buffer)
+                status = ask_blocking(connections[which], request[which], buffer)[:12]
+                if status != "http/1.1 200":
+                    raise ValueError(f"the server answered {status}")
                 took[which] = 1000 * (time.perf_counter() - started)
             found += [(took[0], took[1])] if turn >= 0 else []
     ours, others = np.transpose(found)
@@ -109,7 +111,8 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
             os.chdir(checkout)
             ports.append(stack.enter_context(server("asr-bn", arguments.model, "cpu", log, **search)))
         report: dict[str, Any] = {
-            name: pairs(ports, head, bodies, arguments.pairs) for name, (head, bodies) in asked.items()
+            name: pairs(ports, [(head % len(body) + body,) * 2 for body in bodies], arguments.pairs)
+            for name, (head, bodies) in asked.items()
         }
         rates = []
         for turn in range(arguments.turns):

@@ -15,6 +15,7 @@ import pytest
 from typer.main import get_command
 
 from asr_bn.cli.main import app
+from tests.helpers.graphs import lexicon_dir
 from tests.helpers.serving import ROOT, running_server, write_model, write_phone_model
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
@@ -49,6 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("documents")
     write_model(folder / "model.onnx", num_pdfs=NUM_PDFS)
     write_phone_model(folder / "tri4b.onnx")
+    lexicon_dir(folder / "dict")
     shutil.copy(ROOT / "serve/protocols/static/sample.flac", folder / "speech.flac")
     (folder / "asr-bn").write_text(f'#!/bin/sh\nexec {sys.executable} -m asr_bn.cli "$@"\n')
     (folder / "asr-bn").chmod(0o755)
@@ -59,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def tri4b_url(folder: Path) -> Iterator[str]:
-    with running_server(folder / "tri4b.onnx") as (url, _):
+    with running_server(folder / "tri4b.onnx", "--lang", str(folder / "dict")) as (url, _):
         yield url
 
 

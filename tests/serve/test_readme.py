@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import kaldiio
 import numpy as np
@@ -13,7 +14,8 @@ import soundfile
 
 from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
-from tests.helpers.serving import ROOT, chirp, npy, running_server, wav, write_phone_model
+from tests.helpers.searching import write_searchable
+from tests.helpers.serving import ROOT, chirp, npy, running_server, wav
 
 LINES = [line for line in (ROOT / "docs/server.md").read_text().splitlines() if line.startswith("curl ")]
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
@@ -21,7 +23,9 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_server(write_phone_model(tmp_path_factory.mktemp("readme") / "model.onnx")) as (url, _):
+    pytest.importorskip("kaldifst", reason="makes a graph")
+    model, *options = write_searchable(tmp_path_factory.mktemp("readme") / "model.onnx")
+    with running_server(Path(model), *options) as (url, _):
         yield url
 
 
@@ -40,6 +44,11 @@ def test_a_line_is_answered_with_what_it_asks_for(url, tmp_path, line):
     body = written[0].read_bytes() if written else done.stdout
     if "/v1/names" in line:
         assert json.loads(body)["names"][:2] == ["SIL", "SIL_B"]
+        return
+    if "/v1/alignments" in line or "/v1/transcripts" in line:
+        found = json.loads(body)
+        assert "transcripts" in line or [word["word"] for word in found["words"]] == ["bring", "my", "chair"]
+        assert found["phones"]
         return
     assert matrix_in(body).shape[0] == len(static)
 
