@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fuzz.targets import Target
-from serve.formats.bodies import inflate, read_multipart, read_npy
+from serve.formats.bodies import inflate, read_form, read_npy
 from serve.formats.tensors import TensorSpec, pack_request, read_request, unpack_request
 from serve.limits.refusal import Refusal
 
@@ -46,9 +46,11 @@ def _infer(body: bytes, json_size: str | None) -> None:
 
 
 def form(data: bytes) -> None:
-    """Read a form whose boundary is ``b``."""
-    part = _read(read_multipart, data, "multipart/form-data; boundary=b")
-    assert part is None or part.data in data
+    """Read a form whose boundary is ``b``, with a text or without."""
+    parts = _read(read_form, data, "multipart/form-data; boundary=b", "text") or {}
+    assert all(part.data in data for part in parts.values())
+    if "text" in parts:
+        _read(parts["text"].text)
 
 
 def npy(data: bytes) -> None:

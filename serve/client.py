@@ -74,8 +74,10 @@ class Client:
             parameters: of the query: ``channel``, ``model``, ``utt_id``.
         """
         content, content_type = _encode(source)
-        form = {"text": (None, text), "file": ("utterance", content, content_type)}
-        answer = self._http.post("/v1/alignments", params=parameters, files=form, headers=_JSON)
+        file = {"file": ("utterance", content, content_type)}
+        answer = self._http.post(
+            "/v1/alignments", params=parameters, data={"text": text}, files=file, headers=_JSON
+        )
         return Alignment.model_validate_json(_checked(answer))
 
     def transcript(self, source: Path | str | bytes | Floats, **parameters: str | int) -> Transcript:

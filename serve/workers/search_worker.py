@@ -4,6 +4,7 @@ The server hands it what it searches with, in the file that the second argument 
 the limit on memory, in bytes, beside that; `frames` says how it is asked.
 """
 
+import gc
 import mmap
 import pickle
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import orjson
 
 from serve.limits.refusal import Refusal
 from serve.workers.frames import Answer, Work, refusal, run
-from serve.workers.searcher import Searcher, to_json
+from serve.workers.searcher import Searcher
 
 
 class SearchTask(TypedDict):
@@ -32,7 +34,7 @@ def work_of(searcher: Searcher) -> Work[SearchTask]:
             found = searcher.search(head["text"], log_posteriors)
         except Refusal as error:
             return refusal(error.status, error.detail), b""
-        return {"status": 200}, to_json(found)
+        return {"status": 200}, orjson.dumps(found)
 
     return answer
 
@@ -42,6 +44,7 @@ def prepare() -> tuple[Work[SearchTask], int]:
     with mmap.mmap(int(sys.argv[2]), 0, access=mmap.ACCESS_READ) as file:
         searcher: Searcher = pickle.loads(file)
     searcher.warm_up()
+    gc.freeze()  # a collection that went through a large lexicon would keep a search waiting
     return work_of(searcher), _used_bytes() + int(sys.argv[1])
 
 

@@ -1,6 +1,5 @@
 """What search processes do: align a text with an utterance's scores, or find its words in a graph."""
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -185,8 +184,3 @@ def _check_words(lexicon: Pronunciations, text: Sequence[str]) -> None:
         named = ", ".join(shown(word) for word in unknown[:_MOST_NAMED])
         others = f" and {len(unknown) - _MOST_NAMED} others" if len(unknown) > _MOST_NAMED else ""
         raise Refusal(422, f"text: {named}{others}: no pronunciation in this server's lexicon")
-
-
-def to_json(found: Found) -> bytes:
-    """Write an answer."""
-    return json.dumps(found, allow_nan=False).encode()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from asr_bn.data.kaldi_system import KaldiSystem, require_system
+from asr_bn.decoding.alignment import hmm_graph, lexicon
 from asr_bn.decoding.alignment.aligner import Aligner, AlignOptions
 from asr_bn.decoding.alignment.fit import Report
 from asr_bn.decoding.alignment.lexicon import Pronunciations
@@ -95,6 +96,23 @@ def test_goodness_is_how_far_a_phone_is_below_the_one_that_is_heard(tmp_path: Pa
     assert vowel.log_posterior == pytest.approx(means["AE"], rel=1e-4)
     assert vowel.goodness == pytest.approx(means["AE"] - means[vowel.heard], rel=1e-4)
     assert vowel.confidence == pytest.approx(classes["AE"].mean(), rel=1e-4)
+
+
+def test_what_is_remembered_from_text_to_text_has_a_bound_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = dict_dir(tmp_path / "dict", "a 1.0 AE_S\nadd 1.0 AE_B D_E\n")
+    scores = np.random.default_rng(0).normal(size=(60, 72)).astype(np.float32)
+    texts = (["add", "a"], ["a", "add", "add"], ["add", "a"])
+    aligner = make_aligner(folder, ALI, PHONES)
+    expected = [aligner.align("utt", text, scores).transition_ids for text in texts]
+    monkeypatch.setattr(hmm_graph, "_MOST_WINDOWS", 0)
+    monkeypatch.setattr(lexicon, "_MOST_KNOWN", 3)
+    forgetful = make_aligner(folder, ALI, PHONES)
+    for text, transition_ids in zip(texts, expected, strict=True):
+        np.testing.assert_array_equal(forgetful.align("utt", text, scores).transition_ids, transition_ids)
+        assert len(forgetful.lexicon._known_arcs) <= 4 < len(aligner.lexicon._known_arcs)
+    assert len(forgetful.builder._windows) < len(aligner.builder._windows)
 
 
 def test_times_are_midway_between_the_centres_of_windows() -> None:

@@ -121,6 +121,24 @@ def test_real_digits_have_kaldis_words_and_alignments() -> None:
         assert [str(tid) for tid in path.transition_ids] == tids[utt_id]
 
 
+def test_a_search_that_memory_ran_out_for_does_not_touch_the_next_one() -> None:
+    seed, scores, _ = cases()[0]
+    its_search = LatticeSearch(FrameArcs.of(random_graph(seed)), COLUMNS, WIDE, 1000.0)
+
+    class Short(np.ndarray):  # type: ignore[type-arg]
+        def __getitem__(self, key: object) -> object:
+            raise MemoryError
+
+    (expected,) = its_search.search([scores], SCALE)
+    whole, its_search._place = its_search._place, its_search._place.view(Short)
+    with pytest.raises(MemoryError):
+        list(its_search.search([scores], SCALE))
+    its_search._place = whole  # the same memory
+    (found,) = its_search.search([scores], SCALE)
+    np.testing.assert_array_equal(found.best_to, expected.best_to)
+    assert (whole == -1).all()
+
+
 def test_pieces_and_windows_give_the_same_lattice(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = DecodingGraph.load(SYNTHETIC / "graph", SYNTHETIC / "ali" / "final.mdl")
     decoder = LatticeDecoder(graph, BeamOptions(), LatticeOptions())

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.formats.bodies import MAX_PARTS, read_multipart
+from serve.formats.bodies import MAX_PARTS, read_form, read_multipart
 from serve.limits.refusal import Refusal
 
 FORM = "multipart/form-data; boundary=b"
@@ -76,6 +76,28 @@ def test_other_parts_are_refused_by_name():
     assert "''" in detail_of(b"--b\r\n\r\nspeech\r\n--b--\r\n")
     assert len(detail_of(part_named("x" * 3000) + b"--b--\r\n")) < 200
     assert str(MAX_PARTS) in detail_of(part_named("file") * (MAX_PARTS + 1) + b"--b--\r\n")
+
+
+def test_parts_beside_the_file_are_taken_by_name():
+    file, text = WHOLE.removesuffix(b"--b--\r\n"), part_named("text", "zwölf")
+    for body in (file + text, text + file):
+        form = read_form(body + b"--b--\r\n", FORM, "text")
+        assert (form["file"].data, form["text"].text()) == (b"speech", "zwölf")
+        for size in range(len(body)):
+            with pytest.raises(Refusal):
+                read_form(body[:size], FORM, "text")
+    for body, said in (
+        (file + text + text, "2 parts are named 'text', expected one"),
+        (text, "0 parts are named 'file', expected one"),
+        (file + part_named("topk"), "named 'topk', expected only 'file' or 'text'"),
+        (file + text + b"--b--\r\nmore", "does not end with its boundary"),
+    ):
+        with pytest.raises(Refusal) as refusal:
+            read_form(body + b"--b--\r\n", FORM, "text")
+        assert said in refusal.value.detail
+    latin = read_form(file + text.replace("ö".encode(), b"\xf6") + b"--b--\r\n", FORM, "text")
+    with pytest.raises(Refusal, match="text: not UTF-8 at byte 2"):
+        latin["text"].text()
 
 
 def test_a_header_twice_is_refused():

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from serve.app import create_app
 from serve.protocols.public import public_paths
 from serve.settings import load_settings
-from tests.helpers.serving import write_model
+from tests.helpers.graphs import lexicon_dir
+from tests.helpers.serving import write_model, write_phone_model
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
 import jsonschema_rs  # noqa: E402
@@ -26,8 +27,9 @@ CHECKS = [status_code_conformance, content_type_conformance, response_schema_con
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    model = write_model(tmp_path_factory.mktemp("openapi") / "tiny.onnx")
-    app = create_app(load_settings(model=model, access_log=False))
+    folder = tmp_path_factory.mktemp("openapi")
+    model, lang = write_phone_model(folder / "tiny.onnx"), lexicon_dir(folder / "dict")
+    app = create_app(load_settings(model=model, access_log=False, lang=lang))
     with TestClient(app):
         yield app
 
