@@ -89,12 +89,15 @@ def _words(text: str, settings: Settings) -> list[str]:
     """Split a text into words.
 
     Raises:
-        Refusal: 413 it has too many, 422 none.
+        Refusal: 413 it is too long, or has too many; 422 it has none.
     """
-    words, size = split_words(text), len(text.encode())
-    if size > settings.max_text_bytes or len(words) > settings.max_text_words:
-        most = f"{settings.max_text_bytes} bytes and {settings.max_text_words} words"
-        raise Refusal(413, f"text: {size} bytes, {len(words)} words, this server takes up to {most}")
+    most = settings.max_text_bytes
+    if len(text) > most or len(text.encode()) > most:  # looked at first: it may be as long as a body
+        raise Refusal(413, f"text: {len(text)} characters, this server takes up to {most} bytes")
+    words = split_words(text)
+    if len(words) > settings.max_text_words:
+        most = settings.max_text_words
+        raise Refusal(413, f"text: {len(words)} words, this server takes up to {most}")
     if not words:
         raise Refusal(422, "text: no words in it, expected those that are spoken")
     return words

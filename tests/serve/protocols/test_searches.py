@@ -166,8 +166,12 @@ REFUSED = {
         422,
         "frames at least, and its audio",
     ),
-    "words": ({**SPEECH, "params": {"text": "my " * 41}}, 413, "41 words, this server takes up to 600 bytes"),
-    "bytes": ({**FORM, "data": {"text": "m" * 601}}, 413, "text: 601 bytes, 1 words"),
+    "words": ({**SPEECH, "params": {"text": "my " * 41}}, 413, "text: 41 words, this server takes up to 40"),
+    "bytes": (
+        {**FORM, "data": {"text": "m" * 601}},
+        413,
+        "text: 601 characters, this server takes",
+    ),
     "cells": (
         {"content": wav(np.zeros(480000, np.int16)), "params": {"text": "bring my chair " * 10}},
         413,
