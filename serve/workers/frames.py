@@ -49,10 +49,11 @@ Work = Callable[[Head, bytes], tuple[Answer, bytes]]
 """Answers a question's head and payload with a head and a payload."""
 
 
-def frame(number: int, head: Mapping[str, object], payload: Payload) -> tuple[bytes, Payload]:
-    """Return the bytes of a frame: those before the payload, which may be large, and the payload."""
+def frame(number: int, head: Mapping[str, object], payload: Payload) -> list[Payload]:
+    """Return a frame as pieces to write: one, unless the payload is so large that it is not to be copied."""
     text = json.dumps(head).encode()
-    return HEADER.pack(number, len(text), len(payload)) + text, payload
+    start = HEADER.pack(number, len(text), len(payload)) + text
+    return [start + payload] if len(payload) <= _AT_ONCE else [start, payload]
 
 
 def refusal(status: int, detail: str) -> Answer:
@@ -85,7 +86,7 @@ def serve_frames(source: BinaryIO, sink: BinaryIO, work: Work[Head]) -> None:
 
 def framed_answer(
     number: int, head: Head, source: BinaryIO, payload_size: int, work: Work[Head]
-) -> tuple[bytes, Payload]:
+) -> list[Payload]:
     """Answer question ``number`` with a frame; an error of ours has status 500."""
     try:
         data = read_payload(source, payload_size)
