@@ -12,13 +12,13 @@ from asr_bn.decoding.alignment.pronunciation import PhoneScorer
 from asr_bn.decoding.alignment.result import AlignedPhone
 from asr_bn.decoding.alignment.word_graph import NO_WORD
 from asr_bn.decoding.answers import Answer, AnswerMaker
-from asr_bn.decoding.beam_search import BeamOptions, ScoreWeights
 from asr_bn.decoding.graph import DecodingGraph, find_transition_model
 from asr_bn.decoding.graph_files import GraphFiles
 from asr_bn.decoding.hmms import Hmms
 from asr_bn.decoding.lattices.align_lexicon import AlignLexicon
 from asr_bn.decoding.lattices.decoder import LatticeDecoder, LatticeOptions
 from asr_bn.decoding.lattices.word_times import WordTimes
+from asr_bn.decoding.search_options import BeamOptions, ScoreWeights
 from asr_bn.scoring.scorer import to_output
 from asr_bn.system.arrays import Floats
 

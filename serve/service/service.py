@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from asr_bn.decoding.beam_search import ScoreWeights
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.system.arrays import Floats
 from serve.batching.batch_policy import BatchLimits, Scored
 from serve.batching.batcher import Announcement, Batcher, DeadlinePassed

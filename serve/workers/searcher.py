@@ -16,7 +16,7 @@ from asr_bn.decoding.alignment.fit import LEAST_CONFIDENCE, doubt
 from asr_bn.decoding.alignment.lexicon import Pronunciations
 from asr_bn.decoding.alignment.outputs import describe, describe_phones
 from asr_bn.decoding.alignment.result import FrameTimes
-from asr_bn.decoding.beam_search import ScoreWeights
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.decoding.transcriber import Transcriber, Transcript
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.scoring.metadata import ModelMetadata

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asr_bn.data.kaldi_system import require_system
-from asr_bn.decoding.beam_search import ScoreWeights
+from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.features.options import FbankOptions
 from asr_bn.scoring.metadata import ModelMetadata
 from asr_bn.system.arrays import Floats
