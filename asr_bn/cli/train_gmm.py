@@ -23,7 +23,7 @@ Development = Annotated[
 ]
 StageName = Annotated[str, typer.Option("--stage", help="Where to end: mono, tri1 or lda-mllt.")]
 Leaves = Annotated[
-    int | None, typer.Option(min=1, help="Of the last stage's tree [a leaf for 9 s, <= 2500].")
+    int | None, typer.Option(min=1, help="Of the last stage's tree [one for 9 s; 4 a phone to 2500].")
 ]
 Gaussians = Annotated[
     int | None, typer.Option(min=1, help="Of the last stage [one for 1.8 s; at most 1000, 10000, 15000].")
@@ -43,7 +43,7 @@ def train_gmm(
     silence_phone: Annotated[
         str | None, typer.Option(help="Phone between words [in optional_silence.txt].")
     ] = None,
-    beam: Annotated[float, typer.Option(help="Beam of the last alignment.")] = 10.0,
+    beam: Annotated[float, typer.Option(help="Beam of a stage's last alignment.")] = 10.0,
     retry_beam: Annotated[float, typer.Option(help="Beam of a second search, where that fails.")] = 40.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of splitting Gaussians.")] = 0,
     nj: Annotated[int, typer.Option(min=1, help="Processes, and archives; sums depend on it.")] = 4,
@@ -76,33 +76,36 @@ def train_gmm(
         raise ValueError(f"--development: its OUT, {out}, is the training data's")
     audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
     sources = _sources(lexicon, [data_dir, *(development or ())[:1]], root)
-    settings = [seed, nj, num_iters, oov, silence_phone, root, channel, resample]
-    own = [num_leaves, num_gauss, beam, retry_beam, development]
+    settings = [seed, nj, num_iters, beam, retry_beam, oov, silence_phone, root, channel, resample]
+    own = [num_leaves, num_gauss, development]
 
     def step(name: str, folder: Path) -> Stage:
         made = outputs_of([folder, *(development or ())[1:]] if name == stage else [folder], nj)
         of_stage = {"stage": name, "options": settings + (own if name == stage else [])}
         return Stage(folder / ".train_gmm.done", made, of_stage, sources)
 
+    def sized(sizes: GmmOptions) -> GmmOptions:
+        return replace(sizes, seed=seed, num_jobs=nj, beam=beam, retry_beam=retry_beam)
+
     last, names = step(stage, out), STAGES[: STAGES.index(stage)]
     if last.is_done(f"{out}: trained already"):
         return
     training, before = GmmTraining.read(data_dir, lexicon, audio, out, oov, silence_phone), None
-    num_frames = training.corpus.num_frames
+    size = training.corpus.num_frames, len(training.sets.sets)
     for name in names:
         earlier = step(name, out / name)
         if not earlier.is_done(f"{out / name}: trained already"):
-            sizes = replace(GmmOptions.scaled(name, num_frames, num_iters=num_iters), seed=seed, num_jobs=nj)
-            training.run(name, sizes, before, out / name)
+            training.run(
+                name, sized(GmmOptions.scaled(name, *size, None, None, num_iters)), before, out / name
+            )
             earlier.mark_done()
         before = out / name
     others = {
         folder: GmmCorpus.read(data, training.lexicon, audio)
         for data, folder in ([development] if development else [])
     }
-    sizes = GmmOptions.scaled(stage, num_frames, num_leaves, num_gauss, num_iters)
-    sizes = replace(sizes, seed=seed, num_jobs=nj, beam=beam, retry_beam=retry_beam)
-    training.run(stage, sizes, before, out, others)
+    sizes = GmmOptions.scaled(stage, *size, num_leaves, num_gauss, num_iters)
+    training.run(stage, sized(sizes), before, out, others)
     last.mark_done()
 
 

@@ -101,8 +101,7 @@ class GmmTraining:
                     self._finish(folder, corpus, mono, shards, options)
             return
         self._check_size(len(self.sets.sets))
-        known = {utt_id: tids for path in ali_archives(before) for utt_id, tids in read_int_vectors(path)}
-        with self._context_shards(self.corpus, options, known) as shards:
+        with self._context_shards(self.corpus, options, alignments_of(before)) as shards:
             hmms, lda = Hmms.read(before / "final.mdl"), stage == "lda-mllt"
             context = ContextTrainer(shards, hmms, self.sets, options, lda)
             context.train(shards)
@@ -156,6 +155,11 @@ class GmmTraining:
         sizes = f"{len(trainer.system.mixtures)} pdfs, {trainer.system.num_gauss} Gaussians"
         gain = f"log likelihood {trainer.log_likelihoods[0]:.2f} to {trainer.log_likelihoods[-1]:.2f} a frame"
         print(f"{out}: {count} utterances aligned, {len(failed)} failed; {sizes}; {gain}", file=sys.stderr)
+
+
+def alignments_of(ali_dir: Path) -> dict[str, IntVector]:
+    """Read the transition-ids of every utterance of an alignment folder."""
+    return {utt_id: tids for path in ali_archives(ali_dir) for utt_id, tids in read_int_vectors(path)}
 
 
 def _part(table: Mapping[str, object], utt_ids: Sequence[str]) -> dict[str, object]:

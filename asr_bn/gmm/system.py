@@ -17,6 +17,7 @@ SPLICE = 4  # frames on either side, before LDA
 _ITERATIONS = {"mono": (40, 30), "tri1": (35, 25), "lda-mllt": (35, 25)}
 # Kaldi's recipes have 2000 leaves and 10,000 Gaussians for five hours: so many frames each.
 _FRAMES_A_LEAF, _FRAMES_A_GAUSSIAN = 900, 180
+_LEAVES_A_ROOT = 4  # at least, where there is little speech: the states of a phone share its root
 _MOST_LEAVES, _MOST_GAUSSIANS = 2500, {"mono": 1000, "tri1": 10_000, "lda-mllt": 15_000}
 
 
@@ -45,11 +46,18 @@ class GmmOptions:
     seed: int = 0
     num_jobs: int = 4
 
+    def __post_init__(self) -> None:
+        if not 0 < self.beam <= self.retry_beam:
+            raise ValueError(
+                f"beam {self.beam:g}, retry beam {self.retry_beam:g}: expected 0 < beam <= retry beam"
+            )
+
     @classmethod
     def scaled(
         cls,
         stage: str,
         num_frames: int,
+        num_roots: int,
         num_leaves: int | None = None,
         num_gauss: int | None = None,
         num_iters: int | None = None,
@@ -59,7 +67,8 @@ class GmmOptions:
         if num_iters is not None:
             iters, last = num_iters, min(last, max(1, num_iters * 3 // 4))
         gaussians = num_gauss or min(_MOST_GAUSSIANS[stage], num_frames // _FRAMES_A_GAUSSIAN)
-        return cls(num_leaves or min(_MOST_LEAVES, num_frames // _FRAMES_A_LEAF), gaussians, iters, last)
+        leaves = max(_LEAVES_A_ROOT * num_roots, num_frames // _FRAMES_A_LEAF)
+        return cls(num_leaves or min(_MOST_LEAVES, leaves), gaussians, iters, last)
 
 
 @dataclass(frozen=True)

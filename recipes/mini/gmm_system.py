@@ -5,15 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr_bn.audio.source import AudioSource
-from asr_bn.data.alignments import ali_archives
 from asr_bn.decoding.alignment.lexicon import Pronunciations
 from asr_bn.decoding.hmms import Hmms
 from asr_bn.gmm.corpus import GmmCorpus
 from asr_bn.gmm.phone_sets import PhoneSets
-from asr_bn.gmm.stages import GmmTraining
+from asr_bn.gmm.stages import GmmTraining, alignments_of
 from asr_bn.gmm.system import GmmOptions
 from asr_bn.gmm.transitions import TransitionIds
-from asr_bn.kaldi_io.int_vector_table import read_int_vectors
 from asr_bn.kaldi_io.phone_table import read_phone_names
 from asr_bn.kaldi_io.script_file import read_lines
 from asr_bn.system.arrays import IntVector
@@ -38,7 +36,7 @@ def train_and_align(data: Path, ali_dirs: Mapping[str, Path], num_gauss: int) ->
     lexicon, sets = Pronunciations.read(local), PhoneSets.read(local)
     corpora = {name: GmmCorpus.read(data / name, lexicon, AudioSource()) for name in ali_dirs}
     training = GmmTraining(lexicon, sets, sets.phones_txt(local), corpora["train"])
-    options = replace(GmmOptions.scaled("mono", 0, num_gauss=num_gauss), retry_beam=RETRY_BEAM)
+    options = replace(GmmOptions.scaled("mono", 0, 0, num_gauss=num_gauss), retry_beam=RETRY_BEAM)
     others = {ali_dirs[name]: corpora[name] for name in ali_dirs if name != "train"}
     training.run("mono", options, None, ali_dirs["train"], others)
     for name, ali_dir in ali_dirs.items():
@@ -53,8 +51,7 @@ def _write_accuracy(path: Path, data: Path) -> None:
     oracle = read_oracle(line for _, line in read_lines(data / ORACLE))
     accuracy = summarize(
         error
-        for archive in ali_archives(path)
-        for utt_id, transition_ids in read_int_vectors(archive)
+        for utt_id, transition_ids in alignments_of(path).items()
         for error in boundary_errors(oracle[utt_id], _phones(tids, transition_ids, names))
     )
     write_json(path / BOUNDARY_ACCURACY, accuracy)
