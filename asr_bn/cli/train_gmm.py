@@ -53,7 +53,7 @@ def train_gmm(
     no_pipes: options.NoPipes = False,
     pipe_timeout: options.PipeTimeout = options.PIPE_TIMEOUT_S,
 ) -> None:
-    """Train a GMM system from a flat start, and align a data folder with it.
+    """Train a GMM on speech and text, and align them.
 
     OUT is an alignment folder as Kaldi's: 'asr-bn train', 'align --mdl' and 'make-graph' take it. The stages
     are monophones, triphones with deltas, and triphones with LDA and MLLT; OUT/mono and OUT/tri1 keep those

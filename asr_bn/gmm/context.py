@@ -5,11 +5,10 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from tqdm import tqdm
 
 from asr_bn.decoding.alignment.hmm_graph import GraphBuilder
@@ -114,10 +113,13 @@ class ContextShard(Shard):
             graph, feats = builder.build(self._graphs[utt_id]), self.feats[utt_id]
             scores = np.zeros((len(feats), len(mixtures)), np.float32)
             for pdf in np.unique(graph.pdfs).tolist():
-                scores[:, pdf] = logsumexp(mixtures[pdf].log_likelihoods(feats), axis=1) + boosts[pdf]
+                scores[:, pdf] = (
+                    np.logaddexp.reduce(mixtures[pdf].log_likelihoods(feats), axis=1) + boosts[pdf]
+                )
             scores *= np.float32(ACOUSTIC_SCALE)
+            rows = _Rows(scores)
             for width in (beam, retry_beam):
-                path = best_path(graph, len(feats), lambda start, end, of=scores: of[start:end], width)
+                path = best_path(graph, len(feats), rows, width)
                 if path is not None:
                     self.alignments[utt_id] = path.transition_ids(graph)
                     break
@@ -175,7 +177,7 @@ class ContextTrainer:
             if iteration in _REALIGN:
                 self._align(shards, BEAM, RETRY_BEAM, self._options.boost_silence)
             if self.system.matrix is not None and iteration in _MLLT:
-                self._transform(shards)
+                self._transform(shards, self.system.matrix)
             self._estimate(shards, round(num_gauss))
             if iteration <= self._options.max_iter_inc:
                 num_gauss += increment
@@ -198,12 +200,12 @@ class ContextTrainer:
         answers = shards.call("align", self._model(), system.tree, system.mixtures, boosts, beam, retry_beam)
         return [utt_id for ids in answers for utt_id in ids]
 
-    def _transform(self, shards: Shards) -> None:
+    def _transform(self, shards: Shards, before: Floats) -> None:
         """Estimate MLLT, and turn the features and the means."""
         counts = total(shards.call("accumulate", self.system.mixtures, self._tid_to_pdf)).transitions
         parts = shards.call("mllt_stats", self.system.mixtures, self._tid_to_pdf)
         turn = estimate_mllt(sum(parts[1:], parts[0]), float(counts.sum()))
-        matrix = (turn @ self.system.matrix).astype(np.float32)
+        matrix = (turn @ before).astype(np.float32)
         mixtures = [replace(mixture, means=mixture.means @ turn.T) for mixture in self.system.mixtures]
         self.system = replace(self.system, mixtures=mixtures, matrix=matrix)
         shards.call("project", matrix)
@@ -219,6 +221,16 @@ class ContextTrainer:
 
     def _model(self) -> bytes:
         return b"\0B" + encode_transition_model(self.system.transitions)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Scores of an utterance, given some frames at a time."""
+
+    scores: Floats
+
+    def __call__(self, start: int, end: int) -> Floats:
+        return self.scores[start:end]
 
 
 def _open(model: bytes) -> ModelStream:

@@ -27,12 +27,12 @@ class TransitionIds:
     @classmethod
     def of(cls, hmms: Hmms) -> "TransitionIds":
         """Derive them from a model with a pdf for each state."""
-        rows = [(0, 0, 0, 0, False)]
+        rows = [(0, 0, 0, 0, 0)]
         for (phone, state, pdf, _), transitions in hmms.transitions.items():
             for place, transition in enumerate(transitions):
-                rows.append((phone, state, pdf, place, state == 0 and transition.target != 0))
-        *numbers, begins = (np.array(column) for column in zip(*rows, strict=True))
-        return cls(*(column.astype(np.int32) for column in numbers), begins)
+                rows.append((phone, state, pdf, place, int(state == 0 and transition.target != 0)))
+        phones, states, pdfs, places, begins = np.array(rows, dtype=np.int32).T
+        return cls(phones, states, pdfs, places, begins.astype(bool))
 
     def split(self, transition_ids: IntVector) -> tuple[IntVector, NDArray[np.int64]]:
         """Return an utterance's phones, and the frame where each begins."""

@@ -177,9 +177,8 @@ class _Splitter:
                 found, key, best = float(gains.max()), column, int(gains.argmax())
         if key < 0:
             return 0.0, None
-        values = np.flatnonzero(self._asked[key][best])
-        is_yes = np.isin(keys[:, key], values)
-        question = frozenset(values.tolist())
+        question = frozenset(np.flatnonzero(self._asked[key][best]).tolist())
+        is_yes = np.isin(keys[:, key], list(question))
         place = PDF_CLASS if key == _STATE else key
         return found, (place, question, _Growing(node.rows[is_yes]), _Growing(node.rows[~is_yes]))
 
@@ -206,8 +205,8 @@ def context_keys(
         phones, starts: of the utterance.
         states: HMM state of each frame.
     """
-    around = np.concatenate([[0], phones, [0]])
+    around = np.pad(phones, 1)
     windows = np.stack([around[:-2], phones, around[2:]], axis=1)
-    windows[np.ix_(np.isin(phones, silences), [LEFT, RIGHT])] = 0
-    spans = np.diff([*starts.tolist(), len(states)])
+    windows[:, [LEFT, RIGHT]] *= ~np.isin(phones, silences)[:, None]
+    spans = np.diff(starts, append=len(states))
     return np.concatenate([windows.repeat(spans, axis=0), states[:, None]], axis=1).astype(np.int32)

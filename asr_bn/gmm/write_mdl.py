@@ -88,7 +88,7 @@ class TransitionModelData:
                 probabilities = counts[start:end] / total
                 for _ in range(3):  # as Kaldi: flooring changes the sum
                     probabilities = np.maximum(probabilities / probabilities.sum(), MIN_PROBABILITY)
-                log_probs[start:end] = np.log(probabilities / probabilities.sum())
+                log_probs[start:end] = np.log(probabilities)
             start = end
         return replace(self, log_probs=log_probs)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 RATE = 16000
 # Two partials of each phone, in Hz.
@@ -26,7 +27,7 @@ def write_tone_corpus(folder: Path, num_utterances: int = 16, seed: int = 0) -> 
     rng = np.random.default_rng(seed)
     spoken, texts = {}, {}
     for number in range(num_utterances):
-        utt_id = f"s{number % 2}-{number:02d}"
+        utt_id = f"s{2 * number // num_utterances}-{number:02d}"
         texts[utt_id] = " ".join(rng.choice(list(LEXICON), size=3))
         phones = [phone for word in texts[utt_id].split() for phone in LEXICON[word].split()]
         samples, spoken[utt_id] = _speak(phones, rng)
@@ -54,12 +55,13 @@ def write_dict(folder: Path) -> None:
     (folder / "nonsilence_phones.txt").write_text("".join(f"{phone}\n" for phone in TONES))
 
 
-def _speak(phones: Sequence[str], rng: np.random.Generator) -> tuple[np.ndarray, list[Span]]:
+def _speak(phones: Sequence[str], rng: np.random.Generator) -> tuple[NDArray[np.float64], list[Span]]:
     silence = np.zeros(round(0.2 * RATE))
     pieces, begins = [silence], []
     for phone in phones:
         begins.append((phone, sum(map(len, pieces)) / RATE))
         times = np.arange(round(rng.uniform(0.08, 0.16) * RATE)) / RATE
-        pieces.append(sum(0.1 * np.sin(2 * np.pi * rng.normal(f, 0.02 * f) * times) for f in TONES[phone]))
+        partials = [np.sin(2 * np.pi * rng.normal(f, 0.02 * f) * times) for f in TONES[phone]]
+        pieces.append(0.1 * np.sum(partials, axis=0))
     samples = np.concatenate([*pieces, silence])
     return samples + 0.02 * rng.standard_normal(len(samples)), begins
