@@ -22,7 +22,7 @@ Span = tuple[str, float]
 """A phone, and when it begins in seconds."""
 
 
-def write_tone_corpus(folder: Path, num_utterances: int = 16, seed: int = 0) -> dict[str, list[Span]]:
+def write_tone_corpus(folder: Path, num_utterances: int = 40, seed: int = 0) -> dict[str, list[Span]]:
     """Write ``data`` and ``dict``; return what is spoken when, without silence."""
     rng = np.random.default_rng(seed)
     spoken, texts = {}, {}
