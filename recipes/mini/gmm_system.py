@@ -40,7 +40,7 @@ def train_and_align(data: Path, ali_dirs: Mapping[str, Path], num_gauss: int) ->
     others = {ali_dirs[name]: corpora[name] for name in ali_dirs if name != "train"}
     training.run("mono", options, None, ali_dirs["train"], others)
     for name, ali_dir in ali_dirs.items():
-        failed = (ali_dir / "failed.txt").read_text(encoding="utf-8").splitlines()
+        failed = [line for _, line in read_lines(ali_dir / "failed.txt")]
         if failed:
             raise ValueError(f"{failed[0]} ({len(failed)} utterances of {name})")
         _write_accuracy(ali_dir, data / name)

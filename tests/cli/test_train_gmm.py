@@ -141,6 +141,20 @@ def test_a_second_run_knows_all_its_inputs(folder: Path, trained: tuple[list[obj
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+def test_an_interrupted_run_goes_on_at_its_stage_to_the_same_bytes(
+    folder: Path, trained: tuple[list[object], str]
+) -> None:
+    names = ("ali.1.gz", "final.mdl", "tree", "final.mat")
+    before = [(folder / "out" / name).read_bytes() for name in names]
+    (folder / "out/.train_gmm.done").unlink()
+    (folder / "out/final.mdl").unlink()
+    code, said = run(*trained[0])
+    assert code == 0
+    for stage in ("mono", "tri1"):
+        assert f"{folder}/out/{stage}: trained already\n" in said
+    assert [(folder / "out" / name).read_bytes() for name in names] == before
+
+
 @pytest.fixture
 def broken(folder: Path, spoken: object, tmp_path: Path) -> Callable[..., str]:
     """Return what is said of a copy of the corpus after a change; it has to be one sentence."""
