@@ -9,7 +9,15 @@ import typer
 from asr_bn.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asr_bn.cli.stage import Stage
     from asr_bn.data.source_files import SourceFiles
+    from asr_bn.gmm.corpus import GmmCorpus
+    from asr_bn.gmm.stages import GmmTraining
+    from asr_bn.gmm.system import GmmOptions
+
+    Step = tuple[str, Path, Stage]
 
 Dict = Annotated[
     Path,
@@ -77,36 +85,41 @@ def train_gmm(
     audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
     sources = _sources(lexicon, [data_dir, *(development or ())[:1]], root)
     settings = [seed, nj, num_iters, beam, retry_beam, oov, silence_phone, root, channel, resample]
-    own = [num_leaves, num_gauss, development]
-
-    def step(name: str, folder: Path) -> Stage:
-        made = outputs_of([folder, *(development or ())[1:]] if name == stage else [folder], nj)
-        of_stage = {"stage": name, "options": settings + (own if name == stage else [])}
-        return Stage(folder / ".train_gmm.done", made, of_stage, sources)
-
-    def sized(sizes: GmmOptions) -> GmmOptions:
-        return replace(sizes, seed=seed, num_jobs=nj, beam=beam, retry_beam=retry_beam)
-
-    last, names = step(stage, out), STAGES[: STAGES.index(stage)]
-    if last.is_done(f"{out}: trained already"):
+    steps: list[Step] = []
+    for name in STAGES[: STAGES.index(stage) + 1]:
+        own = [num_leaves, num_gauss, development] if name == stage else []
+        folders = [out, *(development or ())[1:]] if name == stage else [out / name]
+        of_stage = {"stage": name, "options": settings + own}
+        made = Stage(folders[0] / ".train_gmm.done", outputs_of(folders, nj), of_stage, sources)
+        steps.append((name, folders[0], made))
+    if made.is_done(f"{out}: trained already"):
         return
-    training, before = GmmTraining.read(data_dir, lexicon, audio, out, oov, silence_phone), None
+    training = GmmTraining.read(data_dir, lexicon, audio, out, oov, silence_phone)
     size = training.corpus.num_frames, len(training.sets.sets)
-    for name in names:
-        earlier = step(name, out / name)
-        if not earlier.is_done(f"{out / name}: trained already"):
-            training.run(
-                name, sized(GmmOptions.scaled(name, *size, None, None, num_iters)), before, out / name
-            )
-            earlier.mark_done()
-        before = out / name
-    others = {
-        folder: GmmCorpus.read(data, training.lexicon, audio)
-        for data, folder in ([development] if development else [])
-    }
-    sizes = GmmOptions.scaled(stage, *size, num_leaves, num_gauss, num_iters)
-    training.run(stage, sized(sizes), before, out, others)
-    last.mark_done()
+
+    def sizes(name: str) -> GmmOptions:
+        own = (num_leaves, num_gauss) if name == stage else (None, None)
+        scaled = GmmOptions.scaled(name, *size, *own, num_iters)
+        return replace(scaled, seed=seed, num_jobs=nj, beam=beam, retry_beam=retry_beam)
+
+    pairs = [development] if development else []
+    _train(training, steps, sizes, {o: GmmCorpus.read(d, training.lexicon, audio) for d, o in pairs})
+
+
+def _train(
+    training: "GmmTraining",
+    steps: "list[Step]",
+    sizes: "Callable[[str], GmmOptions]",
+    others: "dict[Path, GmmCorpus]",
+) -> None:
+    """Do the stages that are not done; the last one, which is not, aligns ``others`` too."""
+    before = None
+    for number, (name, folder, stage) in enumerate(steps, start=1):
+        is_last = number == len(steps)
+        if is_last or not stage.is_done(f"{folder}: trained already"):
+            training.run(name, sizes(name), before, folder, others if is_last else None)
+            stage.mark_done()
+        before = folder
 
 
 def _sources(lexicon: Path, data_dirs: list[Path], root: Path | None) -> "SourceFiles":
