@@ -29,6 +29,7 @@ Development = Annotated[
     tuple[Path, Path] | None,
     typer.Option(metavar="DATA OUT", help="Align this data folder with the trained system, too."),
 ]
+SilencePhone = Annotated[str | None, typer.Option(help="Phone between words [in optional_silence.txt].")]
 StageName = Annotated[str, typer.Option("--stage", help="Where to end: mono, tri1 or lda-mllt.")]
 Leaves = Annotated[
     int | None, typer.Option(min=1, help="Of the last stage's tree [one for 9 s; 4 a phone to 2500].")
@@ -48,9 +49,7 @@ def train_gmm(
     num_gauss: Gaussians = None,
     num_iters: Annotated[int | None, typer.Option(min=2, help="Of each stage [40, 35, 35].")] = None,
     oov: Annotated[str | None, typer.Option(help="Word that stands for those without phones.")] = None,
-    silence_phone: Annotated[
-        str | None, typer.Option(help="Phone between words [in optional_silence.txt].")
-    ] = None,
+    silence_phone: SilencePhone = None,
     beam: Annotated[float, typer.Option(help="Beam of a stage's last alignment.")] = 10.0,
     retry_beam: Annotated[float, typer.Option(help="Beam of a second search, where that fails.")] = 40.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of splitting Gaussians.")] = 0,
@@ -78,14 +77,11 @@ def train_gmm(
     from asr_bn.gmm.stages import GmmTraining, outputs_of
     from asr_bn.gmm.system import STAGES, GmmOptions
 
-    if stage not in STAGES:
-        raise ValueError(f"--stage is {stage!r}, expected one of {', '.join(STAGES)}")
-    if development is not None and development[1].resolve() == out.resolve():
-        raise ValueError(f"--development: its OUT, {out}, is the training data's")
+    _check(stage, STAGES, development, out)
     audio = options.audio_source(root, channel, resample, no_pipes, pipe_timeout)
     sources = _sources(lexicon, [data_dir, *(development or ())[:1]], root)
     settings = [seed, nj, num_iters, beam, retry_beam, oov, silence_phone, root, channel, resample]
-    steps: list[Step] = []
+    steps, pairs = list["Step"](), [development] if development else []
     for name in STAGES[: STAGES.index(stage) + 1]:
         own = [num_leaves, num_gauss, development] if name == stage else []
         folders = [out, *(development or ())[1:]] if name == stage else [out / name]
@@ -95,15 +91,14 @@ def train_gmm(
     if made.is_done(f"{out}: trained already"):
         return
     training = GmmTraining.read(data_dir, lexicon, audio, out, oov, silence_phone)
-    size = training.corpus.num_frames, len(training.sets.sets)
+    size, words = (training.corpus.num_frames, len(training.sets.sets)), training.lexicon
 
     def sizes(name: str) -> GmmOptions:
         own = (num_leaves, num_gauss) if name == stage else (None, None)
         scaled = GmmOptions.scaled(name, *size, *own, num_iters)
         return replace(scaled, seed=seed, num_jobs=nj, beam=beam, retry_beam=retry_beam)
 
-    pairs = [development] if development else []
-    _train(training, steps, sizes, {o: GmmCorpus.read(d, training.lexicon, audio) for d, o in pairs})
+    _train(training, steps, sizes, {o: GmmCorpus.read(d, words, audio) for d, o in pairs})
 
 
 def _train(
@@ -120,6 +115,14 @@ def _train(
             training.run(name, sizes(name), before, folder, others if is_last else None)
             stage.mark_done()
         before = folder
+
+
+def _check(stage: str, stages: tuple[str, ...], development: tuple[Path, Path] | None, out: Path) -> None:
+    """Refuse an unknown stage, and one folder for two sets."""
+    if stage not in stages:
+        raise ValueError(f"--stage is {stage!r}, expected one of {', '.join(stages)}")
+    if development is not None and development[1].resolve() == out.resolve():
+        raise ValueError(f"--development: its OUT, {out}, is the training data's")
 
 
 def _sources(lexicon: Path, data_dirs: list[Path], root: Path | None) -> "SourceFiles":
