@@ -22,6 +22,7 @@ from asr_bn.cli import (
     serve,
     serve_check,
     train,
+    train_gmm,
 )
 from asr_bn.cli.errors import run
 from asr_bn.cli.options import Verb
@@ -47,6 +48,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "make-graph": make_graph.make_graph,
     "decode": decode.decode,
     "align": align.align,
+    "train-gmm": train_gmm.train_gmm,
     "lm-export": lm_export.lm_export,
     "lm-score": lm_score.lm_score,
     "report": report.report,

@@ -13,6 +13,11 @@ def require_graph_tools() -> None:
     _require(("kaldifst", "kaldilm"))
 
 
+def require_gmm_tools() -> None:
+    """Raise ``ValueError``, with what to install, if the tools of GMM training are missing."""
+    _require(("kaldi_hmm_gmm", "kaldifst"))
+
+
 def _require(modules: tuple[str, ...]) -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:

@@ -2,6 +2,7 @@
 
 import re
 import struct
+from collections.abc import Sequence
 from typing import IO
 
 import numpy as np
@@ -108,3 +109,13 @@ def read_token(stream: IO[bytes], where: str) -> str:
         token += byte
         if len(token) > _MAX_TOKEN:
             raise ValueError(f"{where}: corrupt: a word longer than {_MAX_TOKEN} bytes")
+
+
+def encode_integers(*values: int) -> bytes:
+    """Encode basic int32, each with its size before it."""
+    return b"".join(struct.pack("<bi", 4, value) for value in values)
+
+
+def encode_integer_vector(values: Sequence[int]) -> bytes:
+    """Encode a vector of int32 inside a model file (``WriteIntegerVector``)."""
+    return struct.pack(f"<bi{len(values)}i", 4, len(values), *values)

@@ -5,15 +5,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import asr_bn
 from asr_bn.system.files import sha256_of_file
 from asr_bn.system.stamps import fingerprint
 
 
 def made_from(inputs: Mapping[str, Any], files: Iterable[Path] = ()) -> str:
-    """Return a fingerprint of ``inputs``, of ``files``, and of this package's code and grammar."""
+    """Return a fingerprint of ``inputs``, ``files``, this package's code and grammar, and the GMM's code."""
     folder = Path(__file__).parent
-    paths = sorted([*folder.glob("*.py"), *folder.glob("*.txt")])
-    sources = {path.name: sha256_of_file(path) for path in paths}
+    gmm = sorted(Path(asr_bn.__file__).parent.glob("gmm/*.py"))
+    paths = [*sorted([*folder.glob("*.py"), *folder.glob("*.txt")]), *gmm]
+    sources = {f"{path.parent.name}/{path.name}": sha256_of_file(path) for path in paths}
     return fingerprint({"inputs": inputs, "sources": sources}, [path.resolve() for path in files])
 
 

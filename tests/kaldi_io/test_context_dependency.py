@@ -34,6 +34,11 @@ def check_against_model(folder: Path) -> None:
             forward = tree.pdf_id(window, state.forward_pdf_class)
             answers.add((phone, number, forward, tree.pdf_id(window, state.self_loop_pdf_class)))
     assert answers == set(states)
+    for phone, hmm_states in topology.items():
+        for number, state in enumerate(hmm_states[:-1]):
+            pdfs = {row[2] for row in states if row[:2] == (phone, number)}
+            assert tree.possible_pdfs(phone, state.forward_pdf_class) == pdfs
+    assert tree.encode() == (folder / "tree").read_bytes()
 
 
 def test_a_tree_answers_what_its_model_has() -> None:

@@ -82,7 +82,7 @@ class Pronunciations:
         if place.is_dir() and silence_phone is None:
             lexicon = Lexicon.read(place, phones_txt)
         else:
-            name = silence_phone or _only_word(folder / "optional_silence.txt")
+            name = silence_phone or only_word(folder / "optional_silence.txt")
             if name is None:
                 raise ValueError(
                     f"{place}: no optional_silence.txt beside it; name the phone (--silence-phone)"
@@ -96,7 +96,7 @@ class Pronunciations:
             word_ids,
             lexicon.phone_ids,
             lexicon.silence_phone,
-            oov_word or _only_word(folder / "oov.txt"),
+            oov_word or only_word(folder / "oov.txt"),
         )
 
     @classmethod
@@ -105,11 +105,11 @@ class Pronunciations:
     ) -> "Pronunciations":
         lang = LangDir.read(folder, phones_txt)
         path = folder / "phones/optional_silence.txt"
-        silence_phone = silence_phone or _only_word(path)
+        silence_phone = silence_phone or only_word(path)
         if silence_phone is None:
             raise ValueError(f"{path}: there is none; name the phone (--silence-phone)")
         fst = FstArrays.read(folder / "L.fst")
-        oov_word = oov_word or _only_word(folder / "oov.txt")
+        oov_word = oov_word or only_word(folder / "oov.txt")
         word_ids = read_word_ids(folder)
         return cls(folder / "L.fst", fst, word_ids, lang.phone_ids, silence_phone, oov_word)
 
@@ -209,7 +209,8 @@ def _key(state: _Whole, word: _Whole) -> _Whole:
     return (state << 32) + word
 
 
-def _only_word(path: Path) -> str | None:
+def only_word(path: Path) -> str | None:
+    """Read a file such as ``oov.txt``; None where there is none."""
     if not path.is_file():
         return None
     return " ".join(line for _, line in read_lines(path)) or None

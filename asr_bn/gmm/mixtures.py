@@ -1,17 +1,19 @@
 """Diagonal Gaussian mixtures for every pdf: Kaldi's E and M steps and mixing up, over arrays.
 
 ``kaldi-hmm-gmm`` has them too, but accumulates a frame at a time from Python, and its splitting draws from
-an unseeded generator; this corpus has to come out the same every time.
+an unseeded generator; alignments have to come out the same every time.
 """
 
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import kaldi_hmm_gmm as khg
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
 from asr_bn.system.arrays import Floats
 
@@ -46,21 +48,48 @@ class Mixture:
 
 @dataclass(frozen=True)
 class MixtureStats:
-    """Sums over frames weighted by each Gaussian's posterior: ``[num_gauss]``, ``[num_gauss, dim]`` twice."""
+    """Sums over frames weighted by each Gaussian's posterior: ``[num_gauss]``, ``[num_gauss, dim]`` twice.
+
+    ``log_likelihood`` is the sum of the frames' own.
+    """
 
     counts: Array
     sums: Array
     squares: Array
+    log_likelihood: float
 
     def __add__(self, other: "MixtureStats") -> "MixtureStats":
-        return MixtureStats(self.counts + other.counts, self.sums + other.sums, self.squares + other.squares)
+        return MixtureStats(
+            self.counts + other.counts,
+            self.sums + other.sums,
+            self.squares + other.squares,
+            self.log_likelihood + other.log_likelihood,
+        )
+
+
+@dataclass(frozen=True)
+class ModelStats:
+    """The E step: for each pdf its mixture's statistics, and the count of each transition-id."""
+
+    mixtures: list[MixtureStats]
+    transitions: Array
+
+    def __add__(self, other: "ModelStats") -> "ModelStats":
+        pairs = zip(self.mixtures, other.mixtures, strict=True)
+        return ModelStats([one + two for one, two in pairs], self.transitions + other.transitions)
+
+    def log_likelihood(self) -> float:
+        """Return that of a frame, on average."""
+        num_frames = float(self.transitions.sum())
+        return sum(mixture.log_likelihood for mixture in self.mixtures) / max(1.0, num_frames)
 
 
 def accumulate(mixture: Mixture, feats: Floats) -> MixtureStats:
     """Do the E step for the frames ``[num_frames, dim]`` that are aligned to one pdf."""
-    posteriors = softmax(mixture.log_likelihoods(feats), axis=1)
+    scores = mixture.log_likelihoods(feats)
+    posteriors, total = softmax(scores, axis=1), float(logsumexp(scores, axis=1).sum())
     frames = feats.astype(np.float64)
-    return MixtureStats(posteriors.sum(axis=0), posteriors.T @ frames, posteriors.T @ frames**2)
+    return MixtureStats(posteriors.sum(axis=0), posteriors.T @ frames, posteriors.T @ frames**2, total)
 
 
 def update(mixture: Mixture, stats: MixtureStats, min_occupancy: float) -> Mixture:
@@ -106,6 +135,26 @@ def split(mixture: Mixture, num_gauss: int, rng: np.random.Generator) -> Mixture
         means[heaviest] = means[heaviest] - shift
         variances.append(variances[heaviest])
     return Mixture(np.array(weights), np.array(means), np.array(variances))
+
+
+def reestimate(
+    mixtures: Sequence[Mixture],
+    stats: ModelStats,
+    num_gauss: int,
+    min_occupancy: float,
+    rng: np.random.Generator,
+) -> list[Mixture]:
+    """Do the M step for every pdf, then mix up to ``num_gauss`` in all (``gmm-est``)."""
+    targets = split_targets([float(of_pdf.counts.sum()) for of_pdf in stats.mixtures], num_gauss)
+    return [
+        split(update(mixture, of_pdf, min_occupancy), target, rng)
+        for mixture, of_pdf, target in zip(mixtures, stats.mixtures, targets, strict=True)
+    ]
+
+
+def total(stats: Sequence[ModelStats]) -> ModelStats:
+    """Sum the statistics of all shards, in their order."""
+    return reduce(add, stats)
 
 
 def to_am_diag_gmm(

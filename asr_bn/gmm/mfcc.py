@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from asr_bn.features.deltas import add_deltas
 from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
 from asr_bn.system.arrays import Floats
@@ -19,13 +16,22 @@ NUM_MEL_BINS = 23
 CEPSTRAL_LIFTER = 22.0
 
 
+def mel_options(sample_frequency: float) -> FbankOptions:
+    """Return the options of the log mel filter bank below the cepstra."""
+    return FbankOptions(sample_frequency=sample_frequency, num_mel_bins=NUM_MEL_BINS, use_energy=False)
+
+
 def compute_mfcc(samples: NDArray[np.floating], sample_frequency: float) -> Floats:
     """Compute ``compute-mfcc-feats --use-energy=false --dither=0``: float32 ``[num_frames, 13]``.
 
     ``samples`` are in int16 range.  Source: feat/feature-mfcc.cc, on our log mel filter bank.
     """
-    options = FbankOptions(sample_frequency=sample_frequency, num_mel_bins=NUM_MEL_BINS, use_energy=False)
-    return (fbank(samples, options) @ _cepstral_transform()).astype(np.float32)
+    return cepstra(fbank(samples, mel_options(sample_frequency)))
+
+
+def cepstra(log_mel: NDArray[np.floating]) -> Floats:
+    """Transform a log mel filter bank, ``[num_frames, NUM_MEL_BINS]``."""
+    return (log_mel @ _cepstral_transform()).astype(np.float32)
 
 
 @cache
@@ -39,12 +45,6 @@ def _cepstral_transform() -> NDArray[np.float64]:
     return transform
 
 
-def features_of_file(wav_path: Path) -> Floats:
-    """Compute MFCC with first and second deltas of a 16-bit mono WAV file: float32 ``[num_frames, 39]``."""
-    samples, sample_frequency = soundfile.read(wav_path, dtype="int16")
-    return add_deltas(compute_mfcc(samples.astype(np.float32), sample_frequency))
-
-
 def normalize_speakers(feats: Mapping[str, Floats], utt2spk: Mapping[str, str]) -> dict[str, Floats]:
     """Subtract each speaker's mean (Kaldi's ``apply-cmvn`` with its default, no variances)."""
     sums: dict[str, NDArray[np.float64]] = {}
@@ -55,3 +55,9 @@ def normalize_speakers(feats: Mapping[str, Floats], utt2spk: Mapping[str, str]) 
         counts[speaker] = counts.get(speaker, 0) + len(matrix)
     means = {speaker: (total / counts[speaker]).astype(np.float32) for speaker, total in sums.items()}
     return {utt_id: matrix - means[utt2spk[utt_id]] for utt_id, matrix in feats.items()}
+
+
+def splice(feats: Floats, context: int) -> Floats:
+    """Put ``context`` frames on either side beside each one, with the first and last repeated."""
+    padded = np.pad(feats, ((context, context), (0, 0)), mode="edge")
+    return np.concatenate([padded[k : k + len(feats)] for k in range(2 * context + 1)], axis=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recipes.mini.mfcc import compute_mfcc, normalize_speakers
+from asr_bn.gmm.mfcc import compute_mfcc, normalize_speakers
 
 
 def test_mfcc_equals_torchaudios() -> None:

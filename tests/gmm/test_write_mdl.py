@@ -18,7 +18,7 @@ from asr_bn.system.arrays import Floats
 
 pytest.importorskip("kaldi_hmm_gmm", reason="kaldi-hmm-gmm is not installed")
 
-from recipes.mini.write_mdl import (
+from asr_bn.gmm.write_mdl import (
     State,
     TransitionModelData,
     encode_am_diag_gmm,

@@ -5,7 +5,7 @@ import pytest
 
 khg = pytest.importorskip("kaldi_hmm_gmm", reason="kaldi-hmm-gmm is not installed")
 
-from recipes.mini.gmm import Mixture, accumulate, split, split_targets, to_am_diag_gmm, update  # noqa: E402
+from asr_bn.gmm.mixtures import Mixture, accumulate, split, split_targets, to_am_diag_gmm, update  # noqa: E402
 
 
 @pytest.fixture

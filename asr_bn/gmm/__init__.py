@@ -1,0 +1,1 @@
+"""GMM systems from a flat start: alignments where there is no Kaldi system."""
