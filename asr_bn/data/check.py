@@ -13,7 +13,7 @@ from asr_bn.data.alignments import count_pdfs, num_pdfs, read_pdf_ids
 from asr_bn.features.options import options_at
 from asr_bn.kaldi_io.data_dir import DataDir, Utterance, read_spk2utt
 from asr_bn.kaldi_io.matrix_table import MatrixScp
-from asr_bn.kaldi_io.plain_text import parse_float, split_words
+from asr_bn.kaldi_io.plain_text import parse_float, parse_int, split_words
 from asr_bn.kaldi_io.rxfilename import is_pipe, open_file, resolve, split_offset
 from asr_bn.kaldi_io.script_file import read_raw_ids, read_table
 from asr_bn.kaldi_io.utterance_id import prefix_errors
@@ -24,9 +24,9 @@ _OF_SPEAKERS = ("spk2gender",)
 _CMVN, _RECORDINGS = "cmvn.scp", "reco2file_and_channel"
 
 
-def _is_above_zero(value: str) -> bool:
+def _is_above_zero(value: str, parse: Callable[[str], float] = parse_float) -> bool:
     try:
-        return parse_float(value) > 0
+        return parse(value) > 0
     except ValueError:
         return False
 
@@ -36,7 +36,7 @@ _VALUES: dict[str, tuple[str, Callable[[str], bool]]] = {
     "utt2spk": ("a speaker", lambda value: len(split_words(value)) == 1),
     "spk2gender": ("m or f", lambda value: value in ("m", "f")),
     "utt2dur": ("seconds above 0", _is_above_zero),
-    "utt2num_frames": ("a number of frames above 0", lambda value: value.isdigit() and _is_above_zero(value)),
+    "utt2num_frames": ("a number of frames above 0", lambda value: _is_above_zero(value, parse_int)),
     _RECORDINGS: ("a file and a channel", lambda value: len(split_words(value)) == 2),
 }
 _SHOWN = 5
