@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from asr_bn.cli import options
+from asr_bn.system.notes import print_note
 
 LexiconDir = Annotated[
     Path,
@@ -75,4 +76,4 @@ def make_graph(
     stage.mark_done()
     typer.echo(f"{graph}: {len(fst.finals)} states, {len(fst.arcs)} arcs", err=True)
     for remark in remarks:
-        typer.echo(f"note: {remark}", err=True)
+        print_note(remark)

@@ -1,7 +1,6 @@
 """Alignments: pdf-ids per utterance, their counts and the log priors."""
 
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from asr_bn.kaldi_io.int_vector_table import read_int_vectors
 from asr_bn.kaldi_io.script_file import read_count
 from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.system.arrays import Floats, IntVector
+from asr_bn.system.notes import print_note
 
 _ALI_NAME = re.compile(r"ali\.(\d+)(\.gz)?", re.ASCII)
 _ANY_NUMBER = 1 << 31
@@ -103,7 +103,7 @@ def _vectors(archive: Path) -> Iterator[tuple[str, IntVector]]:
     if is_empty and archive.suffix == ".gz" and not archive.stat().st_size:
         raise ValueError(f"{archive}: cut short: an empty file, expected a gzip file")
     if is_empty:
-        print(f"note: {archive}: no utterances in it", file=sys.stderr)
+        print_note(f"{archive}: no utterances in it")
 
 
 def num_pdfs(ali_dir: Path) -> int:
@@ -185,7 +185,7 @@ def _say_what_is_not_read(ali_dir: Path, archives: list[Path]) -> None:
     paths = [path for path in sorted(ali_dir.iterdir()) if _ALI_NAME.fullmatch(path.name)]
     if names := [path.name for path in paths if path not in archives]:
         reason = "over num_jobs or beside one of the same number"
-        print(f"note: {ali_dir}: not read, {reason}: {', '.join(names)}", file=sys.stderr)
+        print_note(f"{ali_dir}: not read, {reason}: {', '.join(names)}")
 
 
 def find_model(ali_dir: Path) -> Path:

@@ -9,7 +9,6 @@ import gzip
 import io
 import json
 import re
-import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from asr_bn.kaldi_io.rxfilename import open_input
 from asr_bn.kaldi_io.transition_model import TransitionModel, read_model_bytes
 from asr_bn.system.arrays import IntVector
 from asr_bn.system.files import read_json, write_bytes, write_text
+from asr_bn.system.notes import print_note
 
 # Unpacked, of the transition model or the tree: WSJ's have less than a megabyte.
 MAX_BYTES = 16 << 20
@@ -252,8 +252,7 @@ def _is_name(number: object, name: object) -> bool:
 
 def note_unknown_phones(ali_dir: Path) -> None:
     """Say that a model trained on ``ali_dir`` will not know its phones, and what to do about it."""
-    print(
-        f"note: {ali_dir}: pdf-ids only, so that the model will not know its phones; train on the Kaldi "
+    print_note(
+        f"{ali_dir}: pdf-ids only, so that the model will not know its phones; train on the Kaldi "
         "alignment folder itself, or on what 'asr-bn alignments' makes of it",
-        file=sys.stderr,
     )

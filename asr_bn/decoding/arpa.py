@@ -101,11 +101,6 @@ class Survey:
             say(describe_left_out(arpa, "n-grams", self.num_left_out, _decoded(self.unknown)))
 
 
-def print_note(remark: str) -> None:
-    """Print a remark about a graph."""
-    print(f"note: {remark}", file=sys.stderr)
-
-
 def describe_left_out(path: Path, what: str, number: int, words: list[str]) -> str:
     """Say how much of a word graph is left out, and for which words."""
     return f"{path}: {number} {what} left out, words not in the lexicon: {list_words(words)}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr_bn.decoding.arpa import arpa_fst, list_words, print_note
+from asr_bn.decoding.arpa import arpa_fst, list_words
 from asr_bn.decoding.context import HmmLabels, in_context
 from asr_bn.decoding.fst_file import Fst, FstArrays, kaldifst
 from asr_bn.decoding.grammar import Grammar
@@ -25,6 +25,7 @@ from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.rxfilename import open_input
 from asr_bn.kaldi_io.transition_model import TransitionModel
 from asr_bn.system.files import write_bytes, write_text
+from asr_bn.system.notes import print_note
 
 TRANSITION_SCALE = 1.0
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr_bn.decoding.arpa import BACKOFF, arpa_fst, print_note
+from asr_bn.decoding.arpa import BACKOFF, arpa_fst
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.graph import to_arrays
 from asr_bn.decoding.hmms import Hmms
@@ -16,6 +16,7 @@ from asr_bn.decoding.lattices.align_lexicon import ALIGN_LEXICON, AlignLexicon
 from asr_bn.decoding.lattices.decoder import GrammarFiles
 from asr_bn.decoding.lattices.grammar_costs import GrammarCosts
 from asr_bn.decoding.lattices.word_times import WordTimes
+from asr_bn.system.notes import print_note
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from asr_bn.decoding.word_errors import WordErrors, count_word_errors
 from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.scoring.inputs import utterance_ids
+from asr_bn.system.notes import print_note
 
 Words = Mapping[str, Sequence[str]]
 _BOTH, _REFERENCES, _HYPOTHESES = "wer_output_filter", "wer_ref_filter", "wer_hyp_filter"
@@ -142,7 +142,7 @@ def run_filter(path: Path | None, words: Words) -> Words:
         found = f"{strange[0]!r} is none" if strange else "none is left"
         raise ValueError(f"{path}: the filter changes utterance ids: {found}")
     if num_lost := len(words) - len(filtered):
-        print(f"note: {path}: leaves out {num_lost} of {len(words)} utterances", file=sys.stderr)
+        print_note(f"{path}: leaves out {num_lost} of {len(words)} utterances")
     return filtered
 
 

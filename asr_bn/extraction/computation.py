@@ -1,7 +1,6 @@
 """From utterances to the bytes of an archive: what one process does, the same whoever runs it."""
 
 import io
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from asr_bn.features.options import FbankOptions
 from asr_bn.kaldi_io.data_dir import Utterance
 from asr_bn.kaldi_io.matrix_table import MatrixScp, encode_table_matrix
 from asr_bn.system.arrays import Floats
+from asr_bn.system.notes import print_note
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Computation:
             try:
                 feats, seconds = self.feats(utterance)
             except SkippedSegment as error:
-                print(f"note: {error}; left out, as extract-segments does", file=sys.stderr)
+                print_note(f"{error}; left out, as extract-segments does")
                 entries.append(Entry(utterance.utt_id, end, end, 0, 0.0))
                 continue
             key = f"{utterance.utt_id} ".encode()

@@ -18,6 +18,7 @@ from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy, is_pipe, open_
 from asr_bn.kaldi_io.specifiers import is_specifier, parse_rspecifier
 from asr_bn.kaldi_io.utterance_id import prefix_errors
 from asr_bn.system.arrays import Doubles, Floats
+from asr_bn.system.notes import print_note
 
 Stats = Doubles
 _VARIANCE_FLOOR = 1.0e-20
@@ -60,11 +61,11 @@ def compute_stats(
         if utt_id in seen and key != GLOBAL:
             raise ValueError(f"{utt_id}: twice among the features")
         if utt_id in seen:
-            print(f"note: {utt_id}: twice among the features, and so in the statistics", file=sys.stderr)
+            print_note(f"{utt_id}: twice among the features, and so in the statistics")
         seen.add(utt_id)
         added = accumulate_stats(matrix)
         if not np.isfinite(added).all():
-            print(f"note: {utt_id}: not finite, and so the statistics of {key}", file=sys.stderr)
+            print_note(f"{utt_id}: not finite, and so the statistics of {key}")
         if key in stats and stats[key].shape != added.shape:
             raise ValueError(f"{utt_id}: {matrix.shape[1]} columns, but {stats[key].shape[1] - 1} before")
         stats[key] = stats[key] + added if key in stats else added

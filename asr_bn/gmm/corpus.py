@@ -1,6 +1,5 @@
 """A data folder for GMM training: features, and words as numbers of the lexicon."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from asr_bn.gmm.mfcc import cepstra, mel_options, normalize_speakers
 from asr_bn.kaldi_io.data_dir import DataDir
 from asr_bn.scoring.inputs import ScoringInput
 from asr_bn.system.arrays import Floats
+from asr_bn.system.notes import print_note
 
 _SHOWN = 5
 
@@ -111,4 +111,4 @@ def _say_unknown(path: Path, texts: Mapping[str, Sequence[str]], lexicon: Pronun
         )
         more = " ..." if len(unknown) > _SHOWN else ""
         which = f"{len(unknown)} words of its text ({unknown.total()} spoken) have no pronunciation"
-        print(f"note: {path}: {which}: {names}{more}; {fate}", file=sys.stderr)
+        print_note(f"{path}: {which}: {names}{more}; {fate}")

@@ -1,6 +1,5 @@
 """A Kaldi data folder: ``wav.scp``, ``segments``, ``utt2spk``, ``spk2utt``, ``text``, ``utt2num_frames``."""
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +8,9 @@ from asr_bn.kaldi_io.plain_text import parse_float, parse_int, split_words
 from asr_bn.kaldi_io.rxfilename import DEFAULT_PIPES, PipePolicy
 from asr_bn.kaldi_io.script_file import read_lines, read_table
 from asr_bn.kaldi_io.specifiers import is_specifier, parse_rspecifier
+from asr_bn.system.notes import print_note
 
 _SHOWN = 5
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class DataDir:
     text: dict[str, str] | None
 
     @classmethod
-    def read(cls, path: Path, root: Path | None = None, say: Callable[[str], None] = _note) -> "DataDir":
+    def read(cls, path: Path, root: Path | None = None, say: Callable[[str], None] = print_note) -> "DataDir":
         """Read a data folder.
 
         Lines of ``segments`` that Kaldi's ``extract-segments`` skips are left out: malformed ones, and those

@@ -1,6 +1,5 @@
 """What can be scored: data folders, tables of features, audio files; one utterance in memory at a time."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.kaldi_io.script_file import read_table
 from asr_bn.kaldi_io.specifiers import is_specifier
 from asr_bn.system.arrays import Doubles, Floats
+from asr_bn.system.notes import print_note
 
 Feats = Iterator[tuple[str, Floats | Doubles]]
 Failed = Callable[[str, Exception], None]
@@ -94,7 +94,7 @@ class ScoringInput:
             try:
                 samples = reader.read(utterance).samples
             except SkippedSegment as error:
-                print(f"note: {error}; left out, as extract-segments does", file=sys.stderr)
+                print_note(f"{error}; left out, as extract-segments does")
                 continue
             except (ValueError, OSError) as error:
                 if failed is None:

@@ -1,6 +1,5 @@
 """Alignment of a data folder: from audio and text to aligned utterances, whatever one of them lacks."""
 
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from asr_bn.scoring.corpus import Scores, score_blocks
 from asr_bn.scoring.inputs import Feats, ScoringInput, utterance_ids
 from asr_bn.scoring.scorer import AcousticScorer
 from asr_bn.system.arrays import Floats
+from asr_bn.system.notes import print_note
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _say_unheard(data_dir: Path, texts: Mapping[str, Sequence[str]]) -> None:
     unheard = [utt_id for utt_id in texts if utt_id not in heard]
     if unheard:
         which = f"{len(unheard)} utterances of the text have no audio, such as {unheard[0]}"
-        print(f"note: {data_dir}: {which}", file=sys.stderr)
+        print_note(f"{data_dir}: {which}")
 
 
 @contextmanager
