@@ -89,7 +89,8 @@ class Transcriber:
         """Find the words and phones of ``log_posteriors``, ``[num_frames, num_pdfs]``.
 
         Raises:
-            ValueError: the graph has no path of that length.
+            NoPath: the graph has none of that length.
+            ValueError: columns that are not the graph's pdfs, or a value that is not finite.
         """
         blocks = (
             to_output(log_posteriors[start : start + _BLOCK_FRAMES], self.log_priors, "log_likelihood")

@@ -92,7 +92,7 @@ def framed_answer(
         data = read_payload(source, payload_size)
         return frame(number, *work(head, data))
     except MemoryError:
-        return frame(number, refusal(413, "it needs more memory than this server allows"), b"")
+        return frame(number, refusal(413, "the request needs more memory than this server allows"), b"")
     except Exception:
         told = refusal(500, "internal error")
         told["traceback"] = traceback.format_exc()[-4000:]

@@ -1,8 +1,8 @@
 """What search processes do: align a text with an utterance's scores, or find its words in a graph."""
 
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from asr_bn.decoding.alignment.fit import LEAST_CONFIDENCE, doubt
 from asr_bn.decoding.alignment.lexicon import Pronunciations
 from asr_bn.decoding.alignment.outputs import describe, describe_phones
 from asr_bn.decoding.alignment.result import FrameTimes
+from asr_bn.decoding.no_path import NoPath
 from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.decoding.transcriber import Transcriber, Transcript
 from asr_bn.kaldi_io.phone_table import read_phone_names
@@ -93,7 +94,13 @@ class Searcher:
     max_cells: int
 
     def search(self, text: Sequence[str] | None, log_posteriors: Floats) -> Found:
-        """Align ``text`` with ``log_posteriors``, ``[num_frames, num_pdfs]``, or without one transcribe."""
+        """Align ``text`` with ``log_posteriors``, ``[num_frames, num_pdfs]``, or without one transcribe.
+
+        Raises:
+            Refusal: as `align` and `transcribe`; 422 a score is infinite.
+        """
+        if not np.isfinite(log_posteriors).all():
+            raise Refusal(422, "the features are so large that the model's scores are not finite")
         return self.transcribe(log_posteriors) if text is None else self.align(text, log_posteriors)
 
     def align(self, text: Sequence[str], log_posteriors: Floats) -> Found:
@@ -104,12 +111,14 @@ class Searcher:
         """
         aligner = _given(self.aligner)
         _check_words(aligner.lexicon, text)
-        graph = _told(lambda: aligner.graph(text))
+        with _refusing():
+            graph = aligner.graph(text)
         num_cells = len(log_posteriors) * graph.hmms.num_nodes
         if num_cells > self.max_cells:
             told = f"{len(log_posteriors)} frames and {graph.hmms.num_nodes} states of the text's phones"
             raise Refusal(413, f"{told}, this server aligns up to {self.max_cells} of their product")
-        found = _told(lambda: aligner.align_graph("", graph, log_posteriors))
+        with _refusing():
+            found = aligner.align_graph("", graph, log_posteriors)
         described = describe(found, boundary_times(found, self.times))
         return described | {"doubt": doubt(found, LEAST_CONFIDENCE) or None}
 
@@ -120,7 +129,8 @@ class Searcher:
             Refusal: 422 the graph has no path of that length.
         """
         transcriber = _given(self.transcriber)
-        found = _told(lambda: transcriber.transcribe("", log_posteriors))
+        with _refusing():
+            found = transcriber.transcribe("", log_posteriors)
         return describe_transcript(found, self.times.shift)
 
     def warm_up(self) -> None:
@@ -170,11 +180,12 @@ def _given(part: T | None) -> T:
     return part
 
 
-def _told(work: Callable[[], T]) -> T:
-    """Return ``work()``; an error of the library is the client's to know."""
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Tell the client that there is no path.  Other errors of the library are ours, and may name files."""
     try:
-        return work()
-    except ValueError as error:
+        yield
+    except NoPath as error:
         raise Refusal(422, str(error)) from error
 
 

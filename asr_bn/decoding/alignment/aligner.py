@@ -16,6 +16,7 @@ from asr_bn.decoding.alignment.result import AlignedPhone, AlignedUtterance, mea
 from asr_bn.decoding.alignment.viterbi import Path, best_path
 from asr_bn.decoding.alignment.word_graph import NO_WORD, WordGraph, word_graph
 from asr_bn.decoding.hmms import Hmms
+from asr_bn.decoding.no_path import NoPath
 from asr_bn.system.arrays import Floats
 
 
@@ -101,7 +102,8 @@ class Aligner:
         """Align ``log_posteriors``, ``[num_frames, num_pdfs]`` of one frame or more, with ``text``.
 
         Raises:
-            ValueError: as `graph` and `align_graph`.
+            ValueError: as `graph`.
+            NoPath: as `graph` and `align_graph`.
         """
         return self.align_graph(utt_id, self.graph(text), log_posteriors)
 
@@ -110,6 +112,7 @@ class Aligner:
 
         Raises:
             ValueError: no words, or one without a pronunciation.
+            NoPath: the lexicon's transducer has none for these words.
         """
         if not text:
             raise ValueError("its text has no words")
@@ -120,7 +123,7 @@ class Aligner:
         """Align with a text whose graph is built.
 
         Raises:
-            ValueError: more phones than the frames have room for, or no path within the beam.  The message
+            NoPath: more phones than the frames have room for, or no path within the beam.  The message
                 does not name the utterance.
         """
         graph = of.hmms
@@ -146,16 +149,14 @@ class Aligner:
             scaled: Floats = scale * log_posteriors[start:end] - priors
             return scaled
 
+        least = graph.least_frames()
+        if least > len(log_posteriors):
+            raise NoPath(f"its text takes {least} frames at least, and its audio has {len(log_posteriors)}")
         for beam in (self.options.beam, self.options.retry_beam):
             path = best_path(graph, len(log_posteriors), log_likelihoods, beam)
             if path is not None:
                 return path
-        least = graph.least_frames()
-        if least > len(log_posteriors):
-            raise ValueError(
-                f"its text takes {least} frames at least, and its audio has {len(log_posteriors)}"
-            )
-        raise ValueError(f"no path within a beam of {self.options.retry_beam:g} (--retry-beam)")
+        raise NoPath(f"its text has no path within a beam of {self.options.retry_beam:g}")
 
     def _phones(
         self, graph: HmmGraph, words: WordGraph, path: Path, log_posteriors: Floats

@@ -17,6 +17,7 @@ from asr_bn.decoding.build_graph import TRANSITION_SCALE
 from asr_bn.decoding.context import HmmLabels, in_context
 from asr_bn.decoding.fst_file import FstArrays
 from asr_bn.decoding.hmms import Hmm, Hmms
+from asr_bn.decoding.no_path import NoPath
 from asr_bn.decoding.self_loops import SELF_LOOP_SCALE
 from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.transition_model import TransitionModel
@@ -62,7 +63,7 @@ class HmmGraph:
         """Count the frames of the shortest way through.
 
         Raises:
-            ValueError: no way leads through.
+            NoPath: no way leads through.
         """
         targets = np.repeat(np.arange(self.num_nodes), np.diff(self.first_arcs))
         possible = np.isfinite(self.costs)
@@ -80,7 +81,7 @@ class HmmGraph:
                     if is_final[target]:
                         return frames[target]
                     waiting.append(target)
-        raise ValueError("no way leads through the HMMs of its words")
+        raise NoPath("no way leads through the HMMs of its words")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 
 from asr_bn.decoding.alignment.lexicon import Pronunciations
 from asr_bn.decoding.fst_file import ARC, FstArrays
+from asr_bn.decoding.no_path import NoPath
 
 NO_WORD = -1
 
@@ -31,7 +32,7 @@ def word_graph(lexicon: Pronunciations, words: Sequence[int]) -> WordGraph:
     A phone belongs to the word that was begun last, but for the silence phone where it begins no word.
 
     Raises:
-        ValueError: the lexicon's transducer has no path for these words.
+        NoPath: the lexicon's transducer has no path for these words.
     """
     silence = lexicon.phone_ids[lexicon.silence_phone]
     states = [(lexicon.fst.start, 0)]
@@ -57,6 +58,6 @@ def word_graph(lexicon: Pronunciations, words: Sequence[int]) -> WordGraph:
     ends = [place == len(words) for _, place in states]
     finals = np.where(ends, lexicon.fst.finals[[state for state, _ in states]], np.float32(np.inf))
     if not np.isfinite(finals).any():
-        raise ValueError(f"the lexicon has no path for its {len(words)} words")
+        raise NoPath(f"the lexicon has no path for its {len(words)} words")
     fst = FstArrays.from_arcs(0, finals, np.array(sources, dtype=np.int64), np.array(arcs, dtype=ARC))
     return WordGraph(fst, places)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_bn.decoding.lattices.arcs import FrameArcs, StartArcs, spread
+from asr_bn.decoding.no_path import NoPath
 from asr_bn.decoding.search_options import BeamOptions
 from asr_bn.system.arrays import Doubles, Floats, IntVector
 
@@ -149,7 +150,7 @@ class LatticeSearch:
         np.not_equal(target[1:], target[:-1], out=is_first[1:])
         firsts = np.flatnonzero(is_first)
         if not len(firsts):
-            raise ValueError("the graph has no path as long as the utterance")
+            raise NoPath("the graph has no path as long as the utterance")
         best = np.minimum.reduceat(costs, firsts)
         return Frame(target[firsts].astype(np.intp), best, arcs, sources, np.cumsum(is_first) - 1, acoustic)
 

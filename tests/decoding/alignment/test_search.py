@@ -112,7 +112,7 @@ def test_a_beam_that_loses_the_end_is_tried_again_wider(tmp_path: Path) -> None:
     scores = random_scores(make_aligner(folder, ali, SYNTHETIC / "ali/phones.txt"), 300, 2)
     narrow = AlignOptions(1.0, 0.0, beam=0.01, retry_beam=0.02)
     aligner = make_aligner(folder, ali, SYNTHETIC / "ali/phones.txt", narrow)
-    with pytest.raises(ValueError, match=r"no path within a beam of 0\.02 \(--retry-beam\)"):
+    with pytest.raises(ValueError, match=r"its text has no path within a beam of 0\.02$"):
         aligner.align("utt", ["add"] * 20, scores)
     wider = AlignOptions(1.0, 0.0, beam=0.01, retry_beam=1e6)
     found = make_aligner(folder, ali, SYNTHETIC / "ali/phones.txt", wider).align("utt", ["add"] * 20, scores)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from asr_bn.data.kaldi_system import require_system
+from asr_bn.decoding.alignment.aligner import AlignOptions
 from asr_bn.decoding.search_options import ScoreWeights
 from asr_bn.features.options import FbankOptions
 from asr_bn.scoring.metadata import ModelMetadata
@@ -170,3 +171,22 @@ def test_a_graph_without_pronunciations_gives_words_without_times(files, metadat
 def test_silence_and_partial_paths_are_doubted(files, metadata):
     searcher = files.open(metadata)
     assert searcher.search(None, scores(8))["doubt"] is not None
+
+
+@pytest.mark.parametrize("text", [TEXT, None], ids=["alignment", "transcript"])
+def test_infinite_scores_are_refused(files, metadata, text):
+    values = scores(80)
+    values[40, 3] = -np.inf
+    with pytest.raises(Refusal, match="scores are not finite") as refusal:
+        files.open(metadata).search(text, values)
+    assert refusal.value.status == 422
+
+
+def test_clients_are_told_that_there_is_no_path_and_nothing_of_other_errors(files, metadata):
+    searcher = files.open(metadata)
+    narrow = replace(searcher.aligner, options=AlignOptions(1.0, 0.0, beam=0.01, retry_beam=0.02))
+    with pytest.raises(Refusal) as refusal:
+        replace(searcher, aligner=narrow).search(TEXT * 5, 100 * scores(500))
+    assert (refusal.value.status, refusal.value.detail) == (422, "its text has no path within a beam of 0.02")
+    with pytest.raises(ValueError, match="shape"):  # not a Refusal: it is logged, the answer is 500
+        searcher.search(None, scores(80)[:, :5])
