@@ -149,9 +149,10 @@ class Aligner:
             scaled: Floats = scale * log_posteriors[start:end] - priors
             return scaled
 
-        least = graph.least_frames()
-        if least > len(log_posteriors):
-            raise NoPath(f"its text takes {least} frames at least, and its audio has {len(log_posteriors)}")
+        num_frames = len(log_posteriors)
+        # Before two searches in vain.  A shortest path comes through no node twice: so many frames suffice.
+        if num_frames < graph.num_nodes and (least := graph.least_frames()) > num_frames:
+            raise NoPath(f"its text takes {least} frames at least, and its audio has {num_frames}")
         for beam in (self.options.beam, self.options.retry_beam):
             path = best_path(graph, len(log_posteriors), log_likelihoods, beam)
             if path is not None:
