@@ -67,7 +67,7 @@ def a_name_that_is_not_utf8(folder: Path) -> list[str]:
     return scp(folder, b"u \xe9t\xe9.wav\n")
 
 
-@case(r"DIR/data: no utterances \(an empty wav\.scp or segments\)")
+@case(r"DIR/data: no utterances \(an empty wav\.scp or segments, or all lines left out\)")
 def an_empty_data_folder(folder: Path) -> list[str]:
     return scp(folder, "")
 
@@ -77,7 +77,7 @@ def no_data_folder(folder: Path) -> list[str]:
     return ["features", f"{folder}/nowhere", f"{folder}/out"]
 
 
-@case(r"u: DIR/data/segments, line 1: recording 'q' is not in wav\.scp")
+@case(r"DIR/data: no utterances \(an empty wav\.scp or segments, or all lines left out\)")
 def a_segment_of_no_recording(folder: Path) -> list[str]:
     return scp(folder, "r a.wav\n", segments="u q 0 1\n")
 
