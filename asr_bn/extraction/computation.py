@@ -42,7 +42,7 @@ class Chunk:
     """Some utterances' part of the archive."""
 
     entries: list[Entry]
-    data: bytes | memoryview | mmap
+    data: bytes | mmap
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Computation:
     def chunk(self, utterances: Sequence[Utterance]) -> Chunk:
         """Compute the archive's bytes for ``utterances`` in memory; see `write_chunk`."""
         stream = io.BytesIO()
-        return Chunk(self.write_chunk(utterances, stream), stream.getbuffer())
+        return Chunk(self.write_chunk(utterances, stream), stream.getvalue())
 
     @cached_property
     def _reader(self) -> WaveformReader:

@@ -10,6 +10,7 @@ from asr_bn.features.options import FbankOptions
 from asr_bn.kaldi_io.matrix_table import read_matrices
 from asr_bn.system.arrays import Floats
 from tests.helpers.kaldi_fixtures import FSDD, SYNTHETIC, needs_fsdd, waveforms
+from tests.helpers.torchaudio_kaldi import torchaudio_kaldi
 
 
 def _compare(folder: Path, wav_scp: str, oracle: str, **options: object) -> None:
@@ -59,8 +60,8 @@ def test_16khz(oracle: str, bins: int) -> None:
 
 def test_the_utterances_mean_is_subtracted_as_torchaudio_does() -> None:
     import torch
-    from torchaudio.compliance import kaldi
 
+    kaldi = torchaudio_kaldi()
     signals = waveforms(SYNTHETIC, "oracles/feats/wav.scp")
     for samples, rate in (signals[utt_id] for utt_id in ("f1-015", "f2-008", "m4-009")):
         ours = fbank(samples, FbankOptions(sample_frequency=rate, subtract_mean=True))
