@@ -1,97 +1,16 @@
 """The page, driven in headless Chromium: it shows what the server answers and asks no other host."""
 
 import io
-import json
-import shutil
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
-from tests.helpers.searching import TEXTS, speech, write_searchable
-from tests.helpers.serving import NUM_PDFS, chirp, running_server, wav, write_model, write_phone_model
+from tests.helpers.page import FLAGS, OTHER_NAME, element, give, other_name, wait_for
+from tests.helpers.serving import NUM_PDFS, chirp, wav
 
-selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-CHROMIUM = shutil.which("chromium")
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="needs chromium and chromedriver"),
-    pytest.mark.filterwarnings("ignore"),
-]
-
-OTHER_NAME = "asr.example"  # of this machine, to the browser alone: a name that is not a secure context
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync --window-size=1200,1200 --use-fake-ui-for-media-stream
---use-fake-device-for-media-stream"""
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
-    write = getattr(request, "param", write_model)
-    written = write(tmp_path_factory.mktemp("page") / "tiny.onnx")
-    model, *options = written if isinstance(written, tuple) else (written,)
-    with running_server(model, *options) as (url, _):
-        yield url
-
-
-@pytest.fixture
-def locked_url(tmp_path: Path) -> Iterator[str]:
-    """A server that wants a key."""
-    (tmp_path / "keys").write_text("sesame\n")
-    model = write_model(tmp_path / "tiny.onnx")
-    with running_server(model, ASR_BN_API_KEYS_FILE=str(tmp_path / "keys")) as (url, _):
-        yield url
-
-
-@pytest.fixture
-def flags() -> list[str]:
-    return FLAGS.split()
-
-
-@pytest.fixture
-def browser(request: pytest.FixtureRequest, url: str, flags: list[str], tmp_path: Path) -> Iterator[Any]:
-    options = selenium.ChromeOptions()
-    for flag in [*flags, f"--user-data-dir={tmp_path}/profile"]:
-        options.add_argument(flag)
-    options.binary_location = CHROMIUM
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
-    browser.get(url)
-    yield browser
-    complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    browser.quit()
-    refused = ("401", "404", "413", "415", "422", "501")  # by the server, and on the page
-    assert not [line for line in complaints if not any(f"status of {status}" in line for status in refused)]
-    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    assert f"{url}/" in asked
-    hosts = [url, other_name(url), request.node.funcargs.get("locked_url", url)]
-    ours = (*hosts, *(f"blob:{host}" for host in hosts), "data:", "chrome")  # chrome: its first page
-    assert [address for address in asked if not address.startswith(ours)] == []
-
-
-def other_name(url: str) -> str:
-    return url.replace("127.0.0.1", OTHER_NAME)
-
-
-def element(browser: Any, name: str) -> Any:
-    return browser.find_element("id", name)
-
-
-def wait_for(browser: Any, text: str, name: str = "status") -> None:
-    until = time.monotonic() + 20
-    while text not in element(browser, name).text:
-        assert time.monotonic() < until, element(browser, name).text
-        time.sleep(0.05)
-
-
-def give(browser: Any, folder: Path, name: str, data: bytes) -> None:
-    (folder / name).write_bytes(data)
-    element(browser, "file").send_keys(str(folder / name))
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def test_a_file_is_drawn_as_the_server_scores_it(browser, url, tmp_path):
@@ -313,90 +232,3 @@ def test_the_documentation_lists_the_operations(browser, url):
         text = summary.find_element("xpath", "..").text
         expected = "admin token" if "/repository/models/" in summary.text else "Needs no key."
         assert expected in text
-
-
-@pytest.mark.parametrize("url", [write_phone_model], indirect=True)
-def test_phones_are_named_at_the_level_that_is_chosen(browser, url, tmp_path):
-    data = wav(chirp(1.0))
-    give(browser, tmp_path, "chirp.wav", data)
-    for level, wanted in (("phone", "158 phones"), ("phone-class", "39 phones"), ("pdf", "72 pdfs")):
-        select = element(browser, "level")
-        browser.execute_script(
-            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))",
-            select,
-            level,
-        )
-        wait_for(browser, f"chirp.wav: 98 frames, {wanted}.")
-        names = httpx.get(f"{url}/v1/names", params={"level": level}).json()["names"]
-        answer = httpx.post(
-            f"{url}/v1/posteriors",
-            params={"level": level},
-            content=data,
-            headers={"accept": "application/x-npy"},
-        )
-        best = int(np.load(io.BytesIO(answer.content))[0].argmax())
-        name = f"{names[best]} {best}" if level == "pdf" else names[best]
-        first = element(browser, "at").find_element("tag name", "td").text
-        labels = [label.text for label in browser.find_elements("css selector", "#pdf-axis span")]
-        assert first == name
-        assert name in labels
-        assert not any(label.startswith("pdf") for label in labels)
-
-
-def find_words(browser: Any, text: str) -> None:
-    box = element(browser, "text")
-    box.clear()
-    box.send_keys(text + "\n")
-
-
-@pytest.mark.parametrize("url", [write_searchable], indirect=True)
-def test_words_and_phones_are_shown_under_the_sound_and_a_click_plays_a_word(browser, url, tmp_path):
-    pytest.importorskip("kaldifst", reason="makes a graph")
-    give(browser, tmp_path, "u.wav", speech("f1-015"))
-    wait_for(browser, "u.wav: 89 frames")
-    find_words(browser, TEXTS["f1-015"])
-    wait_for(browser, "fits badly", name="found")  # a network that was not trained doubts every text
-    found = httpx.post(f"{url}/v1/alignments", params={"text": TEXTS["f1-015"]}, content=speech("f1-015"))
-    words, phones = found.json()["words"], found.json()["phones"]
-    boxes = browser.find_elements("css selector", "#words button")
-    assert [box.text for box in boxes] == [word["word"] for word in words] == ["bring", "my", "chair"]
-    drawn = browser.find_elements("css selector", "#phones span")
-    assert [box.get_attribute("textContent") for box in drawn] == [phone["phone"] for phone in phones]
-    plot = browser.find_element("id", "words").rect
-    for box, word in zip(boxes, words, strict=True):
-        left, width = (box.rect["x"] - plot["x"]) / plot["width"], box.rect["width"] / plot["width"]
-        assert left == pytest.approx(word["start"] / 0.89, abs=0.003)
-        assert width == pytest.approx((min(word["end"], 0.89) - word["start"]) / 0.89, abs=0.003)
-    browser.execute_script(
-        """
-        window.labels = [];  // of the button: too soon over for a busy machine to look at
-        const button = document.getElementById("play"), options = { childList: true };
-        new MutationObserver(() => window.labels.push(button.textContent)).observe(button, options);
-        """
-    )
-    boxes[1].click()
-    until = time.monotonic() + 20
-    while browser.execute_script("return window.labels") != ["Pause", "Play"]:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    # It ends with the first picture behind the word's end; a busy browser draws few.
-    reached = float(element(browser, "time").text.split()[0])
-    assert words[1]["end"] - 0.01 <= reached < words[1]["end"] + 0.3
-    element(browser, "transcribe").click()
-    wait_for(browser, "no words are found in it", name="found")
-    assert not browser.find_elements("css selector", "#words button")
-    find_words(browser, "bring zebra")
-    wait_for(browser, "That did not work: text: 'zebra': no pronunciation", name="found")
-    give(browser, tmp_path, "other.wav", speech("f2-008"))
-    wait_for(browser, "other.wav: ")
-    assert element(browser, "found").text == ""
-
-
-def test_a_server_without_lexicon_says_so_where_words_are_asked_for(browser, tmp_path):
-    give(browser, tmp_path, "chirp.wav", wav(chirp(1.0)))
-    wait_for(browser, "98 frames")
-    find_words(browser, "bring my chair")
-    wait_for(browser, "this server was started without a lexicon; asr-bn serve MODEL --lang", name="found")
-    element(browser, "transcribe").click()
-    wait_for(browser, "this server was started without a graph; asr-bn serve MODEL --graph", name="found")
-    assert element(browser, "result").is_displayed()
