@@ -214,6 +214,8 @@ class Batcher:
                 continue
             beyond = 0 if long else max(0, by_long - most_for_long)
             is_full = is_full or used - beyond + own > limits.num_threads
+            if is_full and beside <= 0:
+                break
             if not is_full or (own <= beside and ticket.client not in served):
                 eligible.append(ticket)
         return eligible
@@ -222,7 +224,10 @@ class Batcher:
         return sum(call.num_threads for call in self._running)
 
     def _room_beside(self, used: int) -> tuple[set[str], int]:
-        """Whom calls serve, and the threads for others, beside one of these that has most to itself."""
+        """Return the clients that calls serve, and how many threads others may take beside these calls.
+
+        There are such threads only where one client has most of the usual ones to itself.
+        """
         served = set[str]().union(*(call.clients for call in self._running))
         is_crowded = any(map(self._has_most_threads, served))
         return served, 2 * self.limits.num_threads - used if is_crowded else 0
@@ -242,7 +247,9 @@ class Batcher:
         return oldest + self.limits.join_s - time.monotonic()
 
     def _is_company_announced(self, batch: list[Ticket]) -> bool:
-        """Whether a request is on its way that could join (`choose_batch`: none of who has more waiting)."""
+        """Whether a request on its way could join: `choose_batch` takes nobody who has more waiting."""
+        if not self._announced:
+            return False
         num_waiting = Counter(ticket.client for ticket in self._waiting)
         most = max(num_waiting[ticket.client] for ticket in batch)
         return any(num_waiting[client] <= most for client in self._announced)

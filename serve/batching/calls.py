@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from asr_bn.system.arrays import Floats
 from serve.batching.batch_policy import Ticket
 
+# Added to the nice value: a tenth of the processor's time where others want it.
 _NICE = 10
+# Who asks again and again has not left between two requests.
 _LATELY_S = 1.0
 
 
@@ -79,7 +81,7 @@ def _be_nice() -> None:
 
 
 class Lately:
-    """Who has asked within the last second, as far as one has to know it: the last two clients."""
+    """Which clients have asked within the last second; the last two are enough to know."""
 
     def __init__(self) -> None:
         self._last, self._last_at = "", float("-inf")
