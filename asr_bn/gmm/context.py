@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from asr_bn.decoding.alignment.hmm_graph import GraphBuilder
@@ -30,7 +29,7 @@ from asr_bn.gmm.write_mdl import TransitionModelData, encode_transition_model
 from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.model_stream import ModelStream
 from asr_bn.kaldi_io.transition_model import TransitionModel
-from asr_bn.system.arrays import Floats, IntVector
+from asr_bn.system.arrays import Doubles, Floats, IntVector
 
 LDA_DIM = 40
 _REALIGN, _MLLT = (10, 20, 30), (2, 4, 6, 12)
@@ -96,7 +95,7 @@ class ContextShard(Shard):
         model: bytes,
         tree: ContextDependency,
         mixtures: Sequence[Mixture],
-        boosts: NDArray[np.float64],
+        boosts: Doubles,
         beam: float,
         retry_beam: float,
     ) -> list[str]:
@@ -128,7 +127,7 @@ class ContextShard(Shard):
                 self.alignments.pop(utt_id, None)
         return failed
 
-    def mllt_stats(self, mixtures: Sequence[Mixture], tid_to_pdf: IntVector) -> NDArray[np.float64]:
+    def mllt_stats(self, mixtures: Sequence[Mixture], tid_to_pdf: IntVector) -> Doubles:
         """Collect what MLLT is estimated from, ``[dim, dim, dim]``."""
         dim = mixtures[0].means.shape[1]
         by_pdf, _ = self.frames_by_pdf(len(mixtures), dim, tid_to_pdf)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from asr_bn.features.filterbank import fbank
 from asr_bn.features.options import FbankOptions
-from asr_bn.system.arrays import Floats
+from asr_bn.system.arrays import Doubles, Floats
 
 # Kaldi's defaults (feat/feature-mfcc.h).
 NUM_CEPS = 13
@@ -35,19 +35,19 @@ def cepstra(log_mel: NDArray[np.floating]) -> Floats:
 
 
 @cache
-def _cepstral_transform() -> NDArray[np.float64]:
+def _cepstral_transform() -> Doubles:
     """Orthonormal type II DCT and liftering as one matrix, ``[NUM_MEL_BINS, NUM_CEPS]``."""
     ceps = np.arange(NUM_CEPS)
     angles = np.pi / NUM_MEL_BINS * np.outer(np.arange(NUM_MEL_BINS) + 0.5, ceps)
     norms = np.where(ceps == 0, np.sqrt(1.0 / NUM_MEL_BINS), np.sqrt(2.0 / NUM_MEL_BINS))
     lifter = 1.0 + 0.5 * CEPSTRAL_LIFTER * np.sin(np.pi * ceps / CEPSTRAL_LIFTER)
-    transform: NDArray[np.float64] = np.cos(angles) * norms * lifter
+    transform: Doubles = np.cos(angles) * norms * lifter
     return transform
 
 
 def normalize_speakers(feats: Mapping[str, Floats], utt2spk: Mapping[str, str]) -> dict[str, Floats]:
     """Subtract each speaker's mean (Kaldi's ``apply-cmvn`` with its default, no variances)."""
-    sums: dict[str, NDArray[np.float64]] = {}
+    sums: dict[str, Doubles] = {}
     counts: dict[str, int] = {}
     for utt_id, matrix in feats.items():
         speaker = utt2spk[utt_id]

@@ -12,12 +12,10 @@ from operator import add
 
 import kaldi_hmm_gmm as khg
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 
-from asr_bn.system.arrays import Floats
+from asr_bn.system.arrays import Doubles, Floats
 
-Array = NDArray[np.float64]
 # Kaldi's defaults (gmm/mle-diag-gmm.h, gmmbin/gmm-est.cc, steps/train_mono.sh).
 MIN_VARIANCE = 0.001
 PERTURB_FACTOR = 0.01
@@ -29,11 +27,11 @@ MIN_COUNT = 20.0
 class Mixture:
     """One pdf: ``weights`` ``[num_gauss]``, ``means`` and ``variances`` ``[num_gauss, dim]``."""
 
-    weights: Array
-    means: Array
-    variances: Array
+    weights: Doubles
+    means: Doubles
+    variances: Doubles
 
-    def log_likelihoods(self, feats: Floats) -> Array:
+    def log_likelihoods(self, feats: Floats) -> Doubles:
         """Return log likelihoods ``[num_frames, num_gauss]``, weights included."""
         precisions = 1.0 / self.variances
         constants = np.log(self.weights) - 0.5 * (
@@ -42,7 +40,7 @@ class Mixture:
             + (self.means**2 * precisions).sum(axis=1)
         )
         frames = feats.astype(np.float64)
-        scores: Array = constants + frames @ (self.means * precisions).T - 0.5 * (frames**2 @ precisions.T)
+        scores: Doubles = constants + frames @ (self.means * precisions).T - 0.5 * (frames**2 @ precisions.T)
         return scores
 
 
@@ -53,9 +51,9 @@ class MixtureStats:
     ``log_likelihood`` is the sum of the frames' own.
     """
 
-    counts: Array
-    sums: Array
-    squares: Array
+    counts: Doubles
+    sums: Doubles
+    squares: Doubles
     log_likelihood: float
 
     def __add__(self, other: "MixtureStats") -> "MixtureStats":
@@ -72,7 +70,7 @@ class ModelStats:
     """The E step: for each pdf its mixture's statistics, and the count of each transition-id."""
 
     mixtures: list[MixtureStats]
-    transitions: Array
+    transitions: Doubles
 
     def __add__(self, other: "ModelStats") -> "ModelStats":
         pairs = zip(self.mixtures, other.mixtures, strict=True)

@@ -10,14 +10,12 @@ from functools import reduce
 from operator import add
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, eigh
 from scipy.special import softmax
 
 from asr_bn.gmm.mixtures import Mixture
-from asr_bn.system.arrays import Floats
+from asr_bn.system.arrays import Doubles, Floats
 
-Array = NDArray[np.float64]
 _NUM_UPDATES = 200
 
 
@@ -25,9 +23,9 @@ _NUM_UPDATES = 200
 class LdaStats:
     """Frames by class: ``counts`` ``[num_classes]``, ``sums`` ``[num_classes, dim]``; ``products`` of all."""
 
-    counts: Array
-    sums: Array
-    products: Array
+    counts: Doubles
+    sums: Doubles
+    products: Doubles
 
     def __add__(self, other: "LdaStats") -> "LdaStats":
         return LdaStats(self.counts + other.counts, self.sums + other.sums, self.products + other.products)
@@ -56,7 +54,7 @@ def estimate_lda(stats: Sequence[LdaStats], dim: int) -> Floats:
     return matrix
 
 
-def accumulate_mllt(mixture: Mixture, feats: Floats) -> Array:
+def accumulate_mllt(mixture: Mixture, feats: Floats) -> Doubles:
     """Sum frames' outer products about each Gaussian's mean, over its variances: ``[dim, dim, dim]``.
 
     Element ``i`` is for row ``i`` of the transform.
@@ -69,7 +67,7 @@ def accumulate_mllt(mixture: Mixture, feats: Floats) -> Array:
     return result
 
 
-def estimate_mllt(stats: Array, count: float) -> Array:
+def estimate_mllt(stats: Doubles, count: float) -> Doubles:
     """Return the ``[dim, dim]`` transform that raises `mllt_objective` most; rows are updated in turn.
 
     Raises:
@@ -88,7 +86,7 @@ def estimate_mllt(stats: Array, count: float) -> Array:
     return transform
 
 
-def mllt_objective(transform: Array, stats: Array, count: float) -> float:
+def mllt_objective(transform: Doubles, stats: Doubles, count: float) -> float:
     """Return the part of the frames' log likelihood that depends on the transform."""
     spread = np.einsum("ij,ijk,ik->", transform, stats, transform)
     return float(count * np.linalg.slogdet(transform)[1] - 0.5 * spread)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from asr_bn.gmm.mixtures import MIN_VARIANCE, Mixture
 from asr_bn.kaldi_io.context_dependency import PDF_CLASS, ContextDependency, Leaf, Node, Split, Table
-from asr_bn.system.arrays import Floats, IntVector
+from asr_bn.system.arrays import Doubles, Floats, IntVector
 
-Array = NDArray[np.float64]
 LEFT, CENTRE, RIGHT = 0, 1, 2
 _STATE = 3  # column of the state in the keys of statistics
 # build-tree --thresh, and the floor of its variances.
@@ -33,7 +32,7 @@ class ContextStats:
     """
 
     keys: NDArray[np.int32]
-    moments: Array
+    moments: Doubles
 
     @classmethod
     def of(cls, keys: NDArray[np.int32], feats: Floats) -> "ContextStats":
@@ -49,20 +48,20 @@ class ContextStats:
         )
 
     @classmethod
-    def _grouped(cls, keys: NDArray[np.int32], moments: Array) -> "ContextStats":
+    def _grouped(cls, keys: NDArray[np.int32], moments: Doubles) -> "ContextStats":
         unique, inverse = np.unique(keys, axis=0, return_inverse=True)
         order = np.argsort(inverse.reshape(-1), kind="stable")
         starts = np.searchsorted(inverse.reshape(-1)[order], np.arange(len(unique)))
         return cls(unique, np.add.reduceat(moments[order], starts, axis=0) if len(keys) else moments)
 
 
-def log_likelihood(moments: Array) -> Array:
+def log_likelihood(moments: Doubles) -> Doubles:
     """Return that of frames under a Gaussian of their own, ``[...]`` for moments ``[..., 1 + 2 * dim]``."""
     dim = moments.shape[-1] // 2
     counts = np.maximum(moments[..., :1], 1e-10)
     means = moments[..., 1 : 1 + dim] / counts
     variances = np.maximum(moments[..., 1 + dim :] / counts - means**2, VARIANCE_FLOOR)
-    result: Array = -0.5 * moments[..., 0] * (np.log(2 * np.pi * variances) + 1).sum(axis=-1)
+    result: Doubles = -0.5 * moments[..., 0] * (np.log(2 * np.pi * variances) + 1).sum(axis=-1)
     return result
 
 

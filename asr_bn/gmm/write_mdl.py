@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from asr_bn.kaldi_io.binary import encode_integer_vector, encode_integers
 from asr_bn.kaldi_io.context_dependency import ContextDependency
 from asr_bn.kaldi_io.int_vector_table import encode_int_vector
-from asr_bn.system.arrays import Floats, IntVector
+from asr_bn.system.arrays import Doubles, Floats, IntVector
 
 # Kaldi's MleTransitionUpdateConfig.
 MIN_COUNT, MIN_PROBABILITY = 5.0, 0.01
@@ -78,7 +78,7 @@ class TransitionModelData:
         pdfs = [triple[2] for triple in self.triples for _ in self.transitions(triple)]
         return np.array([0, *pdfs], dtype=np.int32)
 
-    def update(self, counts: NDArray[np.float64]) -> "TransitionModelData":
+    def update(self, counts: Doubles) -> "TransitionModelData":
         """Estimate probabilities from counts of transition-ids (``TransitionModel::MleUpdate``)."""
         log_probs, start = self.log_probs.copy(), 1
         for triple in self.triples:

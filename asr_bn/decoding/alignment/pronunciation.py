@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from asr_bn.decoding.alignment.phone_classes import PhoneClasses
 from asr_bn.decoding.alignment.result import AlignedPhone
-from asr_bn.system.arrays import Floats
+from asr_bn.system.arrays import Doubles, Floats
 
 # Below float32's smallest probability; a posterior of 0 then has a finite logarithm.
 _SMALLEST = np.float32(1e-30)
@@ -27,8 +27,8 @@ class SegmentScores:
         speech: share of frames whose best class is not silence, over the utterance.
     """
 
-    posteriors: NDArray[np.float64]
-    log_posteriors: NDArray[np.float64]
+    posteriors: Doubles
+    log_posteriors: Doubles
     speech: float
 
     def best(self, segment: int) -> int:
