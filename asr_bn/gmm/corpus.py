@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from asr_bn.audio.reader import WaveformReader
 from asr_bn.audio.source import AudioSource
-from asr_bn.decoding.alignment.corpus import read_texts
+from asr_bn.decoding.alignment.corpus import check_words, read_texts
 from asr_bn.decoding.alignment.lexicon import Pronunciations
 from asr_bn.features.deltas import add_deltas
 from asr_bn.gmm.mfcc import cepstra, mel_options, normalize_speakers
@@ -97,11 +97,8 @@ def _say_unknown(path: Path, texts: Mapping[str, Sequence[str]], lexicon: Pronun
     words = Counter(word for text in texts.values() for word in text)
     if not words:
         raise ValueError(f"{path}/text: has no words")
+    check_words(path, texts, lexicon)
     unknown = Counter({word: count for word, count in words.items() if not lexicon.has(word)})
-    if len(unknown) == len(words):
-        raise ValueError(
-            f"{lexicon.path}: has none of the {len(words)} words of {path}/text, such as {min(words)!r}"
-        )
     if unknown:
         names = ", ".join(f"{word} ({count})" for word, count in unknown.most_common(_SHOWN))
         fate = (

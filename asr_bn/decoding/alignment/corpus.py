@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from asr_bn.decoding.alignment.aligner import Aligner
 from asr_bn.decoding.alignment.fit import Report
+from asr_bn.decoding.alignment.lexicon import Pronunciations
 from asr_bn.decoding.alignment.result import AlignedUtterance
 from asr_bn.kaldi_io.plain_text import split_words
 from asr_bn.kaldi_io.script_file import read_table
@@ -45,7 +46,7 @@ class CorpusAligner:
             ValueError: no word of the text is in the lexicon.
         """
         texts = read_texts(data_dir / "text")
-        self._check_words(data_dir, texts)
+        check_words(data_dir, texts, self.aligner.lexicon)
         feats, total = self.source.feats([str(data_dir)], report.fail)
         _say_unheard(data_dir, texts)
         items = self._with_text(feats, texts, report)
@@ -78,14 +79,6 @@ class CorpusAligner:
                 continue
             yield utt_id, complete
 
-    def _check_words(self, data_dir: Path, texts: Mapping[str, Sequence[str]]) -> None:
-        words = {word for text in texts.values() for word in text}
-        if words and not any(map(self.aligner.lexicon.has, words)):
-            raise ValueError(
-                f"{self.aligner.lexicon.path}: has none of the {len(words)} words of {data_dir}/text, "
-                f"such as {min(words)!r}"
-            )
-
 
 def read_texts(path: Path) -> dict[str, list[str]]:
     """Read the words of each utterance; some may have none.
@@ -98,6 +91,19 @@ def read_texts(path: Path) -> dict[str, list[str]]:
     if not texts:
         raise ValueError(f"{path}: no utterances in it")
     return texts
+
+
+def check_words(data_dir: Path, texts: Mapping[str, Sequence[str]], lexicon: Pronunciations) -> None:
+    """Make sure that a lexicon has some words of a folder's text, if that has any.
+
+    Raises:
+        ValueError: it has none of them.
+    """
+    words = {word for text in texts.values() for word in text}
+    if words and not any(map(lexicon.has, words)):
+        raise ValueError(
+            f"{lexicon.path}: has none of the {len(words)} words of {data_dir}/text, such as {min(words)!r}"
+        )
 
 
 def _say_unheard(data_dir: Path, texts: Mapping[str, Sequence[str]]) -> None:
